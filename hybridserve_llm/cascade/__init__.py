@@ -1,0 +1,1 @@
+"""The product: which tier answers a request."""

@@ -1,0 +1,1 @@
+"""Scores of answers, from token log-probabilities."""

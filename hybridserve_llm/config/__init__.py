@@ -1,0 +1,1 @@
+"""What a person writes down: the configuration's models, and its one loader."""

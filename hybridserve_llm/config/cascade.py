@@ -1,0 +1,160 @@
+"""The configuration file's models: each knob once, with type, bound, unit, default and meaning.
+
+pydantic stands at this edge only; unknown keys are errors. Building a model touches no disk.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AcceptRule(_Settings):
+    """When a tier's answer is taken, without calibration."""
+
+    score_at_least: float = Field(
+        le=0.0, description="accept where the score (a log-probability) is at least this"
+    )
+
+
+class SkipBand(_Settings):
+    """Where an escalated prompt goes when its score is very low (HybridServe's skip bands)."""
+
+    score_below: float = Field(le=0.0, description="applies to scores below this")
+    to: Name = Field(description="name of the tier further up that the prompt goes to")
+
+
+class EngineSettings(_Settings):
+    """How a tier's vLLM engines are started; the names are vLLM's own."""
+
+    dtype: str = Field("auto", description="weights' data type")
+    max_model_len: int | None = Field(None, ge=16, description="tokens, prompt and output together")
+    max_num_seqs: int | None = Field(None, ge=1, description="requests an engine runs at a time")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="share of the GPU's memory an engine may take"
+    )
+    kv_cache_gib: int = Field(1, ge=1, description="GiB of KV cache of an engine on the CPU")
+    enforce_eager: bool = Field(False, description="no graph capture: quicker start, slower steps")
+    reasoning_parser: str | None = Field(
+        None, description="vLLM's parser that splits reasoning from the answer"
+    )
+    tool_call_parser: str | None = Field(None, description="vLLM's parser of tool calls")
+    extra_args: tuple[str, ...] = Field((), description="further vLLM arguments, as they are")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="further environment variables of the engines"
+    )
+
+
+class TierConfig(_Settings):
+    """One model of the cascade, cheapest first in the list of tiers."""
+
+    name: Name
+    model: str = Field(min_length=1, description="checkpoint: folder or Hugging Face id")
+    accept: AcceptRule | None = Field(
+        None, description="when its answer is taken; every tier but the last needs it"
+    )
+    skip: tuple[SkipBand, ...] = Field((), description="where very low scores go")
+    reasoning_end_token: str = Field(
+        "</think>",
+        min_length=1,
+        description="token that ends reasoning; what precedes is not scored",
+    )
+    engine: EngineSettings = Field(default_factory=lambda: EngineSettings())
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs, or CPU core groups, per replica")
+    replicas: int = Field(1, ge=1, description="engines of this tier")
+    endpoints: tuple[str, ...] = Field(
+        (), description="base URLs of running OpenAI-compatible servers; then none is started"
+    )
+    api_key_env: str | None = Field(
+        None, description="environment variable with the key of the endpoints"
+    )
+
+    @model_validator(mode="after")
+    def _check_endpoints(self) -> Self:
+        for url in self.endpoints:
+            if not url.startswith(("http://", "https://", "unix:")):
+                raise ValueError(f"endpoint {url!r} must begin with http://, https:// or unix:")
+        return self
+
+
+class ServerConfig(_Settings):
+    """The OpenAI-compatible front end."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
+    served_model_name: Name = Field("hybridserve", description="model name of the cascade")
+    api_keys_file: Path | None = Field(None, description="file with one accepted API key a line")
+    api_keys_env: str | None = Field(
+        None, description="environment variable with accepted API keys, separated by commas"
+    )
+    request_timeout_s: float = Field(600.0, gt=0, description="seconds a request may take in all")
+    max_concurrent_requests: int = Field(1024, ge=1, description="more are answered 429")
+    max_body_mib: int = Field(16, ge=1, description="MiB of a request body")
+    sse_keepalive_s: float = Field(10.0, gt=0, description="seconds between SSE comments in a hold")
+    health_interval_s: float = Field(2.0, gt=0, description="seconds between engine health probes")
+    show_tier_header: bool = Field(True, description="name tier and confidence in headers")
+
+
+class LaunchConfig(_Settings):
+    """How engines are started and stopped."""
+
+    run_folder: Path | None = Field(None, description="logs, sockets, plan.json; default a new one")
+    startup_timeout_s: float = Field(600.0, gt=0, description="seconds until an engine is healthy")
+    stop_timeout_s: float = Field(
+        20.0, gt=0, description="seconds to end before engines are killed"
+    )
+
+
+class CascadeConfig(_Settings):
+    """The whole file: two tiers or more, cheapest first, and the programs' settings."""
+
+    tiers: tuple[TierConfig, ...] = Field(min_length=2)
+    server: ServerConfig = Field(default_factory=lambda: ServerConfig())
+    launch: LaunchConfig = Field(default_factory=lambda: LaunchConfig())
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> Self:
+        names = [tier.name for tier in self.tiers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tier name {name!r} is used twice")
+        if self.server.served_model_name in names:
+            raise ValueError(
+                f"server.served_model_name {self.server.served_model_name!r} is also a tier's name"
+            )
+        for i, tier in enumerate(self.tiers):
+            _check_policy_of(tier, above=names[i + 1 :])
+        return self
+
+
+def _check_policy_of(tier: TierConfig, *, above: list[str]) -> None:
+    if not above:
+        if tier.accept or tier.skip:
+            raise ValueError(
+                f"tier {tier.name!r} is the last: its answers are always taken, "
+                "so it has neither accept nor skip"
+            )
+        return
+    if tier.accept is None:
+        raise ValueError(
+            f"tier {tier.name!r} needs accept, e.g. accept: {{score_at_least: -0.5}}; "
+            "only the last tier goes without"
+        )
+    for band in tier.skip:
+        if band.to not in above[1:]:
+            raise ValueError(
+                f"tier {tier.name!r} skips to {band.to!r}, "
+                f"allowed: {', '.join(above[1:]) or 'none, there is no tier beyond the next'}"
+            )
+        if band.score_below > tier.accept.score_at_least:
+            raise ValueError(
+                f"tier {tier.name!r}: skip.score_below {band.score_below} is above "
+                f"accept.score_at_least {tier.accept.score_at_least}"
+            )

@@ -1,0 +1,75 @@
+"""From a YAML file to one frozen `CascadeConfig`; the only file of this package that reads disk."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.errors import ConfigError
+
+
+def load_config(path: Path) -> CascadeConfig:
+    """The configuration in the YAML file `path`.
+
+    A tier's `model` that begins with `./` or `../` is taken relative to the file's folder, as are
+    `server.api_keys_file` and `launch.run_folder` when they are not absolute.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or a value is not allowed; the message
+            names the key, the value and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise ConfigError(f"cannot read config file {path}: {reason}") from exc
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping with the key 'tiers', not {values!r:.60}")
+    return parse_config(_with_absolute_paths(values, path.resolve().parent), source=str(path))
+
+
+def parse_config(values: dict[str, Any], *, source: str) -> CascadeConfig:
+    """The configuration in decoded `values`; `source` names where they came from in errors.
+
+    Raises:
+        ConfigError: As in `load_config`; one line that names every fault.
+    """
+    try:
+        return CascadeConfig.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError(f"{source}: {'; '.join(map(_fault, exc.errors()))}") from exc
+
+
+def _fault(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    if error["type"] == "missing":
+        return f"missing key {where!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not where or isinstance(error["input"], dict):
+        return f"{where}: {message}" if where else message
+    return f"{where} = {error['input']!r}: {message}"
+
+
+def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    resolved = dict(values)
+    tiers = values.get("tiers")
+    if isinstance(tiers, list):
+        resolved["tiers"] = [
+            {**tier, "model": str((folder / tier["model"]).resolve())}
+            if isinstance(tier, dict) and str(tier.get("model", "")).startswith(("./", "../"))
+            else tier
+            for tier in tiers
+        ]
+    for section, key in (("server", "api_keys_file"), ("launch", "run_folder")):
+        part = values.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            resolved[section] = {**part, key: str(folder / part[key])}
+    return resolved

@@ -1,0 +1,93 @@
+"""Every error this project raises on purpose, in one tree.
+
+    HybridServeError
+    ├── ConfigError                    a file or flag says something that is not allowed
+    ├── CannotBeDone                   the wish is clear and cannot be met (does not fit, port in use)
+    │   └── EngineStartError           an engine died or stayed unhealthy while it started
+    ├── RequestError                   the client's request is at fault
+    │   ├── InvalidRequest             malformed or out of range
+    │   ├── ModelNotFound              names neither the cascade nor a tier
+    │   ├── ContextLengthExceeded      longer than the tier (or every tier) holds
+    │   └── AuthenticationFailed       no or wrong API key
+    └── ServingError                   the request was fine, serving it failed
+        ├── Overloaded                 more requests in flight than allowed
+        ├── DeadlineExceeded           no answer within the time the request had
+        ├── EngineUnavailable          no connection, or the replica is down
+        └── EngineFailed               the engine answered with an error or with nonsense
+
+`server/error_responses.py` holds the one table from these classes to HTTP statuses.
+"""
+
+
+class HybridServeError(Exception):
+    """Base of the tree; catch it to handle whatever this project raises on purpose."""
+
+
+class ConfigError(HybridServeError):
+    """A configuration file or flag holds something that is not allowed."""
+
+
+class CannotBeDone(HybridServeError):  # noqa: N818 - reads as the sentence it stands for
+    """The request is well-formed and cannot be met; the message says what is in the way."""
+
+
+class EngineStartError(CannotBeDone):
+    """An engine exited or stayed unhealthy while it started.
+
+    Attributes:
+        engine: Name of the engine (`tier/replica`).
+        reason: The telling line of its log, or what was waited for in vain.
+    """
+
+    def __init__(self, engine: str, reason: str, log_path: str) -> None:
+        super().__init__(f"engine {engine} did not start: {reason} (log: {log_path})")
+        self.engine = engine
+        self.reason = reason
+
+
+class RequestError(HybridServeError):
+    """The client's request is at fault; `parameter` names the field where one is to blame."""
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class InvalidRequest(RequestError):  # noqa: N818 - the OpenAI error type's own word
+    """A field is malformed, out of range or not supported."""
+
+
+class ModelNotFound(RequestError):  # noqa: N818 - the OpenAI error code's own words
+    """The model named is neither the cascade nor one of its tiers."""
+
+
+class ContextLengthExceeded(RequestError):  # noqa: N818 - the OpenAI error code's own words
+    """The prompt, or prompt and output together, is longer than the tier holds."""
+
+
+class AuthenticationFailed(RequestError):  # noqa: N818 - the OpenAI error code's own words
+    """The API key is missing or not one of the server's."""
+
+
+class ServingError(HybridServeError):
+    """The request was fine; serving it failed."""
+
+
+class Overloaded(ServingError):  # noqa: N818 - names the state
+    """More requests are in flight than the server allows; try again in `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ServingError):  # noqa: N818 - the standard term
+    """No answer came within the time the request had."""
+
+
+class EngineUnavailable(ServingError):  # noqa: N818 - names the state
+    """No connection to the engine, or every replica of the tier is down."""
+
+
+class EngineFailed(ServingError):  # noqa: N818 - names the event
+    """The engine answered with a server error, or with something that is not its protocol."""

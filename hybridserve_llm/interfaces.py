@@ -1,0 +1,76 @@
+"""The seams where the outside world is swapped; nothing else in the project is swappable."""
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from hybridserve_llm.records import (
+    Assessment,
+    Attempt,
+    Completion,
+    EngineRequest,
+    GenerateRequest,
+    JsonObject,
+    Ledger,
+)
+
+
+class Clock(Protocol):
+    """Time as the cascade sees it: monotonic for durations and deadlines, wall for records."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary start; never goes back."""
+
+    def wall_s(self) -> float:
+        """Seconds since the Unix epoch."""
+
+
+class Engine(Protocol):
+    """One tier's engine, or several replicas of it behind one face.
+
+    Raises (both methods): ContextLengthExceeded and InvalidRequest as the engine judged the
+    request; DeadlineExceeded past the request's deadline; EngineUnavailable without a connection;
+    EngineFailed on a server error or a malformed answer. Cancelling the caller closes the
+    connection, which ends the work inside vLLM.
+    """
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        """The whole answer."""
+
+    def stream(self, request: EngineRequest) -> AsyncGenerator[JsonObject]:
+        """The answer's chunks, as decoded JSON objects, as they come; the last carries usage."""
+
+
+class Scorer(Protocol):
+    """Judges an answer from its token log-probabilities; pure and quick, called on the hot path."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, part of the fingerprint."""
+
+    @property
+    def top_logprobs(self) -> int:
+        """Alternatives per token that this scorer reads; 0 = the sampled token's own only."""
+
+    def assess(self, request: GenerateRequest, completion: Completion) -> Assessment:
+        """The score of the answer, or the reason why it has none."""
+
+
+class RecordSink(Protocol):
+    """Receives what happened; must not block and must not raise."""
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        """An attempt ended, whatever became of it."""
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """A request ended: answered, failed (`ledger.tier` is None) or given up."""
+
+
+class EnergyMeter(Protocol):
+    """Measures joules; an implementation that cannot gives None and says why."""
+
+    @property
+    def source(self) -> str:
+        """Where the joules come from, or why there are none."""
+
+    def total_j(self) -> float | None:
+        """Joules since the meter started, or None."""

@@ -1,0 +1,1 @@
+"""From configuration and hardware to a plan; pure."""

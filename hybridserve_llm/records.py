@@ -1,0 +1,189 @@
+"""The frozen values that pass between layers, and the attempt record shared with `eval/`.
+
+Absent is None everywhere: an unknown token count, a score that could not be computed and energy
+that nobody measured are None, never 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+JsonObject = Mapping[str, Any]
+"""A decoded JSON object as it came over the wire."""
+
+
+class Endpoint(StrEnum):
+    """Which OpenAI endpoint a request came to, and so which one the engine is asked."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+
+
+class Verdict(StrEnum):
+    """What became of an attempt (design section 2); ABORT: given up before it ended."""
+
+    ACCEPT = "accept"
+    ESCALATE = "escalate"
+    SKIP = "skip"
+    ABORT = "abort"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What one request asks of the cascade beyond its configuration; None asks nothing."""
+
+    min_confidence: float | None = None
+    min_tier: str | None = None
+    max_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """One client request, checked and free of HTTP.
+
+    Attributes:
+        request_id: Unique id; returned as `x-request-id`, sent to engines, key of all records.
+        payload: The body for an engine without `model`, `stream`, `stream_options`, the
+            log-probability fields and `hybridserve`, which are set per attempt.
+        max_output_tokens: The client's own limit, or None. An answer cut at it is scored as it is.
+        client_top_logprobs: Log-probabilities the client asked for (0 = sampled token only), or
+            None when it asked for none.
+        deadline_s: Reading of the monotonic clock after which no answer is wanted.
+        json_answer: Whether the client asked for an answer that parses as JSON.
+        tool_names: Names of the tools offered; a call of any other fails its check.
+    """
+
+    request_id: str
+    endpoint: Endpoint
+    payload: JsonObject
+    stream: bool = False
+    include_usage: bool = False
+    max_output_tokens: int | None = None
+    client_top_logprobs: int | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    deadline_s: float | None = None
+    json_answer: bool = False
+    tool_names: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """What one engine is asked: a client request, with how many log-probabilities to send back.
+
+    `top_logprobs` is None for none, 0 for the sampled token's alone.
+    """
+
+    request: GenerateRequest
+    top_logprobs: int | None
+    needs_token_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens an engine counted for one attempt; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """One tool call of an answer; `arguments` is the text the model wrote, not yet parsed."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One choice of a completion, as far as scoring needs it.
+
+    Attributes:
+        text: The answer without reasoning; empty when the model wrote none.
+        logprobs: Log-probability (natural log) of every generated token, reasoning and markup
+            included, shape [n_tokens]; None when the engine sent none. An entry is None where the
+            engine left one token's out.
+        token_ids: Ids of the same tokens, shape [n_tokens]; None when not asked for.
+    """
+
+    text: str
+    finish_reason: str | None
+    logprobs: tuple[float | None, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An engine's whole answer: the parts we read, and `body`, the JSON it sent."""
+
+    answers: tuple[Answer, ...]
+    usage: Usage
+    body: JsonObject
+    ttft_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What a scorer says of an answer.
+
+    `score` is None when no score may be given (a missing log-probability, an empty answer, a
+    failed check); `reason` then says why. `confidence` is None without calibration.
+    """
+
+    score: float | None
+    confidence: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One tier's work for one request: a line of the ledger, and the record `eval/` reads."""
+
+    tier: str
+    model: str
+    decision: Verdict
+    reason: str
+    score: float | None = None
+    confidence: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    ttft_s: float | None = None
+    latency_s: float | None = None
+    energy_j: float | None = None
+    energy_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """A request's attempts in order; `tier` and `model` name the one that answered, if any did."""
+
+    request_id: str
+    attempts: tuple[Attempt, ...]
+    tier: str | None = None
+    model: str | None = None
+    confidence: float | None = None
+    certified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the cascade gives for a request that is answered whole."""
+
+    completion: Completion
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What a running engine says of itself; None where it does not say."""
+
+    model: str
+    max_model_len: int | None = None
+
+
+HealthState = Literal["unknown", "up", "down"]

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible front end; FastAPI lives only here."""

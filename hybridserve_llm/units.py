@@ -1,0 +1,20 @@
+"""Unit conversions; the only place where a factor of 1000 or 1024 appears."""
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def ms_to_s(milliseconds: float) -> float:
+    """Seconds in `milliseconds`."""
+    return milliseconds / 1000
+
+
+def s_to_ms(seconds: float) -> float:
+    """Milliseconds in `seconds`."""
+    return seconds * 1000
+
+
+def mj_to_j(millijoules: float) -> float:
+    """Joules in `millijoules` (NVML counts energy in millijoules)."""
+    return millijoules / 1000

@@ -1,0 +1,1 @@
+"""The programs: exchange files with one another, and hold nothing that the library could reuse."""

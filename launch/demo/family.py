@@ -1,0 +1,66 @@
+"""The three demo tiers: their shapes, and how long and on what each is trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CONTEXT_TOKENS = 512
+"""What every demo tier holds, prompt and output together; training rows are as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoTier:
+    """Shape and training recipe of one demo checkpoint (Llama architecture).
+
+    `is_reasoning` tiers write a trace inside `<think>…</think>` before the answer, and write it a
+    second time to check it; the check is learnt in the last `check_fraction` of the training.
+    `hard_task_share` multiplies, in training only, how often the tasks that need many steps are
+    drawn; measurements always use the task mix of `questions.TASKS`.
+    """
+
+    name: str
+    hidden_size: int
+    intermediate_size: int
+    n_layers: int
+    n_heads: int
+    is_reasoning: bool
+    n_training_tokens: int
+    curriculum_fraction: float
+    hard_task_share: int
+    check_fraction: float = 0.35
+
+
+SMALL = DemoTier(
+    name="small",
+    hidden_size=96,
+    intermediate_size=256,
+    n_layers=2,
+    n_heads=3,
+    is_reasoning=False,
+    n_training_tokens=24_000_000,
+    curriculum_fraction=0.05,
+    hard_task_share=1,
+)
+MEDIUM = DemoTier(
+    name="medium",
+    hidden_size=192,
+    intermediate_size=512,
+    n_layers=4,
+    n_heads=6,
+    is_reasoning=False,
+    n_training_tokens=24_000_000,
+    curriculum_fraction=0.1,
+    hard_task_share=1,
+)
+GIANT = DemoTier(
+    name="giant",
+    hidden_size=192,
+    intermediate_size=512,
+    n_layers=12,
+    n_heads=6,
+    is_reasoning=True,
+    n_training_tokens=16_000_000,
+    curriculum_fraction=0.25,
+    hard_task_share=2,
+)
+FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}
