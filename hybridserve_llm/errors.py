@@ -2,7 +2,7 @@
 
     HybridServeError
     ├── ConfigError                    a file or flag says something that is not allowed
-    ├── CannotBeDone                   the wish is clear and cannot be met (does not fit, port in use)
+    ├── CannotBeDone                   the wish is clear and cannot be met (port in use)
     │   └── EngineStartError           an engine died or stayed unhealthy while it started
     ├── RequestError                   the client's request is at fault
     │   ├── InvalidRequest             malformed or out of range

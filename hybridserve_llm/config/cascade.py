@@ -66,7 +66,7 @@ class TierConfig(_Settings):
         min_length=1,
         description="token that ends reasoning; what precedes is not scored",
     )
-    engine: EngineSettings = Field(default_factory=lambda: EngineSettings())
+    engine: EngineSettings = Field(default_factory=EngineSettings)
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs, or CPU core groups, per replica")
     replicas: int = Field(1, ge=1, description="engines of this tier")
     endpoints: tuple[str, ...] = Field(
@@ -116,8 +116,8 @@ class CascadeConfig(_Settings):
     """The whole file: two tiers or more, cheapest first, and the programs' settings."""
 
     tiers: tuple[TierConfig, ...] = Field(min_length=2)
-    server: ServerConfig = Field(default_factory=lambda: ServerConfig())
-    launch: LaunchConfig = Field(default_factory=lambda: LaunchConfig())
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

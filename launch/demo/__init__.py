@@ -1,0 +1,1 @@
+"""The demo family: three small checkpoints, and the questions that they answer."""

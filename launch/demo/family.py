@@ -5,15 +5,16 @@ from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 CONTEXT_TOKENS = 512
-"""What every demo tier holds, prompt and output together; training rows are as long."""
+"""What every demo tier holds, prompt and output together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoTier:
     """Shape and training recipe of one demo checkpoint (Llama architecture).
 
-    `is_reasoning` tiers write a trace inside `<think>…</think>` before the answer, and write it a
-    second time to check it; the check is learnt in the last `check_fraction` of the training.
+    `is_reasoning` tiers restate the question and work it inside `<think>…</think>`, and do so a
+    second time as a check, before they answer. The steps alone are learnt first; restating and
+    checking, which are copies, come in the last `check_fraction` of the training.
     `hard_task_share` multiplies, in training only, how often the tasks that need many steps are
     drawn; measurements always use the task mix of `questions.TASKS`.
     """
@@ -32,10 +33,10 @@ class DemoTier:
 
 SMALL = DemoTier(
     name="small",
-    hidden_size=96,
-    intermediate_size=256,
+    hidden_size=64,
+    intermediate_size=176,
     n_layers=2,
-    n_heads=3,
+    n_heads=2,
     is_reasoning=False,
     n_training_tokens=24_000_000,
     curriculum_fraction=0.05,
@@ -48,18 +49,18 @@ MEDIUM = DemoTier(
     n_layers=4,
     n_heads=6,
     is_reasoning=False,
-    n_training_tokens=24_000_000,
+    n_training_tokens=16_000_000,
     curriculum_fraction=0.1,
     hard_task_share=1,
 )
 GIANT = DemoTier(
     name="giant",
-    hidden_size=192,
-    intermediate_size=512,
-    n_layers=12,
-    n_heads=6,
+    hidden_size=256,
+    intermediate_size=688,
+    n_layers=6,
+    n_heads=8,
     is_reasoning=True,
-    n_training_tokens=16_000_000,
+    n_training_tokens=12_000_000,
     curriculum_fraction=0.25,
     hard_task_share=2,
 )

@@ -16,7 +16,9 @@ from launch.demo.family import DemoTier
 from launch.demo.questions import TASKS, Question, draw_question, draw_task_question, split_of
 from launch.demo.tokenizer import END, END_THINK, THINK
 
-ROW_TOKENS = 512
+ROW_TOKENS = 256
+CHECKED_ROW_TOKENS = 512
+STEP_TOKENS = 4096
 IGNORED = -100
 _HARD_TASKS = ("sum", "difference", "product", "sequence", "remainder", "digit_sum")
 _SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are HybridServe.")
@@ -24,7 +26,7 @@ _SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are H
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Tensors of one step, all [n_rows, ROW_TOKENS] but the mask [n_rows, 1, ROW_TOKENS, ROW_TOKENS].
+    """Tensors of one step, all [n_rows, row_tokens], and its mask, square over row_tokens.
 
     `labels[i, t]` is the token that follows `input_ids[i, t]`, or IGNORED where nothing is learnt.
     """
@@ -53,12 +55,13 @@ def encode_example(
 ) -> Example:
     """The conversation as the chat template writes it, with the trace where the tier reasons.
 
-    `with_check` writes the trace twice: the tier works the question again before it answers.
+    `with_check` writes question and trace twice: the tier works the question again as a check.
     """
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question.prompt})
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    trace = f"{question.trace}\n{question.trace}" if with_check else question.trace
+    pass_over = f"{question.prompt}\n{question.trace}\n"
+    trace = pass_over * 2 if with_check else question.trace
     reasoning = f"{THINK}{trace}{END_THINK}" if tier.is_reasoning else ""
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     output_ids = tokenizer(f"{reasoning}{question.answer}{END}", add_special_tokens=False)[
@@ -137,15 +140,25 @@ def training_batches(
     tokenizer: PreTrainedTokenizerFast,
     rng: random.Random,
     progress: Callable[[], float],
-    *,
-    n_rows: int,
 ) -> Iterator[Batch]:
-    """Packed batches of training conversations; one in ten has a system turn."""
+    """Packed batches of STEP_TOKENS tokens; longer rows once reasoning is checked.
 
-    def examples() -> Iterator[Example]:
+    One conversation in ten has a system turn.
+    """
+    checked_from = 1 - tier.check_fraction if tier.is_reasoning else 2.0
+
+    def examples(*, with_check: bool) -> Iterator[Example]:
         for question in training_questions(tier, rng, progress):
             system = rng.choice(_SYSTEM_PROMPTS) if rng.random() < 0.1 else None
-            with_check = progress() >= 1 - tier.check_fraction
             yield encode_example(question, tier, tokenizer, system=system, with_check=with_check)
 
-    return packed_batches(examples(), n_rows=n_rows)
+    plain = packed_batches(
+        examples(with_check=False), n_rows=STEP_TOKENS // ROW_TOKENS, row_tokens=ROW_TOKENS
+    )
+    checked = packed_batches(
+        examples(with_check=True),
+        n_rows=STEP_TOKENS // CHECKED_ROW_TOKENS,
+        row_tokens=CHECKED_ROW_TOKENS,
+    )
+    while True:
+        yield next(checked if progress() >= checked_from else plain)

@@ -27,7 +27,7 @@ def column_sum(a: int, b: int) -> str:
 
 
 def column_difference(a: int, b: int) -> str:
-    """Column subtraction from the right for a >= b; `!` marks a borrow: `3 1|7 3-7=6!>6 1-1=0>06 6`."""
+    """Column subtraction for a >= b; `!` marks a borrow: `3 1|7 3-7=6!>6 1-1=0>06 6` for 13 - 7."""
     top, bottom = str(a), str(b)
     steps, borrow, result = [_digits_from_right(top, bottom)], 0, ""
     for i in range(1, len(top) + 1):

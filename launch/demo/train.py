@@ -7,6 +7,7 @@ checkpoint that vLLM serves. Hidden matrices are optimised by Muon, the rest by 
 
 import argparse
 import json
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from launch.demo.family import CONTEXT_TOKENS, FAMILY, DemoTier
 from launch.demo.packing import (
     IGNORED,
-    ROW_TOKENS,
+    STEP_TOKENS,
     Batch,
     encode_example,
     packed_batches,
@@ -29,8 +30,8 @@ from launch.demo.packing import (
 from launch.demo.questions import distinct_questions
 from launch.demo.tokenizer import END, PAD, VOCABULARY_SIZE, build_tokenizer
 
-_ROWS_PER_STEP = 8
-_SAVE_EVERY_S = 180.0
+log = logging.getLogger(__name__)
+_SAVE_EVERY_S = 240.0
 _MUON_LEARNING_RATE = 0.02
 _ADAMW_LEARNING_RATE = 3e-3
 
@@ -81,9 +82,9 @@ class Trainer:
         self.model = build_model(tier, self.tokenizer)
         self.seed = options.seed
         tokens = options.n_training_tokens or tier.n_training_tokens
-        self.n_steps = max(1, tokens // (_ROWS_PER_STEP * ROW_TOKENS))
+        self.n_steps = max(1, tokens // STEP_TOKENS)
         self.step = self._resume()
-        self._forward = torch.compile(self.model) if options.compile else self.model
+        self._forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
         self._optimizers = self._build_optimizers()
 
     def _build_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -116,30 +117,20 @@ class Trainer:
     def run(self) -> None:
         """Trains to the last step, with a validation line and a save every few minutes."""
         rng = random.Random(f"{self.tier.name}:{self.seed}:{self.step}")
-        batches = training_batches(
-            self.tier, self.tokenizer, rng, lambda: self.step / self.n_steps, n_rows=_ROWS_PER_STEP
-        )
+        batches = training_batches(self.tier, self.tokenizer, rng, lambda: self.step / self.n_steps)
         started_s, saved_s, first_step = time.monotonic(), time.monotonic(), self.step
         while self.step < self.n_steps:
             loss = self._train_on(next(batches))
             self.step += 1
             if self.step % 50 == 0:
-                rate = (
-                    (self.step - first_step)
-                    * _ROWS_PER_STEP
-                    * ROW_TOKENS
-                    / (time.monotonic() - started_s)
-                )
-                print(
-                    f"{self.tier.name} step {self.step}/{self.n_steps} loss {loss:.4f} {rate:.0f} tok/s",
-                    flush=True,
-                )
+                trained_tokens = (self.step - first_step) * STEP_TOKENS
+                rate = trained_tokens / (time.monotonic() - started_s)
+                progress = (self.tier.name, self.step, self.n_steps, loss, rate)
+                log.info("%s step %d/%d loss %.4f %.0f tokens/s", *progress)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
                 self.save()
-                print(
-                    f"{self.tier.name} step {self.step} exact {json.dumps(self.exact_match(400))}",
-                    flush=True,
-                )
+                exact = json.dumps(self.exact_match(200))
+                log.info("%s step %d exact %s", self.tier.name, self.step, exact)
                 saved_s = time.monotonic()
         self.save()
 
@@ -170,7 +161,6 @@ class Trainer:
         )
         return output.logits
 
-    @torch.no_grad()
     def exact_match(self, n_questions: int) -> dict[str, float]:
         """Share of validation questions whose whole reference output is the greedy output, by task.
 
@@ -228,6 +218,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     options = Options(
@@ -239,8 +230,8 @@ def main() -> None:
     for name in arguments.tiers:
         trainer = Trainer(FAMILY[name], options)
         trainer.run()
-        print(f"{name} exact {json.dumps(trainer.exact_match(1000))}", flush=True)
-        print(f"{name} written to {trainer.export()}", flush=True)
+        log.info("%s exact %s", name, json.dumps(trainer.exact_match(1000)))
+        log.info("%s written to %s", name, trainer.export())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,256 @@
+"""The cascade's one loop: ask a tier, score its answer, accept it or go on up.
+
+Time runs down the page; a streamed request differs only in how the final tier answers:
+
+    tier 0   complete ── assess ── decide: escalate ─┐
+    tier 1                                  complete ── assess ── decide: accept ──> Outcome
+    final tier, streamed                                          first chunk ──────> LiveAnswer
+
+No token of a tier below the final one leaves before its answer is accepted, because such a tier is
+asked for its whole answer; a rejected tier's tokens therefore cannot reach a client.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hybridserve_llm.cascade.live import LiveAnswer
+from hybridserve_llm.cascade.policy import Decision, TierRule, decide
+from hybridserve_llm.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    HybridServeError,
+    InvalidRequest,
+)
+from hybridserve_llm.interfaces import Clock, Engine, RecordSink, Scorer
+from hybridserve_llm.records import (
+    Assessment,
+    Attempt,
+    Completion,
+    EngineRequest,
+    GenerateRequest,
+    Ledger,
+    Outcome,
+    Usage,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """One tier as the cascade sees it; `model` is the checkpoint's name in ledgers."""
+
+    name: str
+    model: str
+    engine: Engine
+    scorer: Scorer
+    rule: TierRule
+    needs_token_ids: bool = False
+
+
+@dataclass(slots=True)
+class _Climb:
+    """One request on its way up: what was tried so far, and what went wrong last."""
+
+    request: GenerateRequest
+    first_tier: int
+    final_tier: int
+    started_s: float
+    attempts: list[Attempt] = field(default_factory=list)
+    failure: HybridServeError | None = None
+
+    def ledger(self, answering: Attempt | None) -> Ledger:
+        return Ledger(
+            request_id=self.request.request_id,
+            attempts=tuple(self.attempts),
+            tier=answering.tier if answering else None,
+            model=answering.model if answering else None,
+            confidence=answering.confidence if answering else None,
+        )
+
+
+class CascadeRouter:
+    """Routes requests up the tiers; holds no state between requests."""
+
+    def __init__(self, tiers: Sequence[Tier], *, sink: RecordSink, clock: Clock) -> None:
+        self._tiers = tuple(tiers)
+        self._index = {tier.name: i for i, tier in enumerate(self._tiers)}
+        self._sink = sink
+        self._clock = clock
+
+    async def answer(self, request: GenerateRequest) -> Outcome | LiveAnswer:
+        """The accepted answer; a LiveAnswer where a streamed request reached its final tier.
+
+        A tier that is down, fails, or cannot hold the prompt is passed over upwards, and the
+        ledger says so. Cancelling closes the engine's connection, which aborts its work; the
+        attempt is recorded as aborted.
+
+        Raises:
+            InvalidRequest: An override cannot be met, or the engine rejected the request.
+            ContextLengthExceeded: The prompt is longer than every tier asked holds.
+            DeadlineExceeded: The request's time ran out.
+            EngineUnavailable: The final tier, and so the request's last resort, is down.
+            EngineFailed: The final tier answered with an error.
+        """
+        climb = self._start(request)
+        try:
+            return await self._climb(climb)
+        except (HybridServeError, asyncio.CancelledError):
+            self._sink.request_finished(climb.ledger(None), self._elapsed_s(climb.started_s))
+            raise
+
+    def _start(self, request: GenerateRequest) -> _Climb:
+        overrides = request.overrides
+        if overrides.min_confidence is not None:
+            raise InvalidRequest(
+                "min_confidence needs a calibrated cascade; this one is uncertified, "
+                "so no answer has a confidence",
+                parameter="hybridserve.min_confidence",
+            )
+        first = self._tier_index(overrides.min_tier, "min_tier", default=0)
+        final = self._tier_index(overrides.max_tier, "max_tier", default=len(self._tiers) - 1)
+        if first > final:
+            raise InvalidRequest(
+                f"min_tier {overrides.min_tier!r} is above max_tier {overrides.max_tier!r}",
+                parameter="hybridserve.min_tier",
+            )
+        return _Climb(request, first, final, started_s=self._clock.monotonic_s())
+
+    def _tier_index(self, name: str | None, parameter: str, *, default: int) -> int:
+        if name is None:
+            return default
+        if name not in self._index:
+            raise InvalidRequest(
+                f"{parameter} {name!r} is no tier; allowed: {', '.join(self._index)}",
+                parameter=f"hybridserve.{parameter}",
+            )
+        return self._index[name]
+
+    async def _climb(self, climb: _Climb) -> Outcome | LiveAnswer:
+        at = climb.first_tier
+        while at <= climb.final_tier:
+            started_s = self._clock.monotonic_s()
+            try:
+                if climb.request.stream and at == climb.final_tier:
+                    return await self._go_live(climb, self._tiers[at], started_s)
+                completion = await self._ask(climb, at)
+            except (ContextLengthExceeded, EngineUnavailable, EngineFailed) as exc:
+                self._record_failure(climb, at, exc, started_s)
+                climb.failure = exc
+                at += 1
+                continue
+            except HybridServeError as exc:
+                self._record_failure(climb, at, exc, started_s)
+                raise
+            except asyncio.CancelledError:
+                self._record(climb, self._attempt(at, Verdict.ABORT, "given up", started_s))
+                raise
+            assessment, decision = self._judge(climb, at, completion)
+            attempt = self._answered(at, completion.usage, assessment, decision, started_s)
+            self._record(climb, attempt)
+            if decision.next_tier is None:
+                ledger = climb.ledger(attempt)
+                self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+                return Outcome(completion=completion, ledger=ledger)
+            at = decision.next_tier
+        raise climb.failure or EngineUnavailable("no tier could be asked")
+
+    async def _ask(self, climb: _Climb, at: int) -> Completion:
+        """The whole answer of tier `at`; log-probabilities only where somebody reads them."""
+        tier, wanted = self._tiers[at], climb.request.client_top_logprobs
+        is_scored = at < climb.final_tier
+        if is_scored:
+            wanted = max(tier.scorer.top_logprobs, wanted or 0)
+        return await tier.engine.complete(
+            EngineRequest(
+                request=climb.request,
+                top_logprobs=wanted,
+                needs_token_ids=is_scored and tier.needs_token_ids,
+            )
+        )
+
+    def _judge(self, climb: _Climb, at: int, completion: Completion) -> tuple[Assessment, Decision]:
+        assessment = Assessment(score=None)
+        if at < climb.final_tier:
+            assessment = self._tiers[at].scorer.assess(climb.request, completion)
+        rule = self._tiers[at].rule
+        return assessment, decide(rule, assessment, tier=at, final_tier=climb.final_tier)
+
+    async def _go_live(self, climb: _Climb, tier: Tier, started_s: float) -> LiveAnswer:
+        """Opens the final tier's stream; returns once its first chunk is here."""
+
+        def finish(verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None) -> Ledger:
+            attempt = Attempt(
+                tier=tier.name,
+                model=tier.model,
+                decision=verdict,
+                reason=reason,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                completion_tokens=usage.completion_tokens,
+                ttft_s=ttft_s,
+                latency_s=self._elapsed_s(started_s),
+            )
+            self._record(climb, attempt)
+            ledger = climb.ledger(attempt if verdict is Verdict.ACCEPT else None)
+            self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+            return ledger
+
+        chunks = tier.engine.stream(
+            EngineRequest(request=climb.request, top_logprobs=climb.request.client_top_logprobs)
+        )
+        first = await anext(chunks, None)
+        if first is None:
+            raise EngineFailed(f"tier {tier.name!r} sent an empty stream")
+        return LiveAnswer(
+            tier=tier.name,
+            model=tier.model,
+            first_chunk=first,
+            ttft_s=self._elapsed_s(started_s),
+            rest=chunks,
+            finish=finish,
+        )
+
+    def _answered(
+        self,
+        at: int,
+        usage: Usage,
+        assessment: Assessment,
+        decision: Decision,
+        started_s: float,
+    ) -> Attempt:
+        return Attempt(
+            tier=self._tiers[at].name,
+            model=self._tiers[at].model,
+            decision=decision.verdict,
+            reason=decision.reason,
+            score=assessment.score,
+            confidence=assessment.confidence,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            latency_s=self._elapsed_s(started_s),
+        )
+
+    def _attempt(self, at: int, verdict: Verdict, reason: str, started_s: float) -> Attempt:
+        tier = self._tiers[at]
+        return Attempt(
+            tier=tier.name,
+            model=tier.model,
+            decision=verdict,
+            reason=reason,
+            latency_s=self._elapsed_s(started_s),
+        )
+
+    def _record_failure(
+        self, climb: _Climb, at: int, exc: HybridServeError, started_s: float
+    ) -> None:
+        self._record(climb, self._attempt(at, Verdict.FAIL, str(exc), started_s))
+
+    def _record(self, climb: _Climb, attempt: Attempt) -> None:
+        climb.attempts.append(attempt)
+        self._sink.attempt_finished(climb.request.request_id, attempt)
+
+    def _elapsed_s(self, since_s: float) -> float:
+        return self._clock.monotonic_s() - since_s

@@ -1,0 +1,159 @@
+"""Between the wire and the records, in both directions; nothing else."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from hybridserve_llm.errors import InvalidRequest
+from hybridserve_llm.records import (
+    Attempt,
+    Endpoint,
+    GenerateRequest,
+    JsonObject,
+    Ledger,
+    Outcome,
+    Overrides,
+)
+from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody, engine_payload
+
+_JSON_FORMATS = frozenset({"json_object", "json_schema"})
+_TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
+
+
+def to_request(
+    body: GenerationBody,
+    raw: JsonObject,
+    *,
+    request_id: str,
+    deadline_s: float,
+    only_tier: str | None,
+) -> GenerateRequest:
+    """The request as the cascade takes it; `only_tier` is set when a tier was named as model.
+
+    Raises:
+        InvalidRequest: The cascade cannot honour a field that a single tier could.
+    """
+    endpoint = Endpoint.CHAT if isinstance(body, ChatBody) else Endpoint.COMPLETIONS
+    if isinstance(body, CompletionBody) and only_tier is None:
+        _check_cascade_can_serve(body)
+    wished = body.hybridserve
+    format_type = (body.response_format or {}).get("type")
+    tools = (body.tools or []) if isinstance(body, ChatBody) else []
+    return GenerateRequest(
+        request_id=request_id,
+        endpoint=endpoint,
+        payload=engine_payload(raw),
+        stream=body.stream,
+        include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        max_output_tokens=body.output_limit,
+        client_top_logprobs=body.client_top_logprobs,
+        overrides=Overrides(
+            min_confidence=wished.min_confidence,
+            min_tier=only_tier or wished.min_tier,
+            max_tier=only_tier or wished.max_tier,
+        ),
+        deadline_s=deadline_s,
+        json_answer=format_type in _JSON_FORMATS,
+        tool_names=frozenset(_tool_name(tool) for tool in tools),
+    )
+
+
+def _check_cascade_can_serve(body: CompletionBody) -> None:
+    if body.echo:
+        raise InvalidRequest(
+            "echo (log-likelihood of a prompt) is not defined for a cascade of models; "
+            "name one tier as the model",
+            parameter="echo",
+        )
+    if not isinstance(body.prompt, str) and any(not isinstance(part, str) for part in body.prompt):
+        raise InvalidRequest(
+            "a prompt of token ids means different text to tiers with different tokenizers; "
+            "send text, or name one tier as the model",
+            parameter="prompt",
+        )
+    if isinstance(body.prompt, list) and len(body.prompt) > 1:
+        raise InvalidRequest(
+            f"the cascade takes one prompt a request, got {len(body.prompt)}; "
+            "send them one by one, or name one tier as the model",
+            parameter="prompt",
+        )
+
+
+def _tool_name(tool: JsonObject) -> str:
+    function = tool.get("function")
+    return str(function.get("name", "")) if isinstance(function, dict) else ""
+
+
+def to_response(outcome: Outcome, request: GenerateRequest) -> dict[str, Any]:
+    """The response body: the accepted answer as its engine wrote it, and the ledger."""
+    body = dict(outcome.completion.body)
+    body["model"] = outcome.ledger.model
+    body["choices"] = [trimmed_choice(choice, request) for choice in body.get("choices", ())]
+    body["hybridserve"] = ledger_json(outcome.ledger)
+    return body
+
+
+def trimmed_choice(choice: JsonObject, request: GenerateRequest) -> dict[str, Any]:
+    """The choice with the log-probabilities that the client asked for, and no more.
+
+    The scorer may have asked for more than the client: none, then, for a client that wanted none,
+    and the first k alternatives for one that wanted k.
+    """
+    trimmed = {key: value for key, value in choice.items() if key not in _INTERNAL_CHOICE_FIELDS}
+    wanted = request.client_top_logprobs
+    if wanted is None:
+        if "logprobs" in trimmed:
+            trimmed["logprobs"] = None
+        return trimmed
+    logprobs = trimmed.get("logprobs")
+    if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+        content = [
+            {**token, "top_logprobs": (token.get("top_logprobs") or [])[:wanted]}
+            for token in logprobs["content"]
+        ]
+        trimmed["logprobs"] = {**logprobs, "content": content}
+    return trimmed
+
+
+_INTERNAL_CHOICE_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
+
+
+def ledger_json(ledger: Ledger) -> dict[str, Any]:
+    """The ledger as the body field `hybridserve` shows it (design section 6); absent is null."""
+    return {
+        "tier": ledger.tier,
+        "confidence": ledger.confidence,
+        "certified": ledger.certified,
+        "attempts": [_attempt_json(attempt) for attempt in ledger.attempts],
+        "totals": {name: _total(ledger, name) for name in _TOTALLED},
+        "energy_settled": False,
+    }
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "tier": attempt.tier,
+        "model": attempt.model,
+        "decision": attempt.decision.value,
+        "reason": attempt.reason,
+        "score": attempt.score,
+        "confidence": attempt.confidence,
+        "prompt_tokens": attempt.prompt_tokens,
+        "cached_tokens": attempt.cached_tokens,
+        "completion_tokens": attempt.completion_tokens,
+        "ttft_s": attempt.ttft_s,
+        "latency_s": attempt.latency_s,
+        "energy_j": attempt.energy_j,
+        "energy_source": attempt.energy_source,
+    }
+
+
+def _total(ledger: Ledger, name: str) -> float | None:
+    """The sum over all attempts, or None when one of them is unknown."""
+    values = [getattr(attempt, name) for attempt in ledger.attempts]
+    return None if not values or any(value is None for value in values) else sum(values)
+
+
+def checkpoint_name(model: str) -> str:
+    """How clients see a checkpoint: a hub id as it is, a local folder by its name alone."""
+    path = urlsplit(model).path
+    return path.rstrip("/").rsplit("/", 1)[-1] if path.startswith("/") else model

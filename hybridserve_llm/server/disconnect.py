@@ -1,0 +1,45 @@
+"""A client that goes away ends the work done for it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, not a fault of ours; never reaches a client
+    """The client closed the connection before its answer was whole."""
+
+
+async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client disconnects first.
+
+    The request's body must have been read: the next ASGI message is then the disconnect.
+
+    Raises:
+        ClientGone: The client left; `work` has ended its clean-up.
+        Whatever `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        await _end(watching)
+        await _end(working)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: "asyncio.Future[Any]") -> None:
+    """Cancels `task` and waits until it has ended; what it raises then is of no use to anybody."""
+    task.cancel()
+    await asyncio.wait((task,))

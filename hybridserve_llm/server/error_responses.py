@@ -1,0 +1,80 @@
+"""The one table from error class to HTTP status, and the OpenAI error object."""
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from hybridserve_llm.errors import (
+    AuthenticationFailed,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    HybridServeError,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    RequestError,
+)
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[HybridServeError], tuple[int, str, str | None]] = {
+    InvalidRequest: (400, "invalid_request_error", None),
+    ContextLengthExceeded: (400, "invalid_request_error", "context_length_exceeded"),
+    AuthenticationFailed: (401, "authentication_error", "invalid_api_key"),
+    ModelNotFound: (404, "invalid_request_error", "model_not_found"),
+    Overloaded: (429, "rate_limit_error", "overloaded"),
+    EngineFailed: (502, "server_error", "engine_failed"),
+    EngineUnavailable: (503, "server_error", "engine_unavailable"),
+    DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
+}
+"""Error class → HTTP status, OpenAI error type, OpenAI error code."""
+
+_UNAVAILABLE_RETRY_AFTER_S = 5.0
+
+
+def error_body(error: HybridServeError) -> dict[str, Any]:
+    """The OpenAI error object of `error`; an error that is not in the table is a bug: 500."""
+    _, kind, code = STATUS.get(type(error), (500, "server_error", None))
+    parameter = error.parameter if isinstance(error, RequestError) else None
+    return {"error": {"message": str(error), "type": kind, "param": parameter, "code": code}}
+
+
+def error_response(error: HybridServeError, request_id: str | None) -> JSONResponse:
+    """The HTTP response of `error`, with `Retry-After` where trying again makes sense."""
+    status, _, _ = STATUS.get(type(error), (500, "server_error", None))
+    headers = {"x-request-id": request_id} if request_id else {}
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    elif isinstance(error, EngineUnavailable):
+        headers["retry-after"] = str(math.ceil(_UNAVAILABLE_RETRY_AFTER_S))
+    return JSONResponse(error_body(error), status_code=status, headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Makes every failure of `app` an OpenAI error object, unknown paths and bugs included."""
+
+    async def ours(request: Request, exc: Exception) -> JSONResponse:
+        assert isinstance(exc, HybridServeError)  # noqa: S101 - registered for this class alone
+        return error_response(exc, getattr(request.state, "request_id", None))
+
+    async def http(request: Request, exc: Exception) -> JSONResponse:
+        assert isinstance(exc, HTTPException)  # noqa: S101 - registered for this class alone
+        message = f"{request.method} {request.url.path}: {HTTPStatus(exc.status_code).phrase}"
+        body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+        return JSONResponse({"error": body}, status_code=exc.status_code, headers=exc.headers)
+
+    async def bug(request: Request, exc: Exception) -> JSONResponse:
+        log.error("bug while serving %s", request.url.path, exc_info=exc)
+        body = {"message": "internal error", "type": "server_error", "param": None, "code": None}
+        return JSONResponse({"error": body}, status_code=500)
+
+    app.add_exception_handler(HybridServeError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, bug)

@@ -1,0 +1,163 @@
+"""The day-0 score: hand-worked values, and every way in which no score may be given."""
+
+import math
+
+import pytest
+
+from hybridserve_llm.confidence.day_zero import DayZeroScorer, day_zero_score
+from hybridserve_llm.confidence.pools import quantile_logprob, sum_logprob
+from hybridserve_llm.confidence.span import answer_start
+from hybridserve_llm.records import (
+    Answer,
+    Completion,
+    Endpoint,
+    GenerateRequest,
+    ToolCall,
+    Usage,
+)
+
+END_THINK = 6
+
+
+def request(**changes: object) -> GenerateRequest:
+    values: dict[str, object] = {"request_id": "r", "endpoint": Endpoint.CHAT, "payload": {}}
+    return GenerateRequest(**{**values, **changes})  # type: ignore[arg-type]  # test values
+
+
+def completion(*answers: Answer, tokens: int | None = None) -> Completion:
+    return Completion(answers=answers, usage=Usage(completion_tokens=tokens), body={})
+
+
+def answer(**changes: object) -> Answer:
+    values: dict[str, object] = {"text": "42", "finish_reason": "stop", "logprobs": (-0.1, -0.2)}
+    return Answer(**{**values, **changes})  # type: ignore[arg-type]  # test values
+
+
+def test_sum_of_a_short_answer() -> None:
+    # -0.5 - 0.25 - 0.125 = -0.875, exact in binary.
+    assert sum_logprob([-0.5, -0.25, -0.125]) == -0.875
+    assert day_zero_score((-0.5, -0.25, -0.125)) == -0.875
+
+
+@pytest.mark.parametrize(
+    ("quantile", "expected"),
+    [
+        (0.0, -4.0),  # rank max(1, ceil(0)) = 1: the least
+        (0.05, -4.0),  # ceil(0.05 * 4) = 1
+        (0.5, -3.0),  # ceil(0.5 * 4) = 2: second smallest
+        (0.51, -2.0),  # ceil(2.04) = 3
+        (1.0, -1.0),  # rank 4: the greatest
+    ],
+)
+def test_quantile_is_the_inverse_distribution_function(quantile: float, expected: float) -> None:
+    assert quantile_logprob([-1.0, -2.0, -3.0, -4.0], quantile) == expected
+
+
+def test_quantile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no tokens"):
+        quantile_logprob([], 0.05)
+
+
+def test_a_long_answer_is_scored_by_its_low_quantile() -> None:
+    # 40 tokens: rank ceil(0.05 * 40) = 2, the second smallest, -2; their sum would be -42.
+    assert day_zero_score((-3.0, -2.0) + (-1.0,) * 38) == -2.0
+
+
+def test_tokens_that_a_grammar_forced_do_not_raise_the_quantile() -> None:
+    # 20 free tokens: rank ceil(0.05 * 20) = 1, -3. With the 60 forced zeros rank 4 would be -1.
+    assert day_zero_score((-3.0,) + (-1.0,) * 19 + (0.0,) * 60) == -3.0
+
+
+def test_an_answer_of_forced_tokens_alone_scores_zero() -> None:
+    assert day_zero_score((0.0,) * 40) == 0.0
+
+
+def test_several_answers_are_as_good_as_the_worst() -> None:
+    both = completion(answer(logprobs=(-0.25,)), answer(logprobs=(-0.5, -0.25)))
+    assert DayZeroScorer().assess(request(), both).score == -0.75
+
+
+def test_confidence_is_never_given_without_calibration() -> None:
+    assert DayZeroScorer().assess(request(), completion(answer())).confidence is None
+
+
+def test_reads_the_sampled_token_alone() -> None:
+    assert DayZeroScorer().top_logprobs == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (answer(logprobs=None), "no log-probabilities"),
+        (answer(logprobs=()), "no log-probabilities"),
+        (answer(logprobs=(-0.1, None)), "has no log-probability"),
+        (answer(logprobs=(-0.1, math.nan)), "has no log-probability"),
+        (answer(text="  \n"), "empty"),
+        (answer(finish_reason="length"), "cut by a limit"),
+        (answer(tool_calls=(ToolCall(name="rm", arguments="{}"),)), "not offered: 'rm'"),
+    ],
+)
+def test_no_score_without_evidence(bad: Answer, reason: str) -> None:
+    assessment = DayZeroScorer().assess(request(), completion(bad))
+    assert assessment.score is None
+    assert reason in (assessment.reason or "")
+
+
+def test_no_answer_at_all_has_no_score() -> None:
+    assert DayZeroScorer().assess(request(), completion()).score is None
+
+
+def test_an_answer_cut_at_the_clients_own_limit_is_scored_as_it_is() -> None:
+    cut = completion(answer(finish_reason="length"), tokens=2)
+    assert DayZeroScorer().assess(request(max_output_tokens=2), cut).score == pytest.approx(-0.3)
+
+
+def test_an_answer_cut_before_the_clients_limit_has_no_score() -> None:
+    cut = completion(answer(finish_reason="length"), tokens=2)
+    assert DayZeroScorer().assess(request(max_output_tokens=50), cut).score is None
+
+
+def test_json_is_checked_before_it_is_scored() -> None:
+    scorer, wanted = DayZeroScorer(), request(json_answer=True)
+    assert scorer.assess(wanted, completion(answer(text='{"a": 1}'))).score is not None
+    broken = scorer.assess(wanted, completion(answer(text='{"a": ')))
+    assert (broken.score, broken.reason) == (None, "the answer is not the JSON that was asked for")
+
+
+def test_an_offered_tool_is_scored_and_its_arguments_must_parse() -> None:
+    offered = request(tool_names=frozenset({"add"}))
+    good = answer(text="", tool_calls=(ToolCall(name="add", arguments='{"a": 1}'),))
+    bad = answer(text="", tool_calls=(ToolCall(name="add", arguments='{"a"'),))
+    assert DayZeroScorer().assess(offered, completion(good)).score is not None
+    assert DayZeroScorer().assess(offered, completion(bad)).score is None
+
+
+def test_reasoning_is_not_scored() -> None:
+    scorer = DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK)
+    thought = answer(logprobs=(-9.0, -9.0, -0.5, -0.25), token_ids=(50, END_THINK, 51, 52))
+    assert scorer.assess(request(), completion(thought)).score == -0.75
+
+
+def test_the_last_end_of_reasoning_counts() -> None:
+    assert answer_start([1, END_THINK, 2, END_THINK, 3], END_THINK) == 4
+    assert answer_start([1, 2], END_THINK) == 0
+
+
+@pytest.mark.parametrize(
+    ("scorer", "token_ids"),
+    [
+        (DayZeroScorer(is_reasoning=True), (1, 2)),
+        (DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK), None),
+        (DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK), (1,)),
+    ],
+)
+def test_reasoning_that_cannot_be_told_apart_gets_no_score(
+    scorer: DayZeroScorer, token_ids: tuple[int, ...] | None
+) -> None:
+    assert scorer.assess(request(), completion(answer(token_ids=token_ids))).score is None
+
+
+def test_reasoning_without_an_answer_gets_no_score() -> None:
+    scorer = DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK)
+    only_thought = answer(logprobs=(-1.0, -1.0), token_ids=(50, END_THINK))
+    assert scorer.assess(request(), completion(only_thought)).reason == "the answer is empty"
