@@ -6,10 +6,10 @@ from typing import Protocol
 from hybridserve_llm.records import (
     Assessment,
     Attempt,
+    Chunk,
     Completion,
     EngineRequest,
     GenerateRequest,
-    JsonObject,
     Ledger,
 )
 
@@ -36,8 +36,8 @@ class Engine(Protocol):
     async def complete(self, request: EngineRequest) -> Completion:
         """The whole answer."""
 
-    def stream(self, request: EngineRequest) -> AsyncGenerator[JsonObject]:
-        """The answer's chunks, as decoded JSON objects, as they come; the last carries usage."""
+    def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
+        """The answer's chunks as they come; the last carries the usage."""
 
 
 class Scorer(Protocol):

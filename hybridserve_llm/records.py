@@ -127,6 +127,14 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One event of an engine's stream: the JSON it sent, and its usage where the event says it."""
+
+    body: JsonObject
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """What a scorer says of an answer.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import JsonObject, Ledger, Usage, Verdict
+from hybridserve_llm.records import Chunk, Ledger, Usage, Verdict
 
 
 class Finish(Protocol):
@@ -28,13 +28,13 @@ class LiveAnswer:
 
     tier: str
     model: str
-    first_chunk: JsonObject
+    first_chunk: Chunk
     ttft_s: float
-    rest: AsyncGenerator[JsonObject]
+    rest: AsyncGenerator[Chunk]
     finish: Finish
     ledger: Ledger | None = None
 
-    async def chunks(self) -> AsyncGenerator[JsonObject]:
+    async def chunks(self) -> AsyncGenerator[Chunk]:
         """The engine's chunks in order, usage chunk included; closing it aborts the engine's work.
 
         Raises:
@@ -43,9 +43,9 @@ class LiveAnswer:
         """
         usage = Usage()
         try:
-            chunk: JsonObject | None = self.first_chunk
+            chunk: Chunk | None = self.first_chunk
             while chunk is not None:
-                usage = _usage_of(chunk) or usage
+                usage = chunk.usage or usage
                 yield chunk
                 chunk = await anext(self.rest, None)
         except HybridServeError as exc:
@@ -64,15 +64,3 @@ class LiveAnswer:
         """Ends the engine's work when the answer will not be read at all."""
         await self.rest.aclose()
         self.finish(Verdict.ABORT, "given up", Usage(), self.ttft_s)
-
-
-def _usage_of(chunk: JsonObject) -> Usage | None:
-    usage = chunk.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=usage.get("prompt_tokens"),
-        cached_tokens=details.get("cached_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-    )

@@ -91,13 +91,13 @@ async def live_events(answer: LiveAnswer, request: GenerateRequest) -> AsyncGene
     held: dict[str, Any] | None = None
     async with contextlib.aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
-            choices = chunk.get("choices") or []
+            choices = chunk.body.get("choices") or []
             if not choices and not request.include_usage:
                 continue
             if held is not None:
                 yield event(held)
                 held = None
-            sent = _passed_on(chunk, answer, request)
+            sent = _passed_on(chunk.body, answer, request)
             if not choices or any(choice.get("finish_reason") for choice in choices):
                 held = sent
             else:
@@ -107,9 +107,9 @@ async def live_events(answer: LiveAnswer, request: GenerateRequest) -> AsyncGene
     yield DONE
 
 
-def _passed_on(chunk: JsonObject, answer: LiveAnswer, request: GenerateRequest) -> dict[str, Any]:
-    sent = {**chunk, "model": answer.model}
-    sent["choices"] = [trimmed_choice(choice, request) for choice in chunk.get("choices") or []]
+def _passed_on(body: JsonObject, answer: LiveAnswer, request: GenerateRequest) -> dict[str, Any]:
+    sent = {**body, "model": answer.model}
+    sent["choices"] = [trimmed_choice(choice, request) for choice in body.get("choices") or []]
     if not request.include_usage:
         sent.pop("usage", None)
     return sent

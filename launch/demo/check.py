@@ -32,7 +32,7 @@ def running_demo(*arguments: str) -> Iterator[str]:
     Raises:
         RuntimeError: The demo ended before it was ready, or left with an error.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "launch.cli", "--demo", "--port", str(port), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
     assert process.stdout is not None  # noqa: S101 - asked for a pipe
@@ -51,7 +51,8 @@ def running_demo(*arguments: str) -> Iterator[str]:
         raise RuntimeError(f"the demo stopped with exit code {process.returncode}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

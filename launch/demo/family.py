@@ -62,6 +62,6 @@ GIANT = DemoTier(
     is_reasoning=True,
     n_training_tokens=12_000_000,
     curriculum_fraction=0.25,
-    hard_task_share=2,
+    hard_task_share=1,
 )
 FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}

@@ -1,0 +1,178 @@
+"""Wire to records and back: what passes, what is trimmed, what the ledger shows."""
+
+from typing import Any
+
+import pytest
+
+from hybridserve_llm.errors import InvalidRequest
+from hybridserve_llm.records import (
+    Attempt,
+    Completion,
+    Endpoint,
+    GenerateRequest,
+    Ledger,
+    Outcome,
+    Usage,
+    Verdict,
+)
+from hybridserve_llm.server.convert import checkpoint_name, ledger_json, to_request, to_response
+from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
+
+CHAT: dict[str, Any] = {"model": "hybridserve", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def converted(
+    raw: dict[str, Any], kind: type[GenerationBody] = ChatBody, only_tier: str | None = None
+) -> GenerateRequest:
+    body = kind.model_validate(raw)
+    return to_request(body, raw, request_id="r1", deadline_s=9.0, only_tier=only_tier)
+
+
+def attempt(**changes: Any) -> Attempt:
+    values: dict[str, Any] = {
+        "tier": "small",
+        "model": "s",
+        "decision": Verdict.ACCEPT,
+        "reason": "why",
+    }
+    return Attempt(**{**values, **changes})
+
+
+def test_engine_parameters_that_we_do_not_know_pass_as_they_are() -> None:
+    request = converted({**CHAT, "top_k": 5, "seed": 1, "chat_template_kwargs": {"x": True}})
+    assert request.payload["top_k"] == 5
+    assert request.payload["chat_template_kwargs"] == {"x": True}
+    assert request.payload["messages"] == CHAT["messages"]
+
+
+def test_what_is_set_per_attempt_does_not_pass() -> None:
+    raw = {
+        **CHAT,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logprobs": True,
+        "top_logprobs": 3,
+        "hybridserve": {"min_tier": "medium"},
+    }
+    request = converted(raw)
+    assert set(request.payload) == {"messages"}
+    assert (request.stream, request.include_usage) == (True, True)
+    assert request.client_top_logprobs == 3
+    assert request.overrides.min_tier == "medium"
+
+
+def test_a_tier_named_as_model_is_the_only_one_asked() -> None:
+    overrides = converted(CHAT, only_tier="giant").overrides
+    assert (overrides.min_tier, overrides.max_tier) == ("giant", "giant")
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 7}, 7),
+        ({"max_tokens": 5, "max_completion_tokens": 7}, 7),
+    ],
+)
+def test_the_clients_limit_under_either_name(fields: dict[str, int], limit: int | None) -> None:
+    assert converted({**CHAT, **fields}).max_output_tokens == limit
+
+
+def test_tools_and_json_format_are_read_for_the_checks() -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    request = converted({**CHAT, "tools": [tool], "response_format": {"type": "json_object"}})
+    assert request.tool_names == {"add"}
+    assert request.json_answer
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        ({"prompt": "a", "echo": True}, "echo"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1], [2]]}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+    ],
+)
+def test_what_only_a_single_tier_can_honour_is_refused_by_the_cascade(
+    fields: dict[str, Any], parameter: str
+) -> None:
+    raw = {"model": "hybridserve", **fields}
+    with pytest.raises(InvalidRequest) as caught:
+        converted(raw, CompletionBody)
+    assert caught.value.parameter == parameter
+    assert converted(raw, CompletionBody, only_tier="small").endpoint is Endpoint.COMPLETIONS
+
+
+BODY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "small",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "5"},
+            "finish_reason": "stop",
+            "token_ids": [17],
+            "logprobs": {
+                "content": [
+                    {
+                        "token": "5",
+                        "logprob": -0.1,
+                        "top_logprobs": [{"token": str(i), "logprob": -0.1} for i in range(5)],
+                    }
+                ]
+            },
+        }
+    ],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+}
+
+
+def responded(raw: dict[str, Any]) -> dict[str, Any]:
+    ledger = Ledger(request_id="r1", attempts=(attempt(),), tier="small", model="tiny-1b")
+    completion = Completion(answers=(), usage=Usage(), body=BODY)
+    return to_response(Outcome(completion=completion, ledger=ledger), converted(raw))
+
+
+def test_the_response_names_the_checkpoint_and_carries_the_ledger() -> None:
+    body = responded(CHAT)
+    assert body["model"] == "tiny-1b"
+    assert body["usage"] == BODY["usage"]
+    assert body["hybridserve"]["tier"] == "small"
+    assert body["hybridserve"]["energy_settled"] is False
+
+
+def test_the_scorers_log_probabilities_do_not_reach_a_client_that_asked_for_none() -> None:
+    choice = responded(CHAT)["choices"][0]
+    assert choice["logprobs"] is None
+    assert "token_ids" not in choice
+
+
+def test_a_client_gets_as_many_alternatives_as_it_asked_for() -> None:
+    choice = responded({**CHAT, "logprobs": True, "top_logprobs": 2})["choices"][0]
+    assert len(choice["logprobs"]["content"][0]["top_logprobs"]) == 2
+    bare = responded({**CHAT, "logprobs": True})["choices"][0]
+    assert bare["logprobs"]["content"][0]["top_logprobs"] == []
+
+
+def test_totals_sum_every_attempt_and_are_null_when_one_is_unknown() -> None:
+    both = (
+        attempt(prompt_tokens=10, completion_tokens=2, latency_s=0.5, cached_tokens=None),
+        attempt(prompt_tokens=12, completion_tokens=3, latency_s=0.25, cached_tokens=4),
+    )
+    totals = ledger_json(Ledger(request_id="r", attempts=both))["totals"]
+    assert totals["prompt_tokens"] == 22
+    assert totals["completion_tokens"] == 5
+    assert totals["latency_s"] == 0.75
+    assert totals["cached_tokens"] is None
+    assert totals["energy_j"] is None
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"), ("/models/giant", "giant"), ("/models/giant/", "giant")],
+)
+def test_local_folders_are_shown_by_name_alone(model: str, shown: str) -> None:
+    assert checkpoint_name(model) == shown

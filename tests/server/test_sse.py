@@ -1,0 +1,112 @@
+"""A held answer told as a stream folds back into the answer it came from."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from hybridserve_llm.records import (
+    Completion,
+    Endpoint,
+    GenerateRequest,
+    Ledger,
+    Outcome,
+    Usage,
+)
+from hybridserve_llm.server.sse import DONE, held_events
+
+LEDGER = Ledger(request_id="r", attempts=(), tier="small", model="s")
+
+
+def events(
+    body: dict[str, Any], endpoint: Endpoint, *, include_usage: bool = False, logprobs: int | None = None
+) -> list[dict[str, Any]]:
+    request = GenerateRequest(
+        request_id="r",
+        endpoint=endpoint,
+        payload={},
+        stream=True,
+        include_usage=include_usage,
+        client_top_logprobs=logprobs,
+    )
+    completion = Completion(answers=(), usage=Usage(), body=body)
+    *chunks, done = held_events(Outcome(completion=completion, ledger=LEDGER), request)
+    assert done == DONE
+    return [orjson.loads(chunk.removeprefix(b"data: ")) for chunk in chunks]
+
+
+def chat(message: dict[str, Any], **choice: Any) -> dict[str, Any]:
+    whole = {"index": 0, "message": message, "finish_reason": "stop", **choice}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    return {"id": "c1", "created": 7, "model": "m", "choices": [whole], "usage": usage}
+
+
+def test_chat_answer_becomes_role_content_and_end() -> None:
+    chunks = events(chat({"role": "assistant", "content": "42"}), Endpoint.CHAT)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "42"}, {}]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "stop"]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert {chunk["id"] for chunk in chunks} == {"c1"}
+
+
+def test_the_ledger_is_on_the_last_chunk_alone() -> None:
+    for include_usage in (False, True):
+        body = chat({"role": "assistant", "content": "42"})
+        chunks = events(body, Endpoint.CHAT, include_usage=include_usage)
+        assert ["hybridserve" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+def test_usage_comes_in_a_chunk_of_its_own_where_asked_for() -> None:
+    body = chat({"role": "assistant", "content": "42"})
+    assert all("usage" not in chunk for chunk in events(body, Endpoint.CHAT))
+    *rest, last = events(body, Endpoint.CHAT, include_usage=True)
+    assert all(chunk["usage"] is None for chunk in rest)
+    assert (last["choices"], last["usage"]) == ([], body["usage"])
+
+
+def test_tool_calls_and_reasoning_survive() -> None:
+    call = {"id": "t1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "reasoning": "hm", "tool_calls": [call, call]}
+    chunks = events(chat(message, finish_reason="tool_calls"), Endpoint.CHAT)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0]["reasoning"] == "hm"
+    assert [delta["tool_calls"][0]["index"] for delta in deltas if "tool_calls" in delta] == [0, 1]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_every_choice_is_told() -> None:
+    body = chat({"role": "assistant", "content": "a"})
+    body["choices"].append(
+        {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "stop"}
+    )
+    chunks = events(body, Endpoint.CHAT)
+    texts = {0: "", 1: ""}
+    for chunk in chunks:
+        choice = chunk["choices"][0]
+        texts[choice["index"]] += choice["delta"].get("content") or ""
+    assert texts == {0: "a", 1: "b"}
+
+
+@pytest.mark.parametrize(("asked", "n_with"), [(None, 0), (0, 1)])
+def test_log_probabilities_come_once_and_only_where_asked_for(
+    asked: int | None, n_with: int
+) -> None:
+    logprobs = {"content": [{"token": "42", "logprob": -0.1, "top_logprobs": []}]}
+    body = chat({"role": "assistant", "content": "42"}, logprobs=logprobs)
+    chunks = events(body, Endpoint.CHAT, logprobs=asked)
+    assert sum(chunk["choices"][0]["logprobs"] is not None for chunk in chunks) == n_with
+
+
+def test_completion_is_told_in_one_piece() -> None:
+    body = {
+        "id": "c",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "text": "hi", "logprobs": None, "finish_reason": "stop"}],
+        "usage": {},
+    }
+    (chunk,) = events(body, Endpoint.COMPLETIONS)
+    assert chunk["object"] == "text_completion"
+    assert chunk["choices"][0]["text"] == "hi"
+    assert chunk["choices"][0]["finish_reason"] == "stop"
