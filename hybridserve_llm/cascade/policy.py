@@ -48,11 +48,14 @@ def decide(rule: TierRule, assessment: Assessment, *, tier: int, final_tier: int
     if assessment.score >= rule.accept_at:
         reason = f"score {assessment.score:.4g} >= {rule.accept_at:g}"
         return Decision(verdict=Verdict.ACCEPT, reason=reason)
-    reason = f"score {assessment.score:.4g} < {rule.accept_at:g}"
-    landing = max(
-        (skip.to_tier for skip in rule.skips if assessment.score < skip.score_below),
-        default=tier + 1,
+    band = max(
+        (skip for skip in rule.skips if assessment.score < skip.score_below),
+        key=lambda skip: skip.to_tier,
+        default=SkipRule(score_below=rule.accept_at, to_tier=tier + 1),
     )
-    landing = min(landing, final_tier)
-    verdict = Verdict.SKIP if landing > tier + 1 else Verdict.ESCALATE
-    return Decision(verdict=verdict, reason=reason, next_tier=landing)
+    next_tier = min(band.to_tier, final_tier)
+    return Decision(
+        verdict=Verdict.SKIP if next_tier > tier + 1 else Verdict.ESCALATE,
+        reason=f"score {assessment.score:.4g} < {band.score_below:g}",
+        next_tier=next_tier,
+    )

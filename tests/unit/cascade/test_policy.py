@@ -85,3 +85,7 @@ def test_a_decision_accepts_or_goes_up_and_never_past_the_final_tier(
 def test_the_reason_names_score_and_threshold(score: float) -> None:
     assert f"{score:.4g}" in verdict(score).reason
     assert "-0.5" in verdict(score).reason
+
+
+def test_the_reason_of_a_skip_names_its_band() -> None:
+    assert verdict(-9.0).reason == "score -9 < -3"

@@ -1,0 +1,269 @@
+"""The cascade's loop, on scripted engines: who is asked, what is accepted, what the ledger says."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hybridserve_llm.cascade.live import LiveAnswer
+from hybridserve_llm.cascade.policy import SkipRule, TierRule
+from hybridserve_llm.cascade.router import CascadeRouter, Tier
+from hybridserve_llm.confidence.day_zero import DayZeroScorer
+from hybridserve_llm.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+)
+from hybridserve_llm.records import (
+    Attempt,
+    Endpoint,
+    GenerateRequest,
+    Ledger,
+    Outcome,
+    Overrides,
+    Verdict,
+)
+from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+
+SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
+
+
+@dataclass
+class KeepingSink:
+    """A RecordSink that keeps what it gets."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    ledgers: list[Ledger] = field(default_factory=list)
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        self.ledgers.append(ledger)
+
+
+@dataclass
+class Cascade:
+    """Three tiers on fakes; the first two accept at -0.5, small skips to giant below -3."""
+
+    engines: Sequence[FakeEngine]
+    sink: KeepingSink = field(default_factory=KeepingSink)
+
+    def __post_init__(self) -> None:
+        rule = TierRule(accept_at=-0.5, skips=(SkipRule(score_below=-3.0, to_tier=2),))
+        tiers = [
+            Tier(name=name, model=f"m-{name}", engine=engine, scorer=DayZeroScorer(), rule=rule)
+            for name, engine in zip(("small", "medium", "giant"), self.engines, strict=True)
+        ]
+        self.router = CascadeRouter(tiers, sink=self.sink, clock=FakeClock())
+
+    @property
+    def asked(self) -> list[int]:
+        return [len(engine.requests) for engine in self.engines]
+
+
+def engine(text: str, logprobs: Sequence[float | None] | None = SURE) -> FakeEngine:
+    return FakeEngine(scripted_answer(text, logprobs=logprobs))
+
+
+def request(**changes: Any) -> GenerateRequest:
+    values: dict[str, Any] = {
+        "request_id": "r1",
+        "endpoint": Endpoint.CHAT,
+        "payload": {"messages": [{"role": "user", "content": "?"}]},
+    }
+    return GenerateRequest(**{**values, **changes})
+
+
+async def answered(cascade: Cascade, **changes: Any) -> tuple[str, list[Verdict]]:
+    outcome = await cascade.router.answer(request(**changes))
+    assert isinstance(outcome, Outcome)
+    verdicts = [attempt.decision for attempt in outcome.ledger.attempts]
+    assert list(outcome.ledger.attempts) == cascade.sink.attempts
+    assert cascade.sink.ledgers == [outcome.ledger]
+    return outcome.completion.answers[0].text, verdicts
+
+
+async def test_a_sure_small_tier_answers_alone() -> None:
+    cascade = Cascade([engine("small"), engine("medium"), engine("giant")])
+    assert await answered(cascade) == ("small", [Verdict.ACCEPT])
+    assert cascade.asked == [1, 0, 0]
+
+
+async def test_an_unsure_answer_escalates_to_the_next_tier() -> None:
+    cascade = Cascade([engine("small", UNSURE), engine("medium"), engine("giant")])
+    assert await answered(cascade) == ("medium", [Verdict.ESCALATE, Verdict.ACCEPT])
+
+
+async def test_a_lost_answer_skips_a_tier() -> None:
+    cascade = Cascade([engine("small", LOST), engine("medium"), engine("giant")])
+    assert await answered(cascade) == ("giant", [Verdict.SKIP, Verdict.ACCEPT])
+    assert cascade.asked == [1, 0, 1]
+
+
+async def test_the_last_tier_is_accepted_however_unsure_and_is_not_asked_for_log_probs() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant", LOST)])
+    text, verdicts = await answered(cascade)
+    assert (text, verdicts[-1]) == ("giant", Verdict.ACCEPT)
+    assert cascade.engines[1].requests[0].top_logprobs == 0
+    assert cascade.engines[2].requests[0].top_logprobs is None
+    assert cascade.sink.attempts[-1].score is None
+
+
+@pytest.mark.parametrize("missing", [None, (), (-0.1, None)])
+async def test_missing_log_probabilities_are_never_confidence(missing: Any) -> None:
+    cascade = Cascade([engine("small", missing), engine("medium"), engine("giant")])
+    assert await answered(cascade) == ("medium", [Verdict.ESCALATE, Verdict.ACCEPT])
+    assert cascade.sink.attempts[0].score is None
+    assert "log-probabilit" in cascade.sink.attempts[0].reason
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        EngineUnavailable("tier 'small' is down"),
+        EngineFailed("status 500"),
+        ContextLengthExceeded("too long"),
+    ],
+)
+async def test_a_tier_that_cannot_answer_is_passed_over_and_the_ledger_says_so(
+    failure: Exception,
+) -> None:
+    cascade = Cascade([FakeEngine(failure), engine("medium"), engine("giant")])  # type: ignore[arg-type]
+    assert await answered(cascade) == ("medium", [Verdict.FAIL, Verdict.ACCEPT])
+    assert cascade.sink.attempts[0].reason == str(failure)
+
+
+async def test_a_prompt_that_no_tier_holds_is_the_clients_error() -> None:
+    too_long = ContextLengthExceeded("too long")
+    cascade = Cascade([FakeEngine(too_long) for _ in range(3)])
+    with pytest.raises(ContextLengthExceeded):
+        await cascade.router.answer(request())
+    assert cascade.asked == [1, 1, 1]
+    assert cascade.sink.ledgers[0].tier is None
+
+
+async def test_a_last_tier_that_is_down_fails_the_request() -> None:
+    down = FakeEngine(EngineUnavailable("tier 'giant' is down"))
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])
+    with pytest.raises(EngineUnavailable, match="giant"):
+        await cascade.router.answer(request())
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("bad"), DeadlineExceeded("late")])
+async def test_errors_that_no_other_tier_can_mend_end_the_request(error: Exception) -> None:
+    cascade = Cascade([FakeEngine(error), engine("medium"), engine("giant")])  # type: ignore[arg-type]
+    with pytest.raises(type(error)):
+        await cascade.router.answer(request())
+    assert cascade.asked == [1, 0, 0]
+    assert cascade.sink.attempts[0].decision is Verdict.FAIL
+
+
+async def test_min_tier_enters_above_and_max_tier_takes_what_it_gets() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    overrides = Overrides(min_tier="medium", max_tier="medium")
+    assert await answered(cascade, overrides=overrides) == ("m", [Verdict.ACCEPT])
+    assert cascade.asked == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (Overrides(min_tier="huge"), "'huge' is no tier; allowed: small, medium, giant"),
+        (Overrides(max_tier=""), "'' is no tier"),
+        (Overrides(min_tier="giant", max_tier="small"), "is above max_tier"),
+        (Overrides(min_confidence=0.9), "uncertified"),
+    ],
+)
+async def test_overrides_that_cannot_be_met_are_refused_before_any_engine_is_asked(
+    overrides: Overrides, message: str
+) -> None:
+    cascade = Cascade([engine("s"), engine("m"), engine("g")])
+    with pytest.raises(InvalidRequest, match=message):
+        await cascade.router.answer(request(overrides=overrides))
+    assert cascade.asked == [0, 0, 0]
+
+
+async def test_the_client_gets_its_log_probabilities_from_whichever_tier_answers() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("g")])
+    await answered(cascade, client_top_logprobs=3)
+    assert [e.requests[0].top_logprobs for e in cascade.engines] == [3, 3, 3]
+
+
+async def test_cancelling_aborts_the_engines_work_and_is_recorded() -> None:
+    waiting = FakeEngine("s", gate=asyncio.Event())
+    cascade = Cascade([waiting, engine("m"), engine("g")])
+    task = asyncio.ensure_future(cascade.router.answer(request()))
+    await waiting.is_waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (waiting.n_running, waiting.n_cancelled) == (0, 1)
+    assert [attempt.decision for attempt in cascade.sink.attempts] == [Verdict.ABORT]
+    assert cascade.sink.ledgers[0].tier is None
+
+
+async def test_a_streamed_request_holds_every_tier_but_the_last() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("medium"), engine("g")])
+    assert isinstance(await cascade.router.answer(request(stream=True)), Outcome)
+
+
+async def live(cascade: Cascade) -> LiveAnswer:
+    answer = await cascade.router.answer(request(stream=True))
+    assert isinstance(answer, LiveAnswer)
+    return answer
+
+
+async def test_the_last_tier_of_a_streamed_request_is_live() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    answer = await live(cascade)
+    assert answer.ledger is None
+    pieces = [chunk.body["choices"] async for chunk in answer.chunks()]
+    text = "".join(choices[0]["delta"]["content"] for choices in pieces if choices)
+    assert text == "giant"
+    assert answer.ledger is not None
+    assert [a.decision for a in answer.ledger.attempts][-1] is Verdict.ACCEPT
+    assert answer.ledger.attempts[-1].completion_tokens is not None
+    assert cascade.sink.ledgers == [answer.ledger]
+
+
+async def test_closing_a_live_answer_aborts_the_engine() -> None:
+    giant = FakeEngine("giant")
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), giant])
+    chunks = (await live(cascade)).chunks()
+    await anext(chunks)
+    await chunks.aclose()
+    assert (giant.n_running, giant.n_cancelled) == (0, 1)
+    assert cascade.sink.attempts[-1].decision is Verdict.ABORT
+    assert cascade.sink.ledgers[-1].tier is None
+
+
+async def test_an_unread_live_answer_can_be_abandoned() -> None:
+    giant = FakeEngine("giant")
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), giant])
+    await (await live(cascade)).abandon()
+    assert giant.n_running == 0
+    assert cascade.sink.attempts[-1].decision is Verdict.ABORT
+
+
+async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
+    broken = FakeEngine(
+        "giant", n_chunks_before_gate=2, error_after_chunks=EngineFailed("lost its way")
+    )
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), broken])
+    answer = await live(cascade)
+    with pytest.raises(EngineFailed, match="lost its way"):
+        [chunk async for chunk in answer.chunks()]
+    assert cascade.sink.attempts[-1].decision is Verdict.FAIL
+
+
+async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request() -> None:
+    down = FakeEngine(EngineUnavailable("tier 'giant' is down"))
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])
+    with pytest.raises(EngineUnavailable):
+        await cascade.router.answer(request(stream=True))
+    assert cascade.sink.attempts[-1].decision is Verdict.FAIL
