@@ -19,7 +19,11 @@ LEDGER = Ledger(request_id="r", attempts=(), tier="small", model="s")
 
 
 def events(
-    body: dict[str, Any], endpoint: Endpoint, *, include_usage: bool = False, logprobs: int | None = None
+    body: dict[str, Any],
+    endpoint: Endpoint,
+    *,
+    include_usage: bool = False,
+    logprobs: int | None = None,
 ) -> list[dict[str, Any]]:
     request = GenerateRequest(
         request_id="r",
