@@ -18,6 +18,8 @@
 `server/error_responses.py` holds the one table from these classes to HTTP statuses.
 """
 
+from typing import Literal
+
 
 class HybridServeError(Exception):
     """Base of the tree; catch it to handle whatever this project raises on purpose."""
@@ -86,7 +88,17 @@ class DeadlineExceeded(ServingError):  # noqa: N818 - the standard term
 
 
 class EngineUnavailable(ServingError):  # noqa: N818 - names the state
-    """No connection to the engine, or every replica of the tier is down."""
+    """No connection to the engine, or every replica of the tier is down.
+
+    `kind` is `unreachable` (no connection), `lost` (it broke while the engine worked) or `refused`
+    (the engine is alive and said 429 or 503).
+    """
+
+    def __init__(
+        self, message: str, *, kind: Literal["unreachable", "lost", "refused"] = "unreachable"
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class EngineFailed(ServingError):  # noqa: N818 - names the event

@@ -1,1 +1,28 @@
-"""Public fakes for tests of this library and of what builds on it; never imported at run time."""
+"""Public fakes for tests of this library and of what builds on it; never imported at run time.
+
+* `FakeClock`: time that moves when told.
+* `FakeEngine`: an `interfaces.Engine` (and a replica) that answers from a script, waits and fails
+  on demand, and keeps the requests it saw; `scripted_answer` makes its answers.
+* `create_fake_vllm_app`: an ASGI app that speaks vLLM's API with a one-token-per-byte "model";
+  `serving` puts it on a unix socket inside the running loop. `tests/contract` runs the same checks
+  on it and on a real vLLM engine, which is why it can be trusted.
+* `chat_body`, `completion_body`: the JSON that vLLM answers with.
+"""
+
+from hybridserve_llm.testing.bodies import chat_body, completion_body
+from hybridserve_llm.testing.fake_clock import FakeClock
+from hybridserve_llm.testing.fake_engine import FakeEngine, prompt_of, scripted_answer
+from hybridserve_llm.testing.fake_generation import FakeVllm
+from hybridserve_llm.testing.fake_vllm import create_fake_vllm_app, serving
+
+__all__ = [
+    "FakeClock",
+    "FakeEngine",
+    "FakeVllm",
+    "chat_body",
+    "completion_body",
+    "create_fake_vllm_app",
+    "prompt_of",
+    "scripted_answer",
+    "serving",
+]

@@ -1,0 +1,226 @@
+"""Several replicas of one tier behind the face of one engine: balance, failover, health.
+
+A replica's state, and what moves it:
+
+    unknown ── a request or a probe succeeds ─────────────────> up
+    unknown ── its connection or a probe fails ───────────────> down
+    up ─────── its connection or two probes running fail ─────> down
+    down ───── a probe succeeds, or a request that tried it ──> up
+
+A replica that is down gets requests only while no other is up: one each time its back-off ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from hybridserve_llm.errors import EngineUnavailable
+from hybridserve_llm.interfaces import Clock, Engine
+from hybridserve_llm.records import Chunk, Completion, EngineRequest, HealthState
+
+log = logging.getLogger(__name__)
+
+_FIRST_BACK_OFF_S = 1.0
+_LONGEST_BACK_OFF_S = 30.0
+_PROBES_TO_DOWN = 2
+"""One failed probe of a replica that was up may be a busy server's late answer."""
+_LOSSES_PER_REQUEST = 2
+"""A request whose work killed this many engines is given up: it may be what kills them."""
+
+
+class Replica(Engine, Protocol):
+    """An engine that can be asked for its health."""
+
+    async def check_health(self) -> bool:
+        """Whether it is fit to serve; answers in bounded time and raises no error of ours."""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """One replica and what is known of it; changed by this file only."""
+
+    engine: Replica
+    index: int
+    state: HealthState = "unknown"
+    outstanding: int = 0
+    last_picked: int = 0
+    failed_probes: int = 0
+    back_off_s: float = _FIRST_BACK_OFF_S
+    retry_at_s: float = 0.0
+
+
+class ReplicaSet:
+    """An `interfaces.Engine` over the replicas of a tier.
+
+    A request goes to the replica with the fewest requests outstanding, round robin among equals,
+    and to another one when that replica is unavailable and none of the answer was given yet.
+    """
+
+    def __init__(self, tier: str, replicas: Sequence[Replica], *, clock: Clock) -> None:
+        """Takes the replicas as they are; whoever made them closes them.
+
+        Raises:
+            ValueError: There is no replica.
+        """
+        if not replicas:
+            raise ValueError(f"tier {tier!r} needs at least one replica")
+        self.tier = tier
+        self._clock = clock
+        self._members = tuple(_Member(engine, index) for index, engine in enumerate(replicas))
+        self._n_picks = 0
+
+    @property
+    def n_replicas(self) -> int:
+        """Replicas of the tier, whatever their state."""
+        return len(self._members)
+
+    @property
+    def n_up(self) -> int:
+        """Replicas known to be up: the last probe or request succeeded."""
+        return sum(member.state == "up" for member in self._members)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests now inside the tier's engines."""
+        return sum(member.outstanding for member in self._members)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether at least one replica is known to be up."""
+        return self.n_up > 0
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        """The whole answer of one replica.
+
+        Raises:
+            EngineUnavailable: Every replica is down, or refused; at once, without waiting.
+            HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
+        """
+        failures: list[EngineUnavailable] = []
+        for member in self._candidates(failures):
+            try:
+                with self._serving(member):
+                    return await member.engine.complete(request)
+            except EngineUnavailable as exc:
+                failures.append(exc)
+        raise self._unavailable(failures)
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
+        """The chunks of one replica's answer; another takes over only before the first chunk.
+
+        Raises:
+            EngineUnavailable: As in `complete`; or the connection broke after the first chunk.
+            HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
+        """
+        failures: list[EngineUnavailable] = []
+        for member in self._candidates(failures):
+            has_begun = False
+            try:
+                with self._serving(member):
+                    async with aclosing(member.engine.stream(request)) as chunks:
+                        async for chunk in chunks:
+                            has_begun = True
+                            yield chunk
+            except EngineUnavailable as exc:
+                if has_begun:
+                    raise
+                failures.append(exc)
+            else:
+                return
+        raise self._unavailable(failures)
+
+    async def check_health(self) -> bool:
+        """Probes every replica once, side by side; whether at least one is up."""
+        async with asyncio.TaskGroup() as group:
+            for member in self._members:
+                group.create_task(self._probe(member))
+        return self.is_ready
+
+    async def watch_health(self, interval_s: float) -> None:
+        """Probes every replica at once and then every `interval_s`, until cancelled.
+
+        Each replica has a loop of its own, so that one that hangs holds up no other.
+        """
+        async with asyncio.TaskGroup() as group:
+            for member in self._members:
+                group.create_task(self._watch(member, interval_s))
+
+    async def _watch(self, member: _Member, interval_s: float) -> None:
+        while True:
+            await self._probe(member)
+            await asyncio.sleep(interval_s)
+
+    async def _probe(self, member: _Member) -> None:
+        if await member.engine.check_health():
+            self._mark_up(member)
+            return
+        member.failed_probes += 1
+        if member.state != "up" or member.failed_probes >= _PROBES_TO_DOWN:
+            self._mark_down(member, f"{member.failed_probes} health probes failed")
+
+    def _candidates(self, failures: Sequence[EngineUnavailable]) -> Iterator[_Member]:
+        """The replicas to try, best first, each once; chosen anew after every failure."""
+        tried: set[int] = set()
+        while sum(failure.kind == "lost" for failure in failures) < _LOSSES_PER_REQUEST:
+            now_s = self._clock.monotonic_s()
+            open_members = [
+                member
+                for member in self._members
+                if member.index not in tried
+                and (member.state != "down" or now_s >= member.retry_at_s)
+            ]
+            if not open_members:
+                return
+            member = min(
+                open_members, key=lambda m: (m.state == "down", m.outstanding, m.last_picked)
+            )
+            if member.state == "down":
+                # This request alone tries it; the next one does after a longer back-off.
+                member.retry_at_s = now_s + member.back_off_s
+                member.back_off_s = min(2 * member.back_off_s, _LONGEST_BACK_OFF_S)
+            self._n_picks += 1
+            member.last_picked = self._n_picks
+            tried.add(member.index)
+            yield member
+
+    @contextmanager
+    def _serving(self, member: _Member) -> Iterator[None]:
+        """Counts the request in `member`, and learns from how it ends."""
+        member.outstanding += 1
+        try:
+            yield
+            self._mark_up(member)
+        except EngineUnavailable as exc:
+            if exc.kind != "refused":  # one that refuses is alive
+                self._mark_down(member, str(exc))
+            raise
+        finally:
+            member.outstanding -= 1
+
+    def _mark_up(self, member: _Member) -> None:
+        if member.state != "up":
+            log.info("tier %s: replica %d is up", self.tier, member.index)
+        member.state = "up"
+        member.failed_probes = 0
+        member.back_off_s = _FIRST_BACK_OFF_S
+
+    def _mark_down(self, member: _Member, reason: str) -> None:
+        if member.state == "down":  # one of many requests that a crash ended, or one more probe
+            return
+        log.warning("tier %s: replica %d is down: %s", self.tier, member.index, reason)
+        member.state = "down"
+        member.retry_at_s = self._clock.monotonic_s() + member.back_off_s
+
+    def _unavailable(self, failures: Sequence[EngineUnavailable]) -> EngineUnavailable:
+        if not failures:
+            return EngineUnavailable(
+                f"tier {self.tier!r} is down: none of its {self.n_replicas} replicas is up"
+            )
+        error = EngineUnavailable(
+            f"tier {self.tier!r} is unavailable: {failures[-1]}", kind=failures[-1].kind
+        )
+        error.__cause__ = failures[-1]
+        return error

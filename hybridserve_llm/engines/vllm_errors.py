@@ -1,0 +1,112 @@
+"""From an engine's error answer, or a broken connection, to this project's errors: mapped once.
+
+The phrases are those of vLLM 0.32 (`renderers/params.py`, `v1/engine/input_processor.py`,
+`entrypoints/serve/utils/api_utils.py`), of older versions of it, and of servers that speak the
+OpenAI API. vLLM gives no error code of its own for a prompt that is too long, so the words decide.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from hybridserve_llm.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    HybridServeError,
+    InvalidRequest,
+)
+
+_SHOWN_CHARACTERS = 500
+_CLIENT_FAULTS = frozenset({400, 413, 422})
+_REFUSALS = frozenset({429, 503})
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size)"
+    r"|maximum model length|max_model_len"
+    r"|longer than the maximum"
+    r"|max_(completion_)?tokens\b.{0,80}(too large|must be at most)"
+    r"|(prompt|input) is too long"
+    # A prompt that fills the context to the last token: vLLM 0.32 lowers max_tokens to the room
+    # left and then rejects its own 0. Clients cannot send 0, the front end refuses it.
+    r"|max_tokens must be at least 1, got 0\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def http_error(engine: str, status: int, content: bytes) -> HybridServeError:
+    """The error that an answer with an error `status` and body `content` stands for."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body = None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        return error_of_object(engine, error, status)
+    text = content.decode("utf-8", errors="replace").strip()
+    return _error(engine, status, text, code=None, parameter=None)
+
+
+def error_of_object(engine: str, error: dict[str, Any], status: int | None) -> HybridServeError:
+    """The error that an OpenAI error object stands for.
+
+    `status` is None for an error in mid-stream, where the object's own `code` is read instead;
+    without a usable code it counts as a server error.
+    """
+    code = error.get("code")
+    if status is None:
+        status = code if isinstance(code, int) else 500
+    parameter = error.get("param")
+    # FastAPI's own errors (an unknown path, say) carry `detail` where OpenAI's carry `message`.
+    message = error.get("message") or error.get("detail") or error.get("type") or "no message"
+    return _error(
+        engine,
+        status,
+        str(message),
+        code=code if isinstance(code, str) else None,
+        parameter=parameter if isinstance(parameter, str) else None,
+    )
+
+
+def _error(
+    engine: str, status: int, message: str, *, code: str | None, parameter: str | None
+) -> HybridServeError:
+    message = message[:_SHOWN_CHARACTERS]
+    is_too_long = code == "context_length_exceeded" or _TOO_LONG.search(message) is not None
+    if is_too_long and (status in _CLIENT_FAULTS or status == 404):
+        return ContextLengthExceeded(message, parameter=parameter)
+    if status in _CLIENT_FAULTS:
+        return InvalidRequest(message, parameter=parameter)
+    if status in _REFUSALS:
+        return EngineUnavailable(
+            f"engine {engine} refused with status {status}: {message}", kind="refused"
+        )
+    # A wrong model name or key (401, 403, 404) is a mis-set tier, not the client's fault.
+    return EngineFailed(f"engine {engine} answered with status {status}: {message}")
+
+
+@contextmanager
+def transport_errors(engine: str) -> Iterator[None]:
+    """Maps whatever the HTTP client raises inside the block; most specific first.
+
+    Raises:
+        EngineUnavailable: No connection could be made, or it broke.
+        EngineFailed: What came back is not HTTP.
+        DeadlineExceeded: The block's own `asyncio.timeout` expired.
+    """
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+        raise EngineUnavailable(f"no connection to engine {engine}: {exc}") from exc
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as exc:
+        raise EngineUnavailable(
+            f"engine {engine} broke the connection: {exc!r}", kind="lost"
+        ) from exc
+    except aiohttp.ClientError as exc:
+        raise EngineFailed(f"engine {engine} did not answer in HTTP: {exc}") from exc
+    except TimeoutError as exc:
+        raise DeadlineExceeded(f"engine {engine} gave no answer before the deadline") from exc

@@ -1,0 +1,274 @@
+"""Asks one running vLLM server over its OpenAI API, on TCP or on a unix socket.
+
+What the JSON means is `vllm_wire`'s matter, what an error means `vllm_errors`'s; choosing among
+replicas is `replica_set`'s. A request that is cancelled closes its connection, at which vLLM
+aborts the work; `tests/contract` proves that on a real engine.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import aiohttp
+import orjson
+
+from hybridserve_llm.engines.sse_lines import SseParser
+from hybridserve_llm.engines.vllm_errors import error_of_object, http_error, transport_errors
+from hybridserve_llm.engines.vllm_wire import (
+    chunk_of,
+    completion_of,
+    decoded_object,
+    request_body,
+)
+from hybridserve_llm.errors import DeadlineExceeded, EngineFailed, EngineUnavailable, ServingError
+from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Chunk, Completion, EngineInfo, EngineRequest
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_DONE = b"[DONE]"
+_KEEP_ALIVE_S = 3.0
+"""Idle connections are dropped before vLLM does so (after 5 s): a request that is sent just as the
+server closes would look like an engine that died."""
+
+
+class VllmHttpEngine:
+    """One vLLM server as an `interfaces.Engine`.
+
+    Connections are made on first use (or by `open`), without a limit on their number, and are
+    closed by `aclose`. Belongs to the event loop that first used it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        model: str,
+        clock: Clock,
+        api_key: str | None = None,
+        connect_timeout_s: float = 5.0,
+        probe_timeout_s: float = 5.0,
+    ) -> None:
+        """Only keeps what it is told; connects to nothing.
+
+        Args:
+            address: `http(s)://host:port`, with a path prefix if there is one (a final `/v1` is
+                taken as part of the API's paths), or `unix:/path/to/socket`.
+            model: Name under which the server serves the model.
+            clock: What a request's deadline is read against.
+            api_key: Sent as bearer token.
+            connect_timeout_s: Seconds until a connection must stand.
+            probe_timeout_s: Seconds within which health, model list and tokenizer must answer.
+
+        Raises:
+            ValueError: The address has none of these forms.
+        """
+        if not address.startswith(("http://", "https://", "unix:/")):
+            raise ValueError(
+                f"engine address {address!r} must be http(s)://host:port or unix:/path/to/socket"
+            )
+        self.address = address
+        self.model = model
+        self._socket_path = address.removeprefix("unix:") if address.startswith("unix:") else None
+        # The host of a request over a unix socket is not looked at.
+        url = "http://localhost" if self._socket_path else address
+        self._url = url.rstrip("/").removesuffix("/v1").rstrip("/")
+        self._clock = clock
+        self._headers = {"content-type": "application/json"}
+        if api_key is not None:
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._connect_timeout_s = connect_timeout_s
+        self._probe_timeout_s = probe_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Makes the connection pool inside the running loop; not needed before a request.
+
+        Raises:
+            EngineUnavailable: The engine's client was closed before.
+        """
+        self._open_session()
+
+    async def aclose(self) -> None:
+        """Closes every connection, which aborts whatever still runs; may be called again."""
+        self._is_closed = True
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        """The whole answer; cancelling closes the connection.
+
+        Raises:
+            ContextLengthExceeded: Prompt, or prompt and wanted output, are longer than the engine
+                holds.
+            InvalidRequest: The engine finds the request at fault.
+            DeadlineExceeded: The request's deadline passed.
+            EngineUnavailable: No connection, a broken one, or status 429 or 503.
+            EngineFailed: Any other error status, or an answer of the wrong shape.
+        """
+        response = await self._post(request, stream=False)
+        try:
+            content = await self._read(request, response.read)
+        finally:
+            # Read to its end, the connection is back in the pool already and stays open.
+            response.close()
+        if response.status != 200:
+            raise http_error(self.address, response.status, content)
+        decoded = decoded_object(content, engine=self.address)
+        return completion_of(decoded, request.request.endpoint, engine=self.address)
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
+        """The answer's chunks as they come; closing the generator closes the connection.
+
+        Raises:
+            ContextLengthExceeded: As in `complete`; so are the next four.
+            InvalidRequest: As in `complete`.
+            DeadlineExceeded: The deadline passed, be it between two chunks.
+            EngineUnavailable: As in `complete`.
+            EngineFailed: As in `complete`, or the stream ended before its `[DONE]`.
+        """
+        response = await self._post(request, stream=True)
+        try:
+            if response.status != 200:
+                content = await self._read(request, response.read)
+                raise http_error(self.address, response.status, content)
+            parser = SseParser()
+            while received := await self._read(request, response.content.readany):
+                for data in parser.feed(received):
+                    if data == _DONE:
+                        return
+                    yield self._chunk(data)
+            raise EngineFailed(f"engine {self.address} ended its stream before [DONE]")
+        finally:
+            response.close()
+
+    async def check_health(self) -> bool:
+        """Whether the server answers and calls itself healthy; never raises an error of ours.
+
+        A server without a `/health` of its own (404) counts as healthy, since it answers.
+        """
+        try:
+            status, _ = await self._probe("GET", "/health")
+        except ServingError as exc:
+            log.debug("engine %s is not healthy: %s", self.address, exc)
+            return False
+        return status in (200, 404)
+
+    async def describe(self) -> EngineInfo:
+        """What the server says of the model.
+
+        Raises:
+            EngineFailed: It does not serve the model, or answers with an error.
+            EngineUnavailable: No connection, or a broken one.
+            DeadlineExceeded: No answer within the probe's time.
+        """
+        status, content = await self._probe("GET", "/v1/models")
+        if status != 200:
+            raise http_error(self.address, status, content)
+        models = decoded_object(content, engine=self.address).get("data")
+        by_id = {
+            model.get("id"): model
+            for model in (models if isinstance(models, list) else ())
+            if isinstance(model, dict)
+        }
+        if self.model not in by_id:
+            raise EngineFailed(
+                f"engine {self.address} does not serve model {self.model!r}; "
+                f"it serves: {', '.join(map(str, by_id)) or 'none'}"
+            )
+        max_model_len = by_id[self.model].get("max_model_len")
+        return EngineInfo(
+            model=self.model,
+            max_model_len=max_model_len if isinstance(max_model_len, int) else None,
+        )
+
+    async def token_id_of(self, text: str) -> int | None:
+        """The id of `text` where it is exactly one token; None where it is not.
+
+        None also where the server has no `/tokenize`.
+
+        Raises:
+            EngineFailed: The server answers with an error.
+            EngineUnavailable: No connection, or a broken one.
+            DeadlineExceeded: No answer within the probe's time.
+        """
+        wanted = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        status, content = await self._probe("POST", "/tokenize", orjson.dumps(wanted))
+        if status == 404:
+            return None
+        if status != 200:
+            raise http_error(self.address, status, content)
+        tokens = decoded_object(content, engine=self.address).get("tokens")
+        if not isinstance(tokens, list):
+            raise EngineFailed(f"engine {self.address} sent no tokens from /tokenize")
+        return tokens[0] if len(tokens) == 1 else None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise EngineUnavailable(f"the client of engine {self.address} is closed")
+        if self._session is None:
+            connector = (
+                aiohttp.UnixConnector(
+                    path=self._socket_path, limit=0, keepalive_timeout=_KEEP_ALIVE_S
+                )
+                if self._socket_path
+                else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
+            )
+        return self._session
+
+    async def _post(self, request: EngineRequest, *, stream: bool) -> aiohttp.ClientResponse:
+        """The response's head; the caller closes it. Cancelling closes the connection."""
+        url = self._url + request.request.endpoint
+        body = request_body(request, model=self.model, stream=stream)
+        headers = {"x-request-id": request.request.request_id}
+        session = self._open_session()
+        return await self._read(request, lambda: session.post(url, data=body, headers=headers))
+
+    async def _read(self, request: EngineRequest, read: Callable[[], Awaitable[_T]]) -> _T:
+        """What `read` gives, if it gives it before the request's deadline.
+
+        The deadline stands around each wait and never across a yield of `stream`: expiring while
+        the consumer holds the generator, it would cancel the consumer's own work.
+        """
+        left_s = self._left_s(request)
+        with transport_errors(self.address):
+            async with asyncio.timeout(left_s):
+                return await read()
+
+    def _chunk(self, data: bytes) -> Chunk:
+        body = decoded_object(data, engine=self.address)
+        error = body.get("error")
+        if isinstance(error, dict):
+            raise error_of_object(self.address, error, None)
+        return chunk_of(body, engine=self.address)
+
+    def _left_s(self, request: EngineRequest) -> float | None:
+        """Seconds until the deadline; None without one."""
+        deadline_s = request.request.deadline_s
+        if deadline_s is None:
+            return None
+        left_s = deadline_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            raise DeadlineExceeded(f"the deadline passed before engine {self.address} answered")
+        return left_s
+
+    async def _probe(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        arguments: dict[str, Any] = {} if body is None else {"data": body}
+        session = self._open_session()
+        with transport_errors(self.address):
+            async with (
+                asyncio.timeout(self._probe_timeout_s),
+                session.request(method, self._url + path, **arguments) as response,
+            ):
+                return response.status, await response.read()

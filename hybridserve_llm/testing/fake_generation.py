@@ -1,0 +1,139 @@
+"""What the fake vLLM is asked to generate, and why it refuses, worded as vLLM 0.32 words it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybridserve_llm.testing.bodies import chat_logprobs, text_logprobs
+from hybridserve_llm.testing.fake_tokens import byte_tokens, token_text
+
+_TURN = "<|{role}|>{content}<|end|>"
+
+
+@dataclass(slots=True)
+class FakeVllm:
+    """The state behind the app; `app.state.fake_vllm`.
+
+    Attributes:
+        gate: While set and not fired, an answer stops after its first token until it fires.
+        status: Answer every generation with this error status instead, if set.
+        bodies: The JSON bodies of generation requests, in order.
+        headers: Their headers.
+        n_running: Generations in progress, as `/metrics` tells.
+        n_aborted: Generations whose client went away.
+    """
+
+    model: str
+    max_model_len: int
+    token_delay_s: float = 0.0
+    gate: asyncio.Event | None = None
+    status: int | None = None
+    is_healthy: bool = True
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    n_running: int = 0
+    n_aborted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One accepted generation: the tokens it will give, and how they are told."""
+
+    body: dict[str, Any]
+    is_chat: bool
+    n_prompt_tokens: int
+    tokens: list[int]
+
+    @property
+    def n_alternatives(self) -> int | None:
+        """Alternatives per token; None for no log-probabilities at all."""
+        if not self.is_chat:
+            count: int | None = self.body.get("logprobs")
+            return count
+        return (self.body.get("top_logprobs") or 0) if self.body.get("logprobs") else None
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The counts of the whole answer."""
+        return {
+            "prompt_tokens": self.n_prompt_tokens,
+            "completion_tokens": len(self.tokens),
+            "total_tokens": self.n_prompt_tokens + len(self.tokens),
+        }
+
+    def logprobs(self, tokens: list[int]) -> dict[str, Any] | None:
+        """The `logprobs` object for some of the tokens; None when nobody asked for it."""
+        if self.n_alternatives is None:
+            return None
+        make = chat_logprobs if self.is_chat else text_logprobs
+        values = [-0.01 * (token % 50) for token in tokens]
+        return make(values, [token_text([t]) for t in tokens], n_alternatives=self.n_alternatives)
+
+
+class RequestFaultError(Exception):
+    """The request is refused; `body` and `status` are the answer."""
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
+        super().__init__(message)
+        kinds = {400: "BadRequestError", 404: "NotFoundError"}
+        kind = kinds.get(status, "InternalServerError")
+        self.status = status
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+
+
+def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
+    """The work that `body` asks for.
+
+    Raises:
+        RequestFaultError: vLLM would refuse it.
+    """
+    if state.status is not None:
+        raise RequestFaultError("the fake was told to fail", status=state.status)
+    if body.get("model") != state.model:
+        raise RequestFaultError(f"The model `{body.get('model')}` does not exist.", status=404)
+    temperature = body.get("temperature", 1.0)
+    if temperature < 0:
+        raise RequestFaultError(
+            f"temperature must be non-negative, got {temperature}. "
+            f"(parameter=temperature, value={temperature})",
+            param="temperature",
+        )
+    prompt = _rendered(body["messages"]) if is_chat else body["prompt"]
+    n_prompt_tokens = len(byte_tokens(prompt))
+    text = body["messages"][-1]["content"] if is_chat else prompt
+    n_tokens = _output_tokens(state, body, n_prompt_tokens)
+    reversed_text = byte_tokens(text[::-1] or "?")
+    tokens = [reversed_text[i % len(reversed_text)] for i in range(n_tokens)]
+    return Job(body=body, is_chat=is_chat, n_prompt_tokens=n_prompt_tokens, tokens=tokens)
+
+
+def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) -> int:
+    """Tokens to generate; as vLLM 0.32, a limit beyond the room left is lowered to it."""
+    limit, room = state.max_model_len, state.max_model_len - n_prompt_tokens
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    wanted = body.get(name)
+    if wanted is not None and wanted > limit:
+        raise RequestFaultError(
+            f"{name}={wanted} cannot be greater than max_model_len={limit}. "
+            f"Please request fewer output tokens. (parameter={name}, value={wanted})",
+            param=name,
+        )
+    if room == 0:
+        raise RequestFaultError(
+            "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
+            param="max_tokens",
+        )
+    if room < 0:
+        raise RequestFaultError(
+            f"This model's maximum context length is {limit} tokens. However, your prompt "
+            f"contains at least {n_prompt_tokens} input tokens, which exceeds this limit even "
+            "without any output tokens. Please reduce the length of the input prompt. "
+            f"(parameter=input_tokens, value={n_prompt_tokens})",
+            param="input_tokens",
+        )
+    return min(room, wanted or 16)
+
+
+def _rendered(messages: list[dict[str, str]]) -> str:
+    turns = (_TURN.format(role=turn["role"], content=turn["content"]) for turn in messages)
+    return "".join(turns) + "<|assistant|>"

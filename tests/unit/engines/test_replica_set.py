@@ -1,0 +1,294 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hybridserve_llm.engines.replica_set import Replica, ReplicaSet
+from hybridserve_llm.errors import (
+    ContextLengthExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    HybridServeError,
+)
+from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest
+from hybridserve_llm.testing import FakeClock, FakeEngine
+
+REQUEST = EngineRequest(
+    request=GenerateRequest(
+        request_id="r",
+        endpoint=Endpoint.CHAT,
+        payload={"messages": [{"role": "user", "content": "hi"}]},
+    ),
+    top_logprobs=None,
+)
+
+
+def unreachable() -> EngineUnavailable:
+    return EngineUnavailable("no connection")
+
+
+def lost() -> EngineUnavailable:
+    return EngineUnavailable("connection broke", kind="lost")
+
+
+def refused() -> EngineUnavailable:
+    return EngineUnavailable("status 503", kind="refused")
+
+
+def tier_of(*engines: Replica, clock: FakeClock | None = None) -> ReplicaSet:
+    return ReplicaSet("small", engines, clock=clock or FakeClock())
+
+
+def counts(engines: Sequence[FakeEngine]) -> list[int]:
+    return [len(engine.requests) for engine in engines]
+
+
+async def streamed_text(engine: ReplicaSet) -> str:
+    bodies = [chunk.body async for chunk in engine.stream(REQUEST)]
+    return "".join(body["choices"][0]["delta"]["content"] for body in bodies if body["choices"])
+
+
+@asynccontextmanager
+async def busy(replica_set: ReplicaSet, engine: FakeEngine) -> AsyncIterator[None]:
+    """Holds one request inside `engine`, which must be the next to be chosen."""
+    engine.gate, engine.is_waiting = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(replica_set.complete(REQUEST))
+    await engine.is_waiting.wait()
+    gate, engine.gate = engine.gate, None
+    yield
+    gate.set()
+    await task
+
+
+def test_a_tier_without_replicas_is_refused():
+    with pytest.raises(ValueError, match="tier 'small' needs at least one replica"):
+        tier_of()
+
+
+async def test_equal_replicas_take_turns():
+    engines = [FakeEngine(), FakeEngine(), FakeEngine()]
+    tier = tier_of(*engines)
+    for _ in range(6):
+        await tier.complete(REQUEST)
+    assert counts(engines) == [2, 2, 2]
+
+
+async def test_the_replica_with_the_fewest_requests_outstanding_is_chosen():
+    first, second = FakeEngine(), FakeEngine()
+    tier = tier_of(first, second)
+    async with busy(tier, first):
+        assert tier.outstanding == 1
+        for _ in range(3):
+            await tier.complete(REQUEST)
+        assert counts([first, second]) == [1, 3]
+    assert tier.outstanding == 0
+
+
+@pytest.mark.parametrize("failure", [unreachable, lost, refused])
+async def test_an_unavailable_replica_is_replaced_by_another(failure):
+    first, second = FakeEngine(failure()), FakeEngine("from the second")
+    tier = tier_of(first, second)
+    assert (await tier.complete(REQUEST)).answers[0].text == "from the second"
+    assert tier.outstanding == 0
+
+
+@pytest.mark.parametrize("failure", [unreachable, lost])
+async def test_a_replica_whose_connection_failed_is_not_asked_again_at_once(failure):
+    first, second = FakeEngine(failure()), FakeEngine()
+    tier = tier_of(first, second)
+    for _ in range(3):
+        await tier.complete(REQUEST)
+    assert counts([first, second]) == [1, 3]
+    assert tier.n_up == 1
+
+
+async def test_a_replica_that_refuses_stays_up():
+    first, second = FakeEngine(), FakeEngine()
+    tier = tier_of(first, second)
+    await tier.check_health()
+    first.script = refused()
+    await tier.complete(REQUEST)
+    assert tier.n_up == 2
+
+
+@pytest.mark.parametrize("failure", [ContextLengthExceeded("too long"), EngineFailed("status 500")])
+async def test_other_errors_are_passed_on_without_asking_another(failure):
+    first, second = FakeEngine(failure), FakeEngine()
+    with pytest.raises(type(failure)):
+        await tier_of(first, second).complete(REQUEST)
+    assert counts([first, second]) == [1, 0]
+
+
+async def test_all_down_raises_at_once_and_names_the_tier():
+    engines = [FakeEngine(unreachable()), FakeEngine(unreachable())]
+    tier = tier_of(*engines)
+    with pytest.raises(EngineUnavailable, match="tier 'small' is unavailable: no connection"):
+        await tier.complete(REQUEST)
+    with pytest.raises(EngineUnavailable, match="tier 'small' is down: none of its 2 replicas"):
+        await tier.complete(REQUEST)
+    with pytest.raises(EngineUnavailable, match="tier 'small' is down"):
+        await streamed_text(tier)
+    assert counts(engines) == [1, 1]
+
+
+async def test_all_refusing_says_so():
+    tier = tier_of(FakeEngine(refused()), FakeEngine(refused()))
+    with pytest.raises(EngineUnavailable, match="status 503") as caught:
+        await tier.complete(REQUEST)
+    assert caught.value.kind == "refused"
+
+
+async def test_a_request_that_kills_engines_does_not_kill_them_all():
+    engines = [FakeEngine(lost()) for _ in range(4)]
+    with pytest.raises(EngineUnavailable) as caught:
+        await tier_of(*engines).complete(REQUEST)
+    assert counts(engines) == [1, 1, 0, 0]
+    assert caught.value.kind == "lost"
+
+
+async def test_a_down_replica_is_tried_by_one_request_after_each_longer_back_off():
+    clock, engine = FakeClock(), FakeEngine(unreachable())
+    tier = tier_of(engine, clock=clock)
+
+    async def n_asked_after(seconds: float) -> int:
+        clock.advance(seconds)
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable):
+                await tier.complete(REQUEST)
+        return len(engine.requests)
+
+    assert await n_asked_after(0) == 1  # and is down for 1 s
+    assert await n_asked_after(0.9) == 1
+    assert await n_asked_after(0.1) == 2  # tried once; 1 s more, then 2 s
+    assert await n_asked_after(0.9) == 2
+    assert await n_asked_after(0.1) == 3
+    assert await n_asked_after(1.9) == 3
+    assert await n_asked_after(0.1) == 4
+
+
+async def test_many_requests_lost_at_once_back_off_once():
+    clock, gate = FakeClock(), asyncio.Event()
+    engine = FakeEngine(unreachable(), gate=gate)
+    tier = tier_of(engine, clock=clock)
+    asking = [asyncio.create_task(tier.complete(REQUEST)) for _ in range(8)]
+    await engine.is_waiting.wait()
+    gate.set()
+    await asyncio.wait(asking)
+    assert all(isinstance(task.exception(), EngineUnavailable) for task in asking)
+    engine.script = "42"
+    clock.advance(1.0)
+    assert (await tier.complete(REQUEST)).answers[0].text == "42"
+
+
+async def test_a_replica_that_answers_after_its_back_off_is_up_again():
+    clock, engine = FakeClock(), FakeEngine(unreachable())
+    tier = tier_of(engine, clock=clock)
+    with pytest.raises(EngineUnavailable):
+        await tier.complete(REQUEST)
+    assert (tier.n_up, tier.is_ready) == (0, False)
+    engine.script = "42"
+    clock.advance(1.0)
+    await tier.complete(REQUEST)
+    assert (tier.n_up, tier.is_ready) == (1, True)
+
+
+async def test_a_stream_comes_from_one_replica():
+    assert await streamed_text(tier_of(FakeEngine("hello"))) == "hello"
+
+
+async def test_a_stream_moves_to_another_replica_before_its_first_chunk():
+    first = FakeEngine("nothing", error_after_chunks=lost())
+    tier = tier_of(first, FakeEngine("hello"))
+    assert await streamed_text(tier) == "hello"
+    assert tier.outstanding == 0
+
+
+async def test_a_stream_that_breaks_after_its_first_chunk_is_not_begun_again():
+    first = FakeEngine("hello", n_chunks_before_gate=2, error_after_chunks=lost())
+    second = FakeEngine()
+    tier = tier_of(first, second)
+    with pytest.raises(EngineUnavailable, match="connection broke"):
+        await streamed_text(tier)
+    assert counts([first, second]) == [1, 0]
+    await tier.complete(REQUEST)
+    assert counts([first, second]) == [1, 1]  # the first is down
+
+
+async def test_closing_a_stream_ends_it_in_the_replica_and_in_the_count():
+    engine = FakeEngine("hello")
+    tier = tier_of(engine)
+    async with aclosing(tier.stream(REQUEST)) as chunks:
+        await anext(chunks)
+        assert tier.outstanding == 1
+    assert tier.outstanding == 0
+    assert engine.n_cancelled == 1
+
+
+async def test_cancelling_a_request_ends_it_in_the_replica_and_in_the_count():
+    engine = FakeEngine(gate=asyncio.Event())
+    tier = tier_of(engine)
+    asking = asyncio.create_task(tier.complete(REQUEST))
+    await engine.is_waiting.wait()
+    assert tier.outstanding == 1
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert tier.outstanding == 0
+    assert engine.n_cancelled == 1
+
+
+async def test_is_ready_only_after_a_probe_or_an_answer():
+    tier = tier_of(FakeEngine(), FakeEngine(is_healthy=False))
+    assert (tier.n_replicas, tier.n_up, tier.is_ready) == (2, 0, False)
+    assert await tier.check_health() is True
+    assert (tier.n_replicas, tier.n_up, tier.is_ready) == (2, 1, True)
+
+
+async def test_one_late_probe_of_a_replica_that_was_up_is_forgiven_and_two_are_not():
+    engine = FakeEngine()
+    tier = tier_of(engine)
+    await tier.check_health()
+    engine.is_healthy = False
+    assert await tier.check_health() is True
+    assert await tier.check_health() is False
+    engine.is_healthy = True
+    assert await tier.check_health() is True
+
+
+async def test_a_request_avoids_a_replica_that_failed_its_probe():
+    first, second = FakeEngine(is_healthy=False), FakeEngine()
+    tier = tier_of(first, second)
+    await tier.check_health()
+    for _ in range(3):
+        await tier.complete(REQUEST)
+    assert counts([first, second]) == [0, 3]
+
+
+async def test_a_replica_that_hangs_holds_up_no_others_probe():
+    class Probed(FakeEngine):
+        n_probes = 0
+        is_probed_often = asyncio.Event()
+
+        async def check_health(self) -> bool:
+            self.n_probes += 1
+            if self.n_probes == 5:
+                self.is_probed_often.set()
+            return await super().check_health()
+
+    hanging, other = FakeEngine(is_healthy=None), Probed()
+    tier = tier_of(hanging, other)
+    watching = asyncio.create_task(tier.watch_health(0))
+    await asyncio.wait_for(other.is_probed_often.wait(), 5)
+    assert tier.n_up == 1
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_a_failure_names_its_cause():
+    failure: Any = unreachable()
+    with pytest.raises(HybridServeError) as caught:
+        await tier_of(FakeEngine(failure)).complete(REQUEST)
+    assert caught.value.__cause__ is failure

@@ -1,0 +1,170 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from hybridserve_llm.engines.vllm_wire import chunk_of, completion_of, request_body
+from hybridserve_llm.errors import EngineFailed, InvalidRequest
+from hybridserve_llm.records import (
+    Answer,
+    Completion,
+    Endpoint,
+    EngineRequest,
+    GenerateRequest,
+    ToolCall,
+    Usage,
+)
+from hybridserve_llm.testing import chat_body, completion_body
+
+
+def written(
+    endpoint: Endpoint = Endpoint.CHAT, *, stream: bool = False, **wanted: Any
+) -> dict[str, Any]:
+    request = GenerateRequest(request_id="r", endpoint=endpoint, payload={"temperature": 0})
+    asked = EngineRequest(request=request, **{"top_logprobs": None, **wanted})
+    body: dict[str, Any] = orjson.loads(request_body(asked, model="m", stream=stream))
+    return body
+
+
+def answer_of(body: dict[str, Any], endpoint: Endpoint = Endpoint.CHAT) -> Answer:
+    return completion_of(body, endpoint, engine="e").answers[0]
+
+
+def test_asks_for_nothing_but_the_payload_model_and_stream_by_default():
+    assert written() == {"temperature": 0, "model": "m", "stream": False}
+
+
+def test_asks_for_usage_in_a_stream():
+    assert written(stream=True)["stream_options"] == {"include_usage": True}
+
+
+def test_asks_for_the_sampled_tokens_logprob_alone():
+    body = written(top_logprobs=0)
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 0)
+
+
+def test_asks_the_completions_endpoint_for_logprobs_in_its_own_way():
+    body = written(Endpoint.COMPLETIONS, top_logprobs=5)
+    assert body["logprobs"] == 5
+    assert "top_logprobs" not in body
+
+
+def test_asks_for_token_ids_only_when_needed():
+    assert written(needs_token_ids=True)["return_token_ids"] is True
+
+
+def test_payload_that_is_no_json_is_the_clients_fault():
+    request = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={"seed": 2**70})
+    with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+        request_body(EngineRequest(request=request, top_logprobs=None), model="m", stream=False)
+
+
+def test_reads_a_chat_answer():
+    body = chat_body("42", logprobs=[-0.5, 0.0], token_ids=[7, 8])
+    assert completion_of(body, Endpoint.CHAT, engine="e") == Completion(
+        answers=(Answer(text="42", finish_reason="stop", logprobs=(-0.5, 0.0), token_ids=(7, 8)),),
+        usage=Usage(prompt_tokens=10, completion_tokens=2),
+        body=body,
+    )
+
+
+def test_reads_a_completions_answer():
+    body = completion_body("42", logprobs=[-0.5, None], token_ids=[7, 8], finish_reason="length")
+    assert answer_of(body, Endpoint.COMPLETIONS) == Answer(
+        text="42", finish_reason="length", logprobs=(-0.5, None), token_ids=(7, 8)
+    )
+
+
+def test_reads_every_choice():
+    body = chat_body("a")
+    body["choices"].append({**body["choices"][0], "message": {"content": "b"}})
+    texts = [answer.text for answer in completion_of(body, Endpoint.CHAT, engine="e").answers]
+    assert texts == ["a", "b"]
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_reasoning_is_never_part_of_the_text(field):
+    body = chat_body("42")
+    body["choices"][0]["message"][field] = "six times seven"
+    assert answer_of(body).text == "42"
+
+
+def test_an_answer_without_text_is_empty():
+    body = chat_body(None, tool_calls=[("add", '{"a": 1}')], finish_reason="tool_calls")
+    answer = answer_of(body)
+    assert answer.text == ""
+    assert answer.tool_calls == (ToolCall(name="add", arguments='{"a": 1}'),)
+
+
+# -9999.0 is what vLLM writes for a token whose log-probability it lacks; a missing field, null and
+# text are what other servers do.
+@pytest.mark.parametrize("given", [-9999.0, None, "-0.1", True])
+def test_a_logprob_that_the_engine_lacks_is_none(given):
+    body = chat_body("ab", logprobs=[-0.5, -0.25])
+    body["choices"][0]["logprobs"]["content"][1]["logprob"] = given
+    assert answer_of(body).logprobs == (-0.5, None)
+
+
+def test_a_logprob_that_is_left_out_is_none():
+    assert answer_of(chat_body("ab", logprobs=[-0.5, None])).logprobs == (-0.5, None)
+
+
+def test_logprobs_that_nobody_asked_for_are_none():
+    answer = answer_of(chat_body("ab"))
+    assert answer.logprobs is None
+    assert answer.token_ids is None
+
+
+def test_reads_cached_tokens_where_the_engine_tells_them():
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    details = {**usage, "prompt_tokens_details": {"cached_tokens": 4}}
+    told = completion_of(chat_body("a", usage=details), Endpoint.CHAT, engine="e")
+    untold = completion_of(chat_body("a", usage=usage), Endpoint.CHAT, engine="e")
+    assert told.usage == Usage(prompt_tokens=9, cached_tokens=4, completion_tokens=2)
+    assert untold.usage.cached_tokens is None
+
+
+def test_usage_that_is_absent_is_unknown_and_not_zero():
+    body = chat_body("a")
+    del body["usage"]
+    assert completion_of(body, Endpoint.CHAT, engine="e").usage == Usage()
+
+
+MALFORMED = {
+    "choices is NoneType": {"choices": []},
+    "choices is str": {"choices": "x"},
+    r"choices\[0\] is int": {"choices": [1]},
+    "message is NoneType": {"choices": [{}]},
+    "message.content is int": {"choices": [{"message": {"content": 1}}]},
+    "logprobs is list": {"choices": [{"message": {}, "logprobs": []}]},
+    "logprobs.content is int": {"choices": [{"message": {}, "logprobs": {"content": 1}}]},
+    "tool call is int": {"choices": [{"message": {"tool_calls": [1]}}]},
+    "tool_calls is int": {"choices": [{"message": {"tool_calls": 1}}]},
+    "token_ids is str": {"choices": [{"message": {}, "token_ids": "1"}]},
+    "usage is int": {"choices": [{"message": {}}], "usage": 3},
+}
+
+
+@pytest.mark.parametrize(("fault", "body"), MALFORMED.items())
+def test_a_malformed_answer_is_the_engines_failure_and_says_where(fault, body):
+    with pytest.raises(EngineFailed, match=f"engine e sent a malformed answer: {fault}"):
+        completion_of(body, Endpoint.CHAT, engine="e")
+
+
+def test_a_completions_answer_without_text_is_malformed():
+    with pytest.raises(EngineFailed, match="text is NoneType, expected str"):
+        completion_of({"choices": [{}]}, Endpoint.COMPLETIONS, engine="e")
+
+
+def test_only_the_chunk_that_tells_the_usage_carries_it():
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    assert chunk_of({"choices": []}, engine="e").usage is None
+    assert chunk_of({"usage": None}, engine="e").usage is None
+    assert chunk_of({"usage": usage}, engine="e").usage == Usage(
+        prompt_tokens=1, completion_tokens=2
+    )
+
+
+def test_a_chunk_with_malformed_usage_is_the_engines_failure():
+    with pytest.raises(EngineFailed, match="malformed chunk: usage is int"):
+        chunk_of({"usage": 1}, engine="e")
