@@ -59,9 +59,9 @@ def free_port() -> int:
 
 
 async def ask_all(
-    client: AsyncOpenAI, model: str, questions: list[Question]
+    client: AsyncOpenAI, model: str, questions: list[Question], *, logprobs: bool = False
 ) -> list[dict[str, Any]]:
-    """The response bodies to `questions`, in their order, 16 asked at a time."""
+    """The response bodies to `questions`, in their order, 16 asked at a time, greedily."""
     slots = asyncio.Semaphore(_CONCURRENCY)
 
     async def ask(question: Question) -> dict[str, Any]:
@@ -70,6 +70,7 @@ async def ask_all(
                 model=model,
                 messages=[{"role": "user", "content": question.prompt}],
                 temperature=0,
+                logprobs=logprobs,
             )
         return completion.model_dump()
 

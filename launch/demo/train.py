@@ -150,7 +150,7 @@ class Trainer:
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return loss.item()
+        return float(loss.detach())
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         output = self._forward(
@@ -197,10 +197,17 @@ class Trainer:
         return self.step / self.n_steps >= 1 - self.tier.check_fraction
 
     def export(self) -> Path:
-        """Writes the bf16 checkpoint with tokenizer and chat template, as vLLM loads it."""
+        """Writes the bf16 checkpoint with tokenizer and chat template, as vLLM loads it.
+
+        Greedy decoding is its default: sums are no matter of taste.
+        """
         target = self.folder / "checkpoint"
         self.model.to(torch.bfloat16).save_pretrained(target)
         self.tokenizer.save_pretrained(target)
+        defaults = target / "generation_config.json"
+        settings = json.loads(defaults.read_text(encoding="utf-8"))
+        settings["temperature"] = 0.0
+        defaults.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         return target
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch.demo.tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer
+from launch.demo.tokenizer import MARKERS, VOCABULARY_SIZE, build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +16,14 @@ def tokenizer():
 @given(text=st.text())
 def test_every_text_comes_back(tokenizer, text: str) -> None:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not any(token in text for token in SPECIAL_TOKENS):
+    if not any(token in text for token in MARKERS):
         assert len(ids) == len(text.encode("utf-8"))
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
     assert all(0 <= i < VOCABULARY_SIZE for i in ids)
 
 
 def test_markers_are_single_tokens(tokenizer) -> None:
-    for i, token in enumerate(SPECIAL_TOKENS):
+    for i, token in enumerate(MARKERS):
         assert tokenizer(token, add_special_tokens=False)["input_ids"] == [i]
 
 
@@ -39,3 +39,8 @@ def test_chat_template_writes_all_three_roles(tokenizer) -> None:
         "<|system|>Be brief.<|end|><|user|>2 + 2 = ?<|end|><|assistant|>4<|end|>"
         "<|user|>3 + 3 = ?<|end|><|assistant|>"
     )
+
+
+def test_reasoning_markers_survive_where_special_tokens_are_left_out(tokenizer) -> None:
+    ids = tokenizer("<think>hm</think>5<|end|>", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>hm</think>5"
