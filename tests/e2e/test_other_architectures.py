@@ -83,6 +83,7 @@ def cascade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     engine = {"enforce_eager": True, "dtype": "bfloat16", "max_model_len": 256}
     paths = save_checkpoints(folder)
     tiers = [{"name": name, "model": str(path), "engine": engine} for name, path in paths.items()]
+    tiers[0]["tensor_parallel_size"] = 2  # two ranks on the CPU, each on a core of its own
     # Random weights are never sure of 8 tokens, so every answer escalates.
     tiers[0]["accept"] = {"score_at_least": -0.001}
     config = folder / "cascade.yaml"

@@ -1,0 +1,164 @@
+"""The plan the configuration spells out itself: its replicas and parallelism, nothing searched.
+
+It places replicas on the hardware given and asks no profile; a searching planner makes the same
+kind of `Plan`.
+"""
+
+import math
+from collections.abc import Sequence
+
+from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
+from hybridserve_llm.errors import CannotBeDone
+from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Placement, Plan, TierPlan
+
+_SHARE_STEPS = 1000
+_ROUNDING = 1e-9
+
+
+def plan_as_configured(config: CascadeConfig, hardware: Hardware) -> Plan:
+    """Every tier's `replicas` at its `tensor_parallel_size`, on GPUs if there are any.
+
+    On the CPU each rank gets an equal number of threads, at least one. On GPUs each replica has
+    its own, in order, while they last; then replicas share the GPUs that carry least.
+
+    Raises:
+        CannotBeDone: A replica needs more GPUs or cores than there are, or engines that share a
+            GPU want more than its memory; the message says by how much.
+    """
+    started = [tier for tier in config.tiers if not tier.endpoints]
+    placements = (
+        _on_gpus(started, hardware.gpus) if hardware.gpus else _on_cpu(started, hardware.cpu_cores)
+    )
+    plan = Plan(
+        tiers=tuple(
+            TierPlan(tier=tier.name, placements=placements[tier.name])
+            if tier.name in placements
+            else TierPlan(tier=tier.name, endpoints=tier.endpoints)
+            for tier in config.tiers
+        )
+    )
+    plan.check()
+    return plan
+
+
+def _replica_names(tier: TierConfig) -> list[str]:
+    return [f"{tier.name}/{i}" for i in range(tier.replicas)]
+
+
+def _check_enough(tiers: Sequence[TierConfig], n_available: int, what: str) -> None:
+    for tier in tiers:
+        missing = tier.tensor_parallel_size - n_available
+        if missing > 0:
+            raise CannotBeDone(
+                f"tier {tier.name} needs {tier.tensor_parallel_size} {what} for "
+                f"tensor_parallel_size {tier.tensor_parallel_size}, there are {n_available}: "
+                f"{missing} too few"
+            )
+
+
+def _on_cpu(
+    tiers: Sequence[TierConfig], cores: tuple[int, ...]
+) -> dict[str, tuple[Placement, ...]]:
+    _check_enough(tiers, len(cores), "CPU cores")
+    n_ranks = sum(tier.replicas * tier.tensor_parallel_size for tier in tiers)
+    n_threads = max(1, len(cores) // n_ranks) if tiers else 1
+    placed: dict[str, tuple[Placement, ...]] = {}
+    next_core = 0
+    for tier in tiers:
+        replicas = []
+        for name in _replica_names(tier):
+            n_cores = tier.tensor_parallel_size * n_threads
+            # Ranks of one engine wait for each other at every layer: each is bound to cores of
+            # its own. A single rank is left to the scheduler, which may lend it idle cores.
+            taken = [cores[(next_core + i) % len(cores)] for i in range(n_cores)]
+            next_core += n_cores
+            groups = [taken[i : i + n_threads] for i in range(0, n_cores, n_threads)]
+            replicas.append(
+                Placement(
+                    name=name,
+                    device="cpu",
+                    tensor_parallel_size=tier.tensor_parallel_size,
+                    cpu_threads=n_threads,
+                    cpu_core_groups=tuple(map(tuple, groups)) if len(groups) > 1 else (),
+                )
+            )
+        placed[tier.name] = tuple(replicas)
+    return placed
+
+
+def _on_gpus(
+    tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]
+) -> dict[str, tuple[Placement, ...]]:
+    _check_enough(tiers, len(gpus), "GPUs")
+    assigned = _assign_gpus(tiers, gpus)
+    shares = _memory_shares(tiers, assigned)
+    return {
+        tier.name: tuple(
+            Placement(
+                name=name,
+                device="gpu",
+                tensor_parallel_size=tier.tensor_parallel_size,
+                gpu_uuids=assigned[name],
+                gpu_memory_share=shares[name],
+            )
+            for name in _replica_names(tier)
+        )
+        for tier in tiers
+    }
+
+
+def _assign_gpus(tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]) -> dict[str, tuple[str, ...]]:
+    """GPUs of each replica: the last tier chooses first, and each takes those that carry least.
+
+    Load is counted in the tier's place in the cascade, the only measure of size at hand here, so
+    that it is the small tiers that come together when GPUs are short.
+    """
+    n_wanted = sum(tier.replicas * tier.tensor_parallel_size for tier in tiers)
+    load = {gpu.uuid: 0 for gpu in gpus[:n_wanted]}
+    order = list(load)
+    assigned = {}
+    for weight, tier in sorted(enumerate(tiers, start=1), key=lambda item: -item[0]):
+        for name in reversed(_replica_names(tier)):
+            # Ties go to the last GPU: walking backwards on both sides keeps plan order = GPU order.
+            by_load = sorted(order, key=lambda uuid: (load[uuid], -order.index(uuid)))
+            chosen = sorted(by_load[: tier.tensor_parallel_size], key=order.index)
+            for uuid in chosen:
+                load[uuid] += weight
+            assigned[name] = tuple(chosen)
+    return assigned
+
+
+def _memory_shares(
+    tiers: Sequence[TierConfig], assigned: dict[str, tuple[str, ...]]
+) -> dict[str, float | None]:
+    """Memory share per replica; None for one that has its GPUs to itself.
+
+    A tier's own `gpu_memory_utilization` stands; the rest of a GPU's memory is divided equally
+    among the engines there that have none.
+    """
+    wanted = {
+        name: tier.engine.gpu_memory_utilization for tier in tiers for name in _replica_names(tier)
+    }
+    shares: dict[str, float | None] = dict.fromkeys(assigned)
+    for uuid in sorted({uuid for uuids in assigned.values() for uuid in uuids}):
+        here = sorted(name for name, uuids in assigned.items() if uuid in uuids)
+        if len(here) == 1:
+            continue
+        fixed = sum(wanted[name] or 0.0 for name in here)
+        n_open = sum(wanted[name] is None for name in here)
+        too_much = fixed + n_open / _SHARE_STEPS - MAX_SHARED_GPU_MEMORY
+        if too_much > _ROUNDING:
+            raise CannotBeDone(
+                f"{', '.join(here)} share GPU {uuid} and want {fixed:g} of its memory by "
+                f"gpu_memory_utilization, of at most {MAX_SHARED_GPU_MEMORY}: "
+                f"lower it by {too_much:.3f} or more, or add GPUs"
+            )
+        for name in here:
+            own = wanted[name] or _rounded_down((MAX_SHARED_GPU_MEMORY - fixed) / n_open)
+            shares[name] = min(own, shares[name] or own)
+    return shares
+
+
+def _rounded_down(share: float) -> float:
+    return math.floor(share * _SHARE_STEPS + _ROUNDING * _SHARE_STEPS) / _SHARE_STEPS

