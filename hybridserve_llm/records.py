@@ -123,7 +123,6 @@ class Completion:
     answers: tuple[Answer, ...]
     usage: Usage
     body: JsonObject
-    ttft_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,13 @@ from hybridserve_llm.records import (
     Outcome,
     Overrides,
 )
-from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody, engine_payload
+from hybridserve_llm.server.protocol import (
+    CascadeOverrides,
+    ChatBody,
+    CompletionBody,
+    GenerationBody,
+    engine_payload,
+)
 
 _JSON_FORMATS = frozenset({"json_object", "json_schema"})
 _TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
@@ -30,12 +36,18 @@ def to_request(
     """The request as the cascade takes it; `only_tier` is set when a tier was named as model.
 
     Raises:
-        InvalidRequest: The cascade cannot honour a field that a single tier could.
+        InvalidRequest: The cascade cannot honour a field that a single tier could, or overrides
+            came with a tier's own name.
     """
     endpoint = Endpoint.CHAT if isinstance(body, ChatBody) else Endpoint.COMPLETIONS
     if isinstance(body, CompletionBody) and only_tier is None:
         _check_cascade_can_serve(body)
     wished = body.hybridserve
+    if only_tier is not None and wished != CascadeOverrides():
+        raise InvalidRequest(
+            f"overrides are for the cascade, and model names the tier {only_tier!r} alone",
+            parameter="hybridserve",
+        )
     format_type = (body.response_format or {}).get("type")
     tools = (body.tools or []) if isinstance(body, ChatBody) else []
     return GenerateRequest(

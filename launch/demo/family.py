@@ -38,7 +38,7 @@ SMALL = DemoTier(
     n_layers=2,
     n_heads=2,
     is_reasoning=False,
-    n_training_tokens=24_000_000,
+    n_training_tokens=12_000_000,
     curriculum_fraction=0.05,
     hard_task_share=1,
 )
@@ -60,7 +60,7 @@ GIANT = DemoTier(
     n_layers=6,
     n_heads=8,
     is_reasoning=True,
-    n_training_tokens=12_000_000,
+    n_training_tokens=10_500_000,
     curriculum_fraction=0.25,
     hard_task_share=1,
 )

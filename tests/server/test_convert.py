@@ -66,6 +66,11 @@ def test_a_tier_named_as_model_is_the_only_one_asked() -> None:
     assert (overrides.min_tier, overrides.max_tier) == ("giant", "giant")
 
 
+def test_overrides_make_no_sense_with_a_tiers_own_name() -> None:
+    with pytest.raises(InvalidRequest, match="overrides are for the cascade"):
+        converted({**CHAT, "hybridserve": {"min_tier": "giant"}}, only_tier="small")
+
+
 @pytest.mark.parametrize(
     ("fields", "limit"),
     [
