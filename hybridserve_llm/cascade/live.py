@@ -16,9 +16,7 @@ from hybridserve_llm.records import Chunk, Ledger, Usage, Verdict
 class Finish(Protocol):
     """Closes the attempt's record and gives the request's whole ledger."""
 
-    def __call__(
-        self, verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None
-    ) -> Ledger:
+    def __call__(self, verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None) -> Ledger:
         """The ledger, `ttft_s` and `usage` as the stream told them."""
 
 

@@ -55,7 +55,7 @@ class EngineSettings(_Settings):
 class TierConfig(_Settings):
     """One model of the cascade, cheapest first in the list of tiers."""
 
-    name: Name
+    name: Name = Field(description="the tier's name in requests, ledgers and metrics")
     model: str = Field(min_length=1, description="checkpoint: folder or Hugging Face id")
     accept: AcceptRule | None = Field(
         None, description="when its answer is taken; every tier but the last needs it"

@@ -1,0 +1,196 @@
+"""The documentation says what the code does: pages are compared with what they describe."""
+
+import ast
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from hybridserve_llm.config.load import load_config, parse_config
+from hybridserve_llm.records import Attempt, Ledger, Verdict
+from hybridserve_llm.server.convert import ledger_json
+from hybridserve_llm.server.error_responses import STATUS
+from hybridserve_llm.server.protocol import CascadeOverrides
+from hybridserve_llm.telemetry.metrics import Metrics
+from launch.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(
+            page
+            for folder in ("docs", "launch", "examples", "tests")
+            for page in (ROOT / folder).rglob("*.md")
+        ),
+    ]
+)
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+ATTEMPT = Attempt(
+    tier="small",
+    model="tiny",
+    decision=Verdict.ACCEPT,
+    reason="score -0.1 >= -0.3",
+    prompt_tokens=3,
+    completion_tokens=2,
+    latency_s=0.5,
+)
+LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows_after(page: str, heading: str) -> list[list[str]]:
+    """Cells of the rows of the first table after `heading`, without their back-quotes."""
+    lines = page.partition(heading)[2].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|---"))
+    rows = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.watch_gauges(lambda: 1, {"small": lambda: 1})
+    metrics.attempt_finished("r", ATTEMPT)
+    metrics.request_finished(LEDGER, 0.5)
+    in_code = []
+    for family in metrics.registry.collect():
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        shown = ", ".join(sorted(labels)) or "-"
+        in_code.append([name, family.type, shown, family.documentation])
+    assert len(in_code) >= 8
+    assert sorted(rows_after(text_of("docs/metrics.md"), "# Metrics")) == sorted(in_code)
+
+
+def config_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "generate_config", ROOT / "docs/generate_config.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    written = text_of("docs/config.md")
+    assert written == config_generator().config_page(), "run: python docs/generate_config.py"
+
+
+def test_every_configuration_key_has_a_meaning() -> None:
+    rows = re.findall(r"^\| `(.+?)` \|.*\| (.*?) ?\|$", text_of("docs/config.md"), re.MULTILINE)
+    assert len(rows) > 30
+    assert [key for key, meaning in rows if not meaning] == []
+
+
+def test_the_error_table_is_the_codes() -> None:
+    shown = {
+        name: (int(status), kind, None if code == "-" else code)
+        for name, status, kind, code, _ in rows_after(text_of("docs/api.md"), "## Errors")
+    }
+    assert shown == {error.__name__: row for error, row in STATUS.items()}
+
+
+def test_the_ledgers_fields_are_the_codes() -> None:
+    page, ledger = text_of("docs/api.md"), ledger_json(LEDGER)
+    assert [row[0] for row in rows_after(page, "## The ledger")] == list(ledger)
+    fields = [
+        name for row in rows_after(page, "An entry of `attempts`:") for name in row[0].split(", ")
+    ]
+    assert fields == list(ledger["attempts"][0])
+    totals = re.search(r"^`totals` has (.*)\.$", page, flags=re.MULTILINE)
+    assert totals is not None
+    assert re.findall(r"`(\w+)`", totals[1]) == list(ledger["totals"])
+
+
+def test_the_overrides_are_the_codes() -> None:
+    shown = {row[0] for row in rows_after(text_of("docs/api.md"), "## Overrides")}
+    assert shown == set(CascadeOverrides.model_fields)
+
+
+def test_every_option_of_the_launcher_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    shown = {row[0].split()[0] for row in rows_after(text_of("docs/launch.md"), "# hs-launch")}
+    assert shown == offered
+
+
+def heading_anchors(page: str) -> set[str]:
+    """Anchors as GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
+    headings = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (
+            anchor and anchor not in heading_anchors(file.read_text(encoding="utf-8"))
+        ):
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs/decisions"
+    files = sorted(page.name for page in folder.glob("[0-9]*.md"))
+    assert files
+    listed = re.findall(r"\]\((\d{3}-[\w-]+\.md)\)", text_of("docs/decisions/README.md"))
+    assert listed == files
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_valid_configuration(path: Path) -> None:
+    assert len(load_config(path).tiers) >= 2
+
+
+def test_the_readmes_code_is_valid() -> None:
+    readme = text_of("README.md")
+    configs, programs = blocks(readme, "yaml"), blocks(readme, "python")
+    ledgers = blocks(readme, "json")
+    assert configs
+    assert programs
+    assert ledgers
+    for config in configs:
+        parse_config(yaml.safe_load(config), source="README.md")
+    for program in programs:
+        ast.parse(program)
+    for shown in map(json.loads, ledgers):
+        real = ledger_json(LEDGER)
+        assert list(shown) == list(real)
+        assert set(shown["totals"]) <= set(real["totals"])
+        for attempt in shown["attempts"]:
+            assert set(attempt) <= set(real["attempts"][0])
+
+
+def test_every_make_target_named_in_a_page_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), flags=re.MULTILINE))
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert {"demo", "test"} <= named <= targets
