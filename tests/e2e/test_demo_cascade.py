@@ -288,3 +288,27 @@ async def test_a_client_that_leaves_ends_the_engines_work(
         await asyncio.sleep(0.1)
     assert demo.engine_metric(tier, "vllm:num_requests_running") == 0
     assert demo.engine_metric(tier, "vllm:generation_tokens_total") - generated < 400
+
+
+def test_a_tier_whose_engine_died_is_passed_over_and_the_ledger_says_so(demo: Demo) -> None:
+    """Last in this file: the engine stays dead."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = _words(process)
+        is_guard = "--stop-timeout-s" in words
+        if demo.sockets["small"] in words and "api_server" in words and not is_guard:
+            process.kill()
+    with demo.client() as client:
+        completion = client.chat.completions.create(
+            model="hybridserve", messages=EASY, temperature=0
+        )
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(model="small", messages=EASY)
+    assert completion.choices[0].message.content.strip() == "52"
+    first, second, *_ = completion.model_extra["hybridserve"]["attempts"]
+    assert (first["tier"], first["decision"]) == ("small", "fail")
+    assert "small" in first["reason"]
+    assert second["tier"] == "medium"
+    assert caught.value.status_code == 503
+    assert caught.value.response.headers["retry-after"]
+    ready = httpx.get(f"{demo.base_url.removesuffix('/v1')}/ready")
+    assert (ready.status_code, ready.json()["tiers"]["small"]) == (503, False)
