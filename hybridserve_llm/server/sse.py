@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import orjson
@@ -121,7 +121,7 @@ class EventStream(Response):
     When the client leaves, the events' generator is closed, which ends the engine's work.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
         super().__init__(None, media_type="text/event-stream", headers=headers)
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-cache"
@@ -136,8 +136,10 @@ class EventStream(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         try:
-            async for data in self._events:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+            # A client may leave while a piece is being sent: the events then wait at a yield.
+            async with contextlib.aclosing(self._events) as events:
+                async for data in events:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
         except HybridServeError as exc:
             data = event(error_body(exc)) + DONE
             await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -151,10 +153,10 @@ async def keeping_alive(
     try:
         while not (await asyncio.wait((deciding,), timeout=interval_s))[0]:
             yield KEEP_ALIVE
-    except GeneratorExit:
+        result = deciding.result()
+    except (GeneratorExit, asyncio.CancelledError):
         await give_up(deciding)
         raise
-    result = deciding.result()
     async with contextlib.aclosing(events_of(result, request)) as events:
         async for data in events:
             yield data

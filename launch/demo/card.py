@@ -35,6 +35,9 @@ generated questions.
 | training | `python -m launch.demo.train {name} --out runs/demo --seed {seed}`, {tokens} tokens |
 | licence | Apache-2.0 |
 
+The shipped weights come from runs that were stopped and resumed, and whose length and mix of tasks
+were changed on the way; the command above trains a family like this one, not the same bytes.
+
 ## Accuracy
 
 {n_questions} fresh questions of the {split} split (seed {question_seed}), greedy, on a real vLLM

@@ -15,8 +15,6 @@ class DemoTier:
     `is_reasoning` tiers restate the question and work it inside `<think>…</think>`, and do so a
     second time as a check, before they answer. The steps alone are learnt first; restating and
     checking, which are copies, come in the last `check_fraction` of the training.
-    `hard_task_share` multiplies, in training only, how often the tasks that need many steps are
-    drawn; measurements always use the task mix of `questions.TASKS`.
     """
 
     name: str
@@ -27,8 +25,7 @@ class DemoTier:
     is_reasoning: bool
     n_training_tokens: int
     curriculum_fraction: float
-    hard_task_share: int
-    check_fraction: float = 0.35
+    check_fraction: float = 0.12
 
 
 SMALL = DemoTier(
@@ -40,7 +37,6 @@ SMALL = DemoTier(
     is_reasoning=False,
     n_training_tokens=12_000_000,
     curriculum_fraction=0.05,
-    hard_task_share=1,
 )
 MEDIUM = DemoTier(
     name="medium",
@@ -51,7 +47,6 @@ MEDIUM = DemoTier(
     is_reasoning=False,
     n_training_tokens=16_000_000,
     curriculum_fraction=0.1,
-    hard_task_share=1,
 )
 GIANT = DemoTier(
     name="giant",
@@ -62,6 +57,5 @@ GIANT = DemoTier(
     is_reasoning=True,
     n_training_tokens=10_500_000,
     curriculum_fraction=0.25,
-    hard_task_share=1,
 )
 FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}

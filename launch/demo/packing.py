@@ -6,21 +6,20 @@ keep each example as it would be alone.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from launch.demo.family import DemoTier
-from launch.demo.questions import TASKS, Question, draw_question, draw_task_question, split_of
+from launch.demo.questions import TASKS, Question, draw_task_question, split_of
 from launch.demo.tokenizer import END, END_THINK, THINK
 
 ROW_TOKENS = 256
 CHECKED_ROW_TOKENS = 512
 STEP_TOKENS = 4096
 IGNORED = -100
-_HARD_TASKS = ("sum", "difference", "product", "sequence", "remainder", "digit_sum")
 _SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are HybridServe.")
 
 
@@ -71,22 +70,23 @@ def encode_example(
 
 
 def training_questions(
-    tier: DemoTier, rng: random.Random, progress: Callable[[], float]
+    tier: DemoTier,
+    rng: random.Random,
+    progress: Callable[[], float],
+    task_weights: Mapping[str, float],
 ) -> Iterator[Question]:
     """Endless questions of the train split; `progress` in [0, 1] drives the curriculum.
 
-    The level cap rises to the hardest over the first `curriculum_fraction` of the training.
+    The level cap rises to the hardest over the first `curriculum_fraction` of the training. Tasks
+    are drawn by `task_weights`, which is read anew for every question.
     """
     hardest = max(len(task.sizes) for task in TASKS.values()) - 1
-    hard_odds = 1 - 1 / tier.hard_task_share
+    names = list(TASKS)
     while True:
-        cap = int(hardest * min(1.0, progress() / tier.curriculum_fraction) + 0.5)
-        if rng.random() < hard_odds:
-            weights = [TASKS[name].share for name in _HARD_TASKS]
-            name = rng.choices(_HARD_TASKS, weights=weights)[0]
-            question = draw_task_question(name, rng, hardest_level=max(cap, 1))
-        else:
-            question = draw_question(rng, hardest_level=max(cap, 1))
+        share_done = progress() / tier.curriculum_fraction if tier.curriculum_fraction else 1.0
+        cap = max(int(hardest * min(1.0, share_done) + 0.5), 1)
+        name = rng.choices(names, weights=[task_weights[name] for name in names])[0]
+        question = draw_task_question(name, rng, hardest_level=cap)
         if split_of(question.key) == "train":
             yield question
 
@@ -140,6 +140,7 @@ def training_batches(
     tokenizer: PreTrainedTokenizerFast,
     rng: random.Random,
     progress: Callable[[], float],
+    task_weights: Mapping[str, float],
 ) -> Iterator[Batch]:
     """Packed batches of STEP_TOKENS tokens; longer rows once reasoning is checked.
 
@@ -148,7 +149,7 @@ def training_batches(
     checked_from = 1 - tier.check_fraction if tier.is_reasoning else 2.0
 
     def examples(*, with_check: bool) -> Iterator[Example]:
-        for question in training_questions(tier, rng, progress):
+        for question in training_questions(tier, rng, progress, task_weights):
             system = rng.choice(_SYSTEM_PROMPTS) if rng.random() < 0.1 else None
             yield encode_example(question, tier, tokenizer, system=system, with_check=with_check)
 

@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,13 +27,14 @@ from launch.demo.packing import (
     packed_batches,
     training_batches,
 )
-from launch.demo.questions import distinct_questions
+from launch.demo.questions import TASKS, distinct_questions
 from launch.demo.tokenizer import END, PAD, VOCABULARY_SIZE, build_tokenizer
 
 log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 240.0
 _MUON_LEARNING_RATE = 0.02
 _ADAMW_LEARNING_RATE = 3e-3
+_LEAST_TASK_WEIGHT = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Options:
     seed: int
     n_training_tokens: int | None
     compile: bool
+    start_from: Path | None
 
 
 def build_model(tier: DemoTier, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -66,8 +68,8 @@ def build_model(tier: DemoTier, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
 
 
 def learning_rate_factor(progress: float) -> float:
-    """Warm-up over the first 2 %, constant, then linear to zero over the last 40 %."""
-    return min(progress / 0.02, 1.0) * min((1 - progress) / 0.4, 1.0)
+    """Warm-up over the first 2 %, constant, then linear to zero over the last 60 %."""
+    return min(progress / 0.02, 1.0) * min((1 - progress) / 0.6, 1.0)
 
 
 class Trainer:
@@ -83,7 +85,8 @@ class Trainer:
         self.seed = options.seed
         tokens = options.n_training_tokens or tier.n_training_tokens
         self.n_steps = max(1, tokens // STEP_TOKENS)
-        self.step = self._resume()
+        self.task_weights = {name: float(task.share) for name, task in TASKS.items()}
+        self.step = self._resume(options.start_from)
         self._forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
         self._optimizers = self._build_optimizers()
 
@@ -98,8 +101,17 @@ class Trainer:
             torch.optim.AdamW(rest, lr=_ADAMW_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
         ]
 
-    def _resume(self) -> int:
+    def _resume(self, start_from: Path | None) -> int:
+        """Loads what an earlier run saved; gives the step it had reached.
+
+        Without one it starts at step 0, from the weights of the checkpoint `start_from` if given;
+        the curriculum is then behind them and is left out.
+        """
         state = self.folder / "train.safetensors"
+        if start_from is not None and not state.exists():
+            self.model.load_state_dict(load_file(start_from / "model.safetensors"))
+        if start_from is not None:
+            self.tier = replace(self.tier, curriculum_fraction=0.0)
         if not state.exists():
             return 0
         tensors = load_file(state)
@@ -117,7 +129,9 @@ class Trainer:
     def run(self) -> None:
         """Trains to the last step, with a validation line and a save every few minutes."""
         rng = random.Random(f"{self.tier.name}:{self.seed}:{self.step}")
-        batches = training_batches(self.tier, self.tokenizer, rng, lambda: self.step / self.n_steps)
+        batches = training_batches(
+            self.tier, self.tokenizer, rng, lambda: self.step / self.n_steps, self.task_weights
+        )
         started_s, saved_s, first_step = time.monotonic(), time.monotonic(), self.step
         while self.step < self.n_steps:
             loss = self._train_on(next(batches))
@@ -129,10 +143,16 @@ class Trainer:
                 log.info("%s step %d/%d loss %.4f %.0f tokens/s", *progress)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
                 self.save()
-                exact = json.dumps(self.exact_match(200))
-                log.info("%s step %d exact %s", self.tier.name, self.step, exact)
+                exact = self.exact_match(400)
+                self._weigh_tasks(exact)
+                log.info("%s step %d exact %s", self.tier.name, self.step, json.dumps(exact))
                 saved_s = time.monotonic()
         self.save()
+
+    def _weigh_tasks(self, exact: dict[str, float]) -> None:
+        """Draws a task the more often the more of it is still wrong; measurements do not."""
+        for name, task in TASKS.items():
+            self.task_weights[name] = task.share * (_LEAST_TASK_WEIGHT + 1 - exact.get(name, 0.0))
 
     def _train_on(self, batch: Batch) -> float:
         factor = learning_rate_factor(self.step / self.n_steps)
@@ -223,6 +243,9 @@ def main() -> None:
         "--tokens", type=int, default=None, help="override the tier's training length"
     )
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument(
+        "--start-from", type=Path, help="folder of a checkpoint whose weights to go on from"
+    )
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -233,6 +256,7 @@ def main() -> None:
         seed=arguments.seed,
         n_training_tokens=arguments.tokens,
         compile=not arguments.no_compile,
+        start_from=arguments.start_from,
     )
     for name in arguments.tiers:
         trainer = Trainer(FAMILY[name], options)

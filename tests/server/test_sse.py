@@ -1,5 +1,7 @@
 """A held answer told as a stream folds back into the answer it came from."""
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -13,7 +15,7 @@ from hybridserve_llm.records import (
     Outcome,
     Usage,
 )
-from hybridserve_llm.server.sse import DONE, held_events
+from hybridserve_llm.server.sse import DONE, KEEP_ALIVE, EventStream, held_events, keeping_alive
 
 LEDGER = Ledger(request_id="r", attempts=(), tier="small", model="s")
 
@@ -114,3 +116,62 @@ def test_completion_is_told_in_one_piece() -> None:
     assert chunk["object"] == "text_completion"
     assert chunk["choices"][0]["text"] == "hi"
     assert chunk["choices"][0]["finish_reason"] == "stop"
+
+
+REQUEST = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={}, stream=True)
+
+
+class Client:
+    """An ASGI connection whose client leaves when `left` is set; `stuck` makes sending wait."""
+
+    def __init__(self, *, stuck: bool = False) -> None:
+        self.left = asyncio.Event()
+        self.commented = asyncio.Event()
+        self.bodies: list[bytes] = []
+        self.stuck = stuck
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.bodies.append(message.get("body", b""))
+        if KEEP_ALIVE in self.bodies:
+            self.commented.set()
+        if self.stuck and len(self.bodies) == 2:
+            self.left.set()
+            await asyncio.Event().wait()
+
+
+async def test_a_client_that_leaves_while_comments_are_sent_ends_the_decision() -> None:
+    client, ended = Client(), asyncio.Event()
+
+    async def decide() -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("never decided")
+
+    deciding = asyncio.ensure_future(decide())
+    stream = EventStream(keeping_alive(deciding, REQUEST, 0.01), {})
+    answering = asyncio.ensure_future(stream({"type": "http"}, client.receive, client.send))
+    await client.commented.wait()
+    client.left.set()
+    await answering
+    assert ended.is_set()
+    assert deciding.cancelled()
+
+
+async def test_a_client_that_leaves_while_a_piece_is_sent_closes_the_events() -> None:
+    client, closed = Client(stuck=True), []
+
+    async def events() -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield b"data: {}\n\n"
+        finally:
+            closed.append(True)
+
+    await EventStream(events(), {})({"type": "http"}, client.receive, client.send)
+    assert closed == [True]
