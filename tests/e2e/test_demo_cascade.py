@@ -259,11 +259,11 @@ def test_bodies_that_are_no_request_are_400(demo: Demo, body: bytes) -> None:
     ("tier", "send"),
     [
         ("giant", lambda c, **o: next(iter(c.chat.completions.create(stream=True, **o)))),
-        ("small", lambda c, **o: c.with_options(timeout=0.4).chat.completions.create(**o)),
+        ("small", lambda c, **o: c.with_options(timeout=0.2).chat.completions.create(**o)),
         (
             "small",
             lambda c, **o: next(
-                iter(c.with_options(timeout=0.4).chat.completions.create(stream=True, **o))
+                iter(c.with_options(timeout=0.2).chat.completions.create(stream=True, **o))
             ),
         ),
     ],
