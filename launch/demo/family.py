@@ -12,9 +12,9 @@ CONTEXT_TOKENS = 512
 class DemoTier:
     """Shape and training recipe of one demo checkpoint (Llama architecture).
 
-    `is_reasoning` tiers restate the question and work it inside `<think>…</think>`, and do so a
-    second time as a check, before they answer. The steps alone are learnt first; restating and
-    checking, which are copies, come in the last `check_fraction` of the training.
+    `is_reasoning` tiers work the question step by step inside `<think>…</think>` before they
+    answer. In the last `check_fraction` of the training they learn to restate the question and to
+    work it a second time as a check; these are copies and come quickly once the steps are known.
     """
 
     name: str
@@ -25,7 +25,11 @@ class DemoTier:
     is_reasoning: bool
     n_training_tokens: int
     curriculum_fraction: float
-    check_fraction: float = 0.12
+    check_fraction: float = 0.0
+
+    def learns_check(self, progress: float) -> bool:
+        """Whether the check belongs to what is learnt at `progress` in [0, 1] of the training."""
+        return self.is_reasoning and progress > 1 - self.check_fraction
 
 
 SMALL = DemoTier(
@@ -35,7 +39,7 @@ SMALL = DemoTier(
     n_layers=2,
     n_heads=2,
     is_reasoning=False,
-    n_training_tokens=12_000_000,
+    n_training_tokens=18_500_000,
     curriculum_fraction=0.05,
 )
 MEDIUM = DemoTier(
@@ -55,7 +59,7 @@ GIANT = DemoTier(
     n_layers=6,
     n_heads=8,
     is_reasoning=True,
-    n_training_tokens=10_500_000,
+    n_training_tokens=16_000_000,
     curriculum_fraction=0.25,
 )
 FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}

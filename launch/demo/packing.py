@@ -146,7 +146,6 @@ def training_batches(
 
     One conversation in ten has a system turn.
     """
-    checked_from = 1 - tier.check_fraction if tier.is_reasoning else 2.0
 
     def examples(*, with_check: bool) -> Iterator[Example]:
         for question in training_questions(tier, rng, progress, task_weights):
@@ -162,4 +161,4 @@ def training_batches(
         row_tokens=CHECKED_ROW_TOKENS,
     )
     while True:
-        yield next(checked if progress() >= checked_from else plain)
+        yield next(checked if tier.learns_check(progress()) else plain)

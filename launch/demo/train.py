@@ -193,7 +193,10 @@ class Trainer:
         for _ in range(n_questions):
             question = next(stream)
             example = encode_example(
-                question, self.tier, self.tokenizer, with_check=self._learns_check()
+                question,
+                self.tier,
+                self.tokenizer,
+                with_check=self.tier.learns_check(self.step / self.n_steps),
             )
             batch = next(
                 packed_batches(iter([example, example]), n_rows=1, row_tokens=len(example.ids))
@@ -212,9 +215,6 @@ class Trainer:
             name: round(sum(values) / len(values), 3) for name, values in sorted(right.items())
         }
         return {"all": round(sum(everything) / len(everything), 3), **shares}
-
-    def _learns_check(self) -> bool:
-        return self.step / self.n_steps >= 1 - self.tier.check_fraction
 
     def export(self) -> Path:
         """Writes the bf16 checkpoint with tokenizer and chat template, as vLLM loads it.

@@ -69,6 +69,18 @@ def test_a_reasoning_tier_restates_works_and_checks() -> None:
     assert f"<think>{once}{once}</think>{question.answer}<|end|>" in tokenizer.decode(ids)
 
 
+def test_the_check_is_learnt_in_the_last_part_of_the_training() -> None:
+    tier = replace(GIANT, check_fraction=0.25)
+    assert [tier.learns_check(progress) for progress in (0.0, 0.75, 0.76, 1.0)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not replace(GIANT, check_fraction=0.0).learns_check(1.0)
+    assert not replace(SMALL, check_fraction=0.25).learns_check(1.0)
+
+
 def test_the_longest_reasoning_fits_its_row() -> None:
     tokenizer, rng = build_tokenizer(), random.Random(2)
     lengths = [
