@@ -52,14 +52,17 @@ async def serving(app: Starlette, socket: Path) -> AsyncIterator[str]:
     """Serves `app` on the unix socket inside the running loop; gives the engine address of it."""
     config = uvicorn.Config(app, uds=str(socket), log_level="error", lifespan="off", ws="none")
     server = uvicorn.Server(config)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # uvicorn tells of its start by this flag alone
-        try:
-            yield f"unix:{socket}"
-        finally:
-            server.should_exit = server.force_exit = True
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)  # uvicorn tells of its start by this flag alone
+            try:
+                yield f"unix:{socket}"
+            finally:
+                server.should_exit = server.force_exit = True
+    finally:
+        socket.unlink(missing_ok=True)
 
 
 async def _generate(http: Request) -> Response:
