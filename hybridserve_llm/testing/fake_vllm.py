@@ -62,7 +62,7 @@ async def serving(app: Starlette, socket: Path) -> AsyncIterator[str]:
             finally:
                 server.should_exit = server.force_exit = True
     finally:
-        socket.unlink(missing_ok=True)
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
 
 
 async def _generate(http: Request) -> Response:
