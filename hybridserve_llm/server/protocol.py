@@ -4,6 +4,7 @@ Fields it does not know pass to the engine as they are, since vLLM's parameters 
 own errors are clear; what is listed here is checked once, before any engine is asked.
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -46,7 +47,7 @@ class Message(BaseModel):
     role: str = Field(min_length=1)
 
 
-class GenerationBody(BaseModel):
+class GenerationBody(BaseModel, ABC):
     """What both endpoints share."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -67,9 +68,9 @@ class GenerationBody(BaseModel):
         return self.max_tokens
 
     @property
+    @abstractmethod
     def client_top_logprobs(self) -> int | None:
         """Log-probabilities the client asked for; 0 = the sampled token's only, None = none."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> Self:
