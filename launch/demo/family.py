@@ -59,7 +59,7 @@ GIANT = DemoTier(
     n_layers=6,
     n_heads=8,
     is_reasoning=True,
-    n_training_tokens=16_000_000,
+    n_training_tokens=12_700_000,
     curriculum_fraction=0.25,
 )
 FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}
