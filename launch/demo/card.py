@@ -49,8 +49,8 @@ split is a hash of the operands (`tests/demo/test_demo_questions.py`).
 |---|---|---|
 {rows}
 
-Measured by the code of `python -m launch.demo.evaluate --questions {n_questions} --seed {question_seed}
---split {split}`.
+Measured by the code of
+`python -m launch.demo.evaluate --questions {n_questions} --seed {question_seed} --split {split}`.
 """
 
 
