@@ -107,6 +107,12 @@ class Answer:
             included, shape [n_tokens]; None when the engine sent none. An entry is None where the
             engine left one token's out.
         token_ids: Ids of the same tokens, shape [n_tokens]; None when not asked for.
+        token_bytes: Text of the same tokens in UTF-8, shape [n_tokens]; None when the engine did
+            not tell every token's. vLLM gives a character that several tokens share to the last
+            of them and leaves the others empty; other engines may give each its own bytes.
+        margins: Probability of the likeliest token minus that of the next, among the alternatives
+            that the engine returned, shape [n_tokens]; an entry is None where it returned fewer
+            than two, and the whole is None where that is so for all.
     """
 
     text: str
@@ -114,6 +120,8 @@ class Answer:
     logprobs: tuple[float | None, ...] | None = None
     token_ids: tuple[int, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    token_bytes: tuple[bytes, ...] | None = None
+    margins: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

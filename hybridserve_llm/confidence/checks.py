@@ -4,22 +4,33 @@ An answer may be fluent and sure of itself and still be unfit to take: cut off, 
 that was asked for, or a call of a tool that nobody offered. Log-probabilities cannot see this.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 
-from hybridserve_llm.records import Answer, GenerateRequest, Usage
+from hybridserve_llm.confidence.schema_checks import (
+    answer_schema,
+    expects_json,
+    schema_fault,
+    tool_schema,
+)
+from hybridserve_llm.records import Answer, GenerateRequest, ToolCall, Usage
 
 
 def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str | None:
     """Why this answer may not be scored, or None when it passes every check."""
     if answer.finish_reason == "length" and not _cut_at_clients_limit(request, usage):
         return "the answer was cut by a limit that the client did not set"
+    disobeyed = _disobeyed_tool_choice(request, answer)
+    if disobeyed is not None:
+        return disobeyed
     if answer.tool_calls:
-        return _failed_tool_check(request, answer)
+        faults = (_failed_tool_check(request, call) for call in answer.tool_calls)
+        return next((fault for fault in faults if fault is not None), None)
     if not answer.text.strip():
         return "the answer is empty"
-    if request.json_answer and not _is_json(answer.text):
-        return "the answer is not the JSON that was asked for"
-    return None
+    return _failed_json_check(request, answer.text) if expects_json(request) else None
 
 
 def _cut_at_clients_limit(request: GenerateRequest, usage: Usage) -> bool:
@@ -32,18 +43,34 @@ def _cut_at_clients_limit(request: GenerateRequest, usage: Usage) -> bool:
     return limit is not None and (usage.completion_tokens or 0) >= limit
 
 
-def _failed_tool_check(request: GenerateRequest, answer: Answer) -> str | None:
-    for call in answer.tool_calls:
-        if call.name not in request.tool_names:
-            return f"the answer calls a tool that was not offered: {call.name!r}"
-        if not _is_json(call.arguments):
-            return f"the arguments of tool {call.name!r} are not JSON"
+def _disobeyed_tool_choice(request: GenerateRequest, answer: Answer) -> str | None:
+    choice = request.payload.get("tool_choice")
+    if choice == "none" and answer.tool_calls:
+        return "the answer calls a tool, and the client wanted none called"
+    if choice == "required" and not answer.tool_calls:
+        return "the answer calls no tool, and the client required one"
+    if isinstance(choice, Mapping) and choice.get("type") == "function":
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if {call.name for call in answer.tool_calls} != {name}:
+            return f"the answer does not call the tool that the client named: {name!r}"
     return None
 
 
-def _is_json(text: str) -> bool:
+def _failed_tool_check(request: GenerateRequest, call: ToolCall) -> str | None:
+    if call.name not in request.tool_names:
+        return f"the answer calls a tool that was not offered: {call.name!r}"
     try:
-        orjson.loads(text)
+        arguments: Any = orjson.loads(call.arguments)
     except orjson.JSONDecodeError:
-        return False
-    return True
+        return f"the arguments of tool {call.name!r} are not JSON"
+    subject = f"the arguments of tool {call.name!r}"
+    return schema_fault(subject, tool_schema(request, call.name), arguments)
+
+
+def _failed_json_check(request: GenerateRequest, text: str) -> str | None:
+    try:
+        parsed: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return "the answer is not the JSON that was asked for"
+    return schema_fault("the answer", answer_schema(request), parsed)

@@ -5,16 +5,12 @@ quantile: over long text a sum measures length and a mean hides the one wrong wo
 priors; `hs-calibrate` replaces them by a model fitted to labels and a certificate.
 """
 
-import math
 from dataclasses import dataclass
 
-from hybridserve_llm.confidence.checks import failed_check
 from hybridserve_llm.confidence.pools import quantile_logprob, sum_logprob
-from hybridserve_llm.confidence.span import answer_start
-from hybridserve_llm.records import Answer, Assessment, Completion, GenerateRequest
+from hybridserve_llm.confidence.span import SHORT_ANSWER_TOKENS, ScoredSpan, scored_span
+from hybridserve_llm.records import Assessment, Completion, GenerateRequest
 
-SHORT_ANSWER_TOKENS = 32
-"""Answers up to this length are scored by their sum (our choice, from no paper)."""
 LOW_QUANTILE = 0.05
 
 
@@ -32,7 +28,7 @@ class DayZeroScorer:
     @property
     def name(self) -> str:
         """Name and version, part of the fingerprint."""
-        return "day-0/1"
+        return "day-0/2"
 
     @property
     def top_logprobs(self) -> int:
@@ -45,31 +41,28 @@ class DayZeroScorer:
             return Assessment(score=None, reason="the engine sent no answer")
         scores: list[float] = []
         for answer in completion.answers:
-            reason = failed_check(request, answer, completion.usage)
-            if reason is not None:
-                return Assessment(score=None, reason=reason)
-            scored = self._answer_logprobs(answer)
-            if isinstance(scored, str):
-                return Assessment(score=None, reason=scored)
-            scores.append(day_zero_score(scored))
+            span = scored_span(
+                request,
+                answer,
+                completion.usage,
+                is_reasoning=self.is_reasoning,
+                reasoning_end_id=self.reasoning_end_id,
+            )
+            if isinstance(span, str):
+                return Assessment(score=None, reason=span)
+            scores.append(span_score(span))
         return Assessment(score=min(scores))
 
-    def _answer_logprobs(self, answer: Answer) -> tuple[float, ...] | str:
-        """Log-probabilities of the answer span, or why they are not to be had."""
-        if not answer.logprobs:
-            return "the engine sent no log-probabilities"
-        start = 0
-        if self.is_reasoning:
-            if self.reasoning_end_id is None:
-                return "the token that ends reasoning is not known"
-            if answer.token_ids is None or len(answer.token_ids) != len(answer.logprobs):
-                return "the engine sent no token ids, so reasoning cannot be told from the answer"
-            start = answer_start(answer.token_ids, self.reasoning_end_id)
-        span = answer.logprobs[start:]
-        known = tuple(value for value in span if value is not None and not math.isnan(value))
-        if len(known) < len(span):
-            return "a token of the answer has no log-probability"
-        return known or "the answer is empty"
+
+def span_score(span: ScoredSpan) -> float:
+    """The day-0 score of one answer's scored tokens.
+
+    Where the values of JSON or a tool call are known, every scored token is the model's own
+    choice, and one of log-probability 0 counts as the certain choice that it is.
+    """
+    if span.values is not None and len(span.logprobs) > SHORT_ANSWER_TOKENS:
+        return quantile_logprob(span.logprobs, LOW_QUANTILE)
+    return day_zero_score(span.logprobs)
 
 
 def day_zero_score(logprobs: tuple[float, ...]) -> float:

@@ -4,6 +4,8 @@ Pure; `Any` stops here. A log-probability that the engine did not give is None a
 replaced by a number.
 """
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -112,28 +114,29 @@ def _chat_answer(choice: dict[str, Any]) -> Answer:
     # Reasoning has a field of its own (`reasoning`, formerly `reasoning_content`): never text.
     text = message.get("content")
     logprobs = choice.get("logprobs")
-    entries = None if logprobs is None else _checked(logprobs, dict, "logprobs").get("content")
+    content = None if logprobs is None else _checked(logprobs, dict, "logprobs").get("content")
+    entries = None if content is None else _entries(content)
     return Answer(
         text="" if text is None else _checked(text, str, "message.content"),
         finish_reason=choice.get("finish_reason"),
         logprobs=None
         if entries is None
-        else tuple(
-            _logprob(_checked(entry, dict, "logprobs.content entry").get("logprob"))
-            for entry in _checked(entries, list, "logprobs.content")
-        ),
+        else tuple(_logprob(entry.get("logprob")) for entry in entries),
         token_ids=_token_ids(choice.get("token_ids")),
         tool_calls=tuple(
             map(_tool_call, _checked(message.get("tool_calls") or [], list, "tool_calls"))
         ),
+        token_bytes=None if entries is None else _token_bytes(entries),
+        margins=None
+        if entries is None
+        else _margins([entry.get("top_logprobs") for entry in entries]),
     )
 
 
 def _text_answer(choice: dict[str, Any]) -> Answer:
     logprobs = choice.get("logprobs")
-    values = (
-        None if logprobs is None else _checked(logprobs, dict, "logprobs").get("token_logprobs")
-    )
+    told = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
+    values, top = told.get("token_logprobs"), told.get("top_logprobs")
     return Answer(
         text=_checked(choice.get("text"), str, "text"),
         finish_reason=choice.get("finish_reason"),
@@ -141,7 +144,68 @@ def _text_answer(choice: dict[str, Any]) -> Answer:
         if values is None
         else tuple(map(_logprob, _checked(values, list, "logprobs.token_logprobs"))),
         token_ids=_token_ids(choice.get("token_ids")),
+        token_bytes=_encoded(told.get("tokens")),
+        margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
     )
+
+
+def _entries(content: Any) -> list[dict[str, Any]]:
+    return [
+        _checked(entry, dict, "logprobs.content entry")
+        for entry in _checked(content, list, "logprobs.content")
+    ]
+
+
+def _token_bytes(entries: list[dict[str, Any]]) -> tuple[bytes, ...] | None:
+    """The bytes of every token, or None where one lacks them: JSON is then scored whole."""
+    pieces: list[Any] = [entry.get("bytes") for entry in entries]
+    # bytes(n) of a number n is n zero bytes, and no error: hence the check.
+    if not all(isinstance(piece, list) for piece in pieces):
+        return None
+    try:
+        return tuple(map(bytes, pieces))
+    except (TypeError, ValueError):  # something in a list is no byte
+        return None
+
+
+def _encoded(tokens: Any) -> tuple[bytes, ...] | None:
+    """`_token_bytes` from the texts of tokens, which are all that `/v1/completions` tells."""
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        return None
+    return tuple(token.encode() for token in tokens)
+
+
+def _listed(alternatives: Any) -> list[Any]:
+    """The alternatives of one token at `/v1/completions`, a dict by text, as a chat has them.
+
+    Two that read alike share a key there, so that the runner-up may be missing and the margin too
+    wide by less than its probability.
+    """
+    is_dict = isinstance(alternatives, dict)
+    return [{"logprob": value} for value in alternatives.values()] if is_dict else []
+
+
+def _margins(alternatives: Iterable[Any]) -> tuple[float | None, ...] | None:
+    margins = tuple(map(_margin, alternatives))
+    return None if margins.count(None) == len(margins) else margins
+
+
+def _margin(alternatives: Any) -> float | None:
+    """Probability of the likeliest alternative minus that of the next; None without two.
+
+    Engines send alternatives likeliest first, but vLLM the sampled token before all others, so the
+    two are among the first three. -9999 is one that a grammar ruled out: its probability is 0.
+    """
+    if not alternatives:
+        return None
+    try:
+        first, second = alternatives[0]["logprob"], alternatives[1]["logprob"]
+        if first < second:
+            sampled, first = first, second
+            second = max(sampled, alternatives[2]["logprob"]) if len(alternatives) > 2 else sampled
+        return math.exp(first) - math.exp(second)
+    except (IndexError, KeyError, TypeError, OverflowError):  # not two log-probabilities
+        return None
 
 
 def _logprob(value: Any) -> float | None:

@@ -5,8 +5,6 @@ import math
 import pytest
 
 from hybridserve_llm.confidence.day_zero import DayZeroScorer, day_zero_score
-from hybridserve_llm.confidence.pools import quantile_logprob, sum_logprob
-from hybridserve_llm.confidence.span import answer_start
 from hybridserve_llm.records import (
     Answer,
     Completion,
@@ -35,27 +33,7 @@ def answer(**changes: object) -> Answer:
 
 def test_sum_of_a_short_answer() -> None:
     # -0.5 - 0.25 - 0.125 = -0.875, exact in binary.
-    assert sum_logprob([-0.5, -0.25, -0.125]) == -0.875
     assert day_zero_score((-0.5, -0.25, -0.125)) == -0.875
-
-
-@pytest.mark.parametrize(
-    ("quantile", "expected"),
-    [
-        (0.0, -4.0),  # rank max(1, ceil(0)) = 1: the least
-        (0.05, -4.0),  # ceil(0.05 * 4) = 1
-        (0.5, -3.0),  # ceil(0.5 * 4) = 2: second smallest
-        (0.51, -2.0),  # ceil(2.04) = 3
-        (1.0, -1.0),  # rank 4: the greatest
-    ],
-)
-def test_quantile_is_the_inverse_distribution_function(quantile: float, expected: float) -> None:
-    assert quantile_logprob([-1.0, -2.0, -3.0, -4.0], quantile) == expected
-
-
-def test_quantile_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no tokens"):
-        quantile_logprob([], 0.05)
 
 
 def test_a_long_answer_is_scored_by_its_low_quantile() -> None:
@@ -70,6 +48,34 @@ def test_tokens_that_a_grammar_forced_do_not_raise_the_quantile() -> None:
 
 def test_an_answer_of_forced_tokens_alone_scores_zero() -> None:
     assert day_zero_score((0.0,) * 40) == 0.0
+
+
+def json_completion(*values: float) -> Completion:
+    """`[1,1,…]` with the given log-probabilities of its values, and -9 for all else."""
+    pieces = [b"["] + [b"1", b","] * len(values)
+    pieces[-1] = b"]"
+    logprobs = [-9.0] * len(pieces)
+    logprobs[1::2] = values
+    return completion(
+        answer(text=b"".join(pieces).decode(), logprobs=tuple(logprobs), token_bytes=tuple(pieces))
+    )
+
+
+def test_json_is_scored_on_its_values_alone() -> None:
+    assessment = DayZeroScorer().assess(request(json_answer=True), json_completion(-0.5, -0.25))
+    assert assessment.score == -0.75
+
+
+def test_a_certain_value_of_long_json_counts() -> None:
+    # 40 values: rank ceil(0.05 * 40) = 2, the second smallest, -1. Were the 38 zeros taken for
+    # forced tokens, as where the values are not known, it would be rank 1 of 2, -2.
+    values = (-2.0, -1.0, *(0.0,) * 38)
+    assert DayZeroScorer().assess(request(json_answer=True), json_completion(*values)).score == -1.0
+    assert day_zero_score(values) == -2.0
+
+
+def test_a_change_of_what_is_scored_is_a_new_version() -> None:
+    assert DayZeroScorer().name == "day-0/2"
 
 
 def test_several_answers_are_as_good_as_the_worst() -> None:
@@ -136,11 +142,6 @@ def test_reasoning_is_not_scored() -> None:
     scorer = DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK)
     thought = answer(logprobs=(-9.0, -9.0, -0.5, -0.25), token_ids=(50, END_THINK, 51, 52))
     assert scorer.assess(request(), completion(thought)).score == -0.75
-
-
-def test_the_last_end_of_reasoning_counts() -> None:
-    assert answer_start([1, END_THINK, 2, END_THINK, 3], END_THINK) == 4
-    assert answer_start([1, 2], END_THINK) == 0
 
 
 @pytest.mark.parametrize(

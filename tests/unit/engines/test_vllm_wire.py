@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import orjson
@@ -60,18 +61,32 @@ def test_payload_that_is_no_json_is_the_clients_fault():
 
 
 def test_reads_a_chat_answer():
-    body = chat_body("42", logprobs=[-0.5, 0.0], token_ids=[7, 8])
+    body = chat_body("42", logprobs=[-0.5, 0.0], tokens=["4", "2"], token_ids=[7, 8])
     assert completion_of(body, Endpoint.CHAT, engine="e") == Completion(
-        answers=(Answer(text="42", finish_reason="stop", logprobs=(-0.5, 0.0), token_ids=(7, 8)),),
+        answers=(
+            Answer(
+                text="42",
+                finish_reason="stop",
+                logprobs=(-0.5, 0.0),
+                token_ids=(7, 8),
+                token_bytes=(b"4", b"2"),
+            ),
+        ),
         usage=Usage(prompt_tokens=10, completion_tokens=2),
         body=body,
     )
 
 
 def test_reads_a_completions_answer():
-    body = completion_body("42", logprobs=[-0.5, None], token_ids=[7, 8], finish_reason="length")
+    body = completion_body(
+        "42", logprobs=[-0.5, None], tokens=["4", "2"], token_ids=[7, 8], finish_reason="length"
+    )
     assert answer_of(body, Endpoint.COMPLETIONS) == Answer(
-        text="42", finish_reason="length", logprobs=(-0.5, None), token_ids=(7, 8)
+        text="42",
+        finish_reason="length",
+        logprobs=(-0.5, None),
+        token_ids=(7, 8),
+        token_bytes=(b"4", b"2"),
     )
 
 
@@ -113,6 +128,85 @@ def test_logprobs_that_nobody_asked_for_are_none():
     answer = answer_of(chat_body("ab"))
     assert answer.logprobs is None
     assert answer.token_ids is None
+
+
+def body_with_entries(*entries: dict[str, Any]) -> dict[str, Any]:
+    body = chat_body("x", logprobs=[-0.5] * len(entries))
+    body["choices"][0]["logprobs"]["content"] = [{"logprob": -0.5, **entry} for entry in entries]
+    return body
+
+
+def with_alternatives(*logprobs: Any) -> dict[str, Any]:
+    return {"top_logprobs": [{"token": "t", "logprob": logprob} for logprob in logprobs]}
+
+
+def test_reads_halves_of_a_character_as_bytes():
+    body = body_with_entries({"bytes": [0xC3]}, {"bytes": [0xA9]}, {"bytes": []})
+    assert answer_of(body).token_bytes == (b"\xc3", b"\xa9", b"")
+
+
+@pytest.mark.parametrize("given", [None, 5, "é", [256], [None], ["a"]])
+def test_bytes_that_are_none_leave_all_of_them_out(given):
+    body = body_with_entries({"bytes": [65]}, {"bytes": given})
+    assert answer_of(body).token_bytes is None
+
+
+# exp(log 0.5) - exp(log 0.25) = 0.25, whichever way the engine puts the three.
+HALF, QUARTER, EIGHTH = math.log(0.5), math.log(0.25), math.log(0.125)
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        (HALF, QUARTER),
+        (QUARTER, HALF),
+        (HALF, QUARTER, EIGHTH),
+        (EIGHTH, HALF, QUARTER),  # vLLM: the sampled token first, then by rank
+        (QUARTER, HALF, EIGHTH),
+        (HALF, QUARTER, EIGHTH, EIGHTH, EIGHTH),
+    ],
+)
+def test_the_margin_is_between_the_two_likeliest(logprobs):
+    body = body_with_entries(with_alternatives(*logprobs))
+    assert answer_of(body).margins == (pytest.approx(0.25),)
+
+
+def test_what_a_grammar_ruled_out_is_an_alternative_of_probability_zero():
+    assert answer_of(body_with_entries(with_alternatives(0.0, -9999.0))).margins == (1.0,)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        with_alternatives(-0.5),
+        with_alternatives(-0.5, None),
+        with_alternatives(-0.5, "-0.7"),
+        with_alternatives(1e9, -0.5),
+        {"top_logprobs": [1, 2]},
+        {"top_logprobs": [{}, {}]},
+        {"top_logprobs": {"a": -0.5, "b": -0.7}},
+    ],
+)
+def test_without_two_alternatives_a_margin_is_none(entry):
+    body = body_with_entries(with_alternatives(HALF, QUARTER), entry)
+    assert answer_of(body).margins == (pytest.approx(0.25), None)
+    assert answer_of(body_with_entries(entry)).margins is None
+
+
+def test_reads_margins_of_a_completions_answer():
+    body = completion_body("ab", logprobs=[-0.5, -0.5])
+    top = [{"a": QUARTER, "b": HALF}, None]
+    body["choices"][0]["logprobs"]["top_logprobs"] = top
+    margins = answer_of(body, Endpoint.COMPLETIONS).margins
+    assert margins == (pytest.approx(0.25), None)
+
+
+@pytest.mark.parametrize("tokens", [None, "ab", ["a", None]])
+def test_texts_that_are_none_leave_the_bytes_of_a_completions_answer_out(tokens):
+    body = completion_body("ab", logprobs=[-0.5, -0.5])
+    body["choices"][0]["logprobs"]["tokens"] = tokens
+    assert answer_of(body, Endpoint.COMPLETIONS).token_bytes is None
 
 
 def test_reads_cached_tokens_where_the_engine_tells_them():

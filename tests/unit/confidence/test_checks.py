@@ -1,0 +1,230 @@
+"""Checks before any score: what is unfit to take, whatever its log-probabilities say."""
+
+from typing import Any
+
+import pytest
+
+from hybridserve_llm.confidence.checks import failed_check
+from hybridserve_llm.confidence.schema_checks import answer_schema, expects_json, tool_schema
+from hybridserve_llm.records import Answer, Endpoint, GenerateRequest, ToolCall, Usage
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+NOT_JSON = "the answer is not the JSON that was asked for"
+
+
+def request(**payload: Any) -> GenerateRequest:
+    formats = payload.get("response_format") or {}
+    tools = payload.get("tools") or ()
+    return GenerateRequest(
+        request_id="r",
+        endpoint=Endpoint.CHAT,
+        payload=payload,
+        json_answer=formats.get("type") in ("json_object", "json_schema"),
+        tool_names=frozenset(tool["function"]["name"] for tool in tools),
+    )
+
+
+def schema_request(schema: Any) -> GenerateRequest:
+    json_schema = {"name": "answer", "schema": schema}
+    return request(response_format={"type": "json_schema", "json_schema": json_schema})
+
+
+def tool(name: str, parameters: Any = None) -> dict[str, Any]:
+    function = {"name": name} if parameters is None else {"name": name, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def fault(asked: GenerateRequest, text: str = "", *calls: tuple[str, str]) -> str | None:
+    answer = Answer(
+        text=text,
+        finish_reason="stop",
+        tool_calls=tuple(ToolCall(name=name, arguments=arguments) for name, arguments in calls),
+    )
+    return failed_check(asked, answer, Usage())
+
+
+def test_text_passes() -> None:
+    assert fault(request(), "42") is None
+
+
+def test_an_answer_that_fits_its_schema_passes() -> None:
+    assert fault(schema_request(PERSON), '{"name": "Ada", "age": 36}') is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"name": "Ada"}', "/required"),
+        ('{"name": "Ada", "age": "36"}', "/properties/age/type"),
+        ('{"name": "Ada", "age": -1}', "/properties/age/minimum"),
+        ('{"name": "Ada", "age": 36, "x": 1}', "/additionalProperties"),
+        ("[]", "/type"),
+    ],
+)
+def test_an_answer_that_does_not_fit_its_schema_fails_and_the_place_is_told(
+    text: str, place: str
+) -> None:
+    reason = f"the answer did not pass the JSON schema at {place}"
+    assert fault(schema_request(PERSON), text) == reason
+
+
+def test_an_answer_that_is_no_json_fails_before_its_schema() -> None:
+    assert fault(schema_request(PERSON), "Ada, 36") == NOT_JSON
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"structured_outputs": {"json": PERSON}},
+        {"structured_outputs": {"json": '{"type": "object", "required": ["name"]}'}},
+        {"guided_json": PERSON},
+    ],
+)
+def test_vllms_own_fields_name_a_schema_too(payload: dict[str, Any]) -> None:
+    assert fault(request(**payload), '{"name": "Ada", "age": 36}') is None
+    assert "/required" in (fault(request(**payload), "{}") or "")
+    assert fault(request(**payload), "Ada") == NOT_JSON
+
+
+def test_json_without_a_schema_must_only_parse() -> None:
+    asked = request(response_format={"type": "json_object"})
+    assert fault(asked, '{"any": 1}') is None
+    assert fault(asked, "{") == NOT_JSON
+    assert fault(request(structured_outputs={"json_object": True}), "{") == NOT_JSON
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"response_format": None},
+        {"response_format": {"type": "text"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": "x"}},
+        {"structured_outputs": {"choice": ["a", "b"]}},
+        {"structured_outputs": 3},
+    ],
+)
+def test_a_request_without_a_schema_has_none(payload: dict[str, Any]) -> None:
+    assert answer_schema(request(**payload)) is None
+
+
+def test_a_schema_alone_means_that_json_is_expected() -> None:
+    assert expects_json(request(guided_json={}))
+    assert not expects_json(request(response_format={"type": "text"}))
+
+
+UNCHECKABLE = {
+    "unknown type": {"type": "any"},
+    "draft 3": {"properties": {"a": {"required": True}}},
+    "not a schema": 5,
+    "not JSON": '{"type": ',
+    "no bytes": {"const": "\ud800"},
+    "reference to nothing": {"$ref": "#/$defs/missing"},
+    "reference to a host": {"$ref": "http://127.0.0.1:9/schema.json"},
+    "reference to a file": {"$ref": "file:///etc/hostname"},
+    "unknown dialect": {"$schema": "urn:nobody"},
+    "broken pattern": {"pattern": "("},
+    "look-around": {"pattern": "^(?=a)"},
+}
+
+
+@pytest.mark.parametrize("schema", UNCHECKABLE.values(), ids=UNCHECKABLE)
+def test_a_schema_that_cannot_be_checked_lets_nothing_through(schema: Any) -> None:
+    reason = "the answer cannot be checked: its JSON schema is invalid or not supported"
+    assert fault(schema_request(schema), '{"a": 1}') == reason
+
+
+@pytest.mark.parametrize(
+    "schema", [{}, True, {"$ref": "#"}, {"$defs": {"a": {}}, "$ref": "#/$defs/a"}]
+)
+def test_a_schema_that_fits_everything_fits(schema: Any) -> None:
+    assert fault(schema_request(schema), '{"a": 1}') is None
+
+
+def test_a_clients_pattern_cannot_hold_up_the_server() -> None:
+    # Exponential for an engine that backtracks.
+    asked = schema_request({"type": "string", "pattern": "^(a|aa)+$"})
+    assert fault(asked, '"' + "a" * 10_000 + 'b"') is not None
+
+
+def test_deep_answers_and_deep_schemas_are_no_crash() -> None:
+    recursive = {"properties": {"a": {"$ref": "#"}}, "type": "object"}
+    deep = '{"a":' * 1000 + "{}" + "}" * 1000
+    assert fault(schema_request(recursive), deep) is None
+    assert fault(schema_request(PERSON), '{"a":' * 2000 + "{}" + "}" * 2000) == NOT_JSON
+    nested: dict[str, Any] = {}
+    for _ in range(200):
+        nested = {"not": nested}
+    assert "cannot be checked" in (fault(schema_request(nested), "1") or "")
+
+
+def test_a_pointer_escapes_what_rfc_6901_says() -> None:
+    schema = {"properties": {"a/b~c": {"type": "string"}}}
+    reason = "the answer did not pass the JSON schema at /properties/a~1b~0c/type"
+    assert fault(schema_request(schema), '{"a/b~c": 1}') == reason
+
+
+OFFERED = request(tools=[tool("add", PERSON), tool("now")])
+
+
+def test_arguments_that_fit_pass() -> None:
+    assert fault(OFFERED, "", ("add", '{"name": "x", "age": 1}'), ("now", "{}")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("rm", "{}", "the answer calls a tool that was not offered: 'rm'"),
+        ("now", "{", "the arguments of tool 'now' are not JSON"),
+        ("add", "{}", "the arguments of tool 'add' did not pass the JSON schema at /required"),
+        (
+            "add",
+            '{"name": 1, "age": 1}',
+            "the arguments of tool 'add' did not pass the JSON schema at /properties/name/type",
+        ),
+    ],
+)
+def test_a_call_that_is_unfit_fails(name: str, arguments: str, reason: str) -> None:
+    assert fault(OFFERED, "", ("now", "{}"), (name, arguments)) == reason
+
+
+def test_a_tools_schema_that_cannot_be_checked_fails_the_calls_of_that_tool_alone() -> None:
+    asked = request(tools=[tool("odd", {"type": "any"}), tool("now")])
+    assert fault(asked, "", ("now", "{}")) is None
+    assert "arguments of tool 'odd' cannot be checked" in (fault(asked, "", ("odd", "{}")) or "")
+
+
+def test_a_tool_without_parameters_has_no_schema() -> None:
+    assert tool_schema(OFFERED, "now") is None
+    assert tool_schema(request(), "now") is None
+    assert tool_schema(OFFERED, "add") == PERSON
+
+
+NAMED = {"type": "function", "function": {"name": "now"}}
+CHOICES: list[tuple[Any, tuple[tuple[str, str], ...], str | None]] = [
+    ("auto", (), None),
+    ("auto", (("now", "{}"),), None),
+    ("none", (), None),
+    ("none", (("now", "{}"),), "the answer calls a tool, and the client wanted none called"),
+    ("required", (), "the answer calls no tool, and the client required one"),
+    ("required", (("now", "{}"),), None),
+    (NAMED, (("now", "{}"),), None),
+    (NAMED, (), "the answer does not call the tool that the client named: 'now'"),
+    (
+        NAMED,
+        (("add", '{"name": "x", "age": 1}'),),
+        "the answer does not call the tool that the client named: 'now'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("choice", "calls", "reason"), CHOICES)
+def test_the_clients_choice_of_tools_is_obeyed(choice, calls, reason) -> None:
+    asked = request(tools=[tool("add", PERSON), tool("now")], tool_choice=choice)
+    assert fault(asked, "text", *calls) == reason
