@@ -12,6 +12,8 @@ from hybridserve_llm.config.cascade import EngineSettings, TierConfig
 from hybridserve_llm.planner.plan import Placement
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_ENGINE_KEEP_ALIVE_S = "60"
+"""Longer than our client keeps an idle connection, so that the client is the one to close it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ def engine_command(
         ),
         environment={
             "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": _ENGINE_KEEP_ALIVE_S,
             "DO_NOT_TRACK": "1",
             **({} if is_hub_id(tier.model) else {"HF_HUB_OFFLINE": "1"}),
             **_device_environment(tier.engine, placement),

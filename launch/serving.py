@@ -15,6 +15,9 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError
 from launch.stopping import has_ended
 
 _READY_INTERVAL_S = 0.1
+_KEEP_ALIVE_S = 60
+"""Longer than clients keep an idle connection (the `openai` client: 5 s), so that they close it and
+no request goes out on one that is being closed here."""
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 
 
@@ -73,6 +76,7 @@ async def serve(
             ws="none",
             log_config=None,
             access_log=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(stop_timeout_s),
         )
     )

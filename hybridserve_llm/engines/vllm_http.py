@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 import orjson
 
+from hybridserve_llm.engines.connections import Connections
 from hybridserve_llm.engines.sse_lines import SseParser
 from hybridserve_llm.engines.vllm_errors import error_of_object, http_error, transport_errors
 from hybridserve_llm.engines.vllm_wire import (
@@ -30,9 +31,6 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _DONE = b"[DONE]"
-_KEEP_ALIVE_S = 3.0
-"""Idle connections are dropped before vLLM does so (after 5 s): a request that is sent just as the
-server closes would look like an engine that died."""
 
 
 class VllmHttpEngine:
@@ -77,12 +75,13 @@ class VllmHttpEngine:
         url = "http://localhost" if self._socket_path else address
         self._url = url.rstrip("/").removesuffix("/v1").rstrip("/")
         self._clock = clock
-        self._headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json"}
         if api_key is not None:
-            self._headers["authorization"] = f"Bearer {api_key}"
-        self._connect_timeout_s = connect_timeout_s
+            headers["authorization"] = f"Bearer {api_key}"
         self._probe_timeout_s = probe_timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(
+            socket_path=self._socket_path, headers=headers, connect_timeout_s=connect_timeout_s
+        )
         self._is_closed = False
 
     async def open(self) -> None:
@@ -91,14 +90,12 @@ class VllmHttpEngine:
         Raises:
             EngineUnavailable: The engine's client was closed before.
         """
-        self._open_session()
+        self._open()
 
     async def aclose(self) -> None:
         """Closes every connection, which aborts whatever still runs; may be called again."""
         self._is_closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connections.aclose()
 
     async def complete(self, request: EngineRequest) -> Completion:
         """The whole answer; cancelling closes the connection.
@@ -208,32 +205,20 @@ class VllmHttpEngine:
             raise EngineFailed(f"engine {self.address} sent no tokens from /tokenize")
         return tokens[0] if len(tokens) == 1 else None
 
-    def _open_session(self) -> aiohttp.ClientSession:
+    def _open(self) -> aiohttp.ClientSession:
         if self._is_closed:
             raise EngineUnavailable(f"the client of engine {self.address} is closed")
-        if self._session is None:
-            connector = (
-                aiohttp.UnixConnector(
-                    path=self._socket_path, limit=0, keepalive_timeout=_KEEP_ALIVE_S
-                )
-                if self._socket_path
-                else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
-            )
-        return self._session
+        return self._connections.session
 
     async def _post(self, request: EngineRequest, *, stream: bool) -> aiohttp.ClientResponse:
         """The response's head; the caller closes it. Cancelling closes the connection."""
         url = self._url + request.request.endpoint
         body = request_body(request, model=self.model, stream=stream)
         headers = {"x-request-id": request.request.request_id}
-        session = self._open_session()
-        return await self._read(request, lambda: session.post(url, data=body, headers=headers))
+        self._open()
+        return await self._read(
+            request, lambda: self._connections.post(url, data=body, headers=headers)
+        )
 
     async def _read(self, request: EngineRequest, read: Callable[[], Awaitable[_T]]) -> _T:
         """What `read` gives, if it gives it before the request's deadline.
@@ -265,7 +250,7 @@ class VllmHttpEngine:
 
     async def _probe(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         arguments: dict[str, Any] = {} if body is None else {"data": body}
-        session = self._open_session()
+        session = self._open()
         with transport_errors(self.address):
             async with (
                 asyncio.timeout(self._probe_timeout_s),

@@ -7,7 +7,11 @@ from launch.argv import EngineCommand, engine_command, is_hub_id
 
 SOCKET = Path("/run/hs/small-0.sock")
 PYTHON = "/venv/bin/python"
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60",
+}
 
 
 def command(placement: Placement, **tier: Any) -> EngineCommand:

@@ -337,6 +337,39 @@ async def test_answers_one_after_the_other_share_a_connection():
     assert transports[0] is transports[1]
 
 
+def answering_but_for(*dying: int) -> tuple[list[int], Handler]:
+    """A server that breaks the connection at the requests with the given numbers, from 1."""
+    asked: list[int] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(len(asked) + 1)
+        if asked[-1] in dying:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response(chat_body("hi"))
+
+    return asked, handler
+
+
+async def test_a_kept_connection_that_breaks_is_replaced_by_a_fresh_one_once():
+    asked, handler = answering_but_for(2)
+    async with engine_over((Endpoint.CHAT, handler)) as engine:
+        await engine.complete(chat())
+        await engine.complete(chat())
+        await engine.complete(chat())
+    assert asked == [1, 2, 3, 4]
+
+
+async def test_an_engine_that_breaks_the_fresh_connection_too_is_lost():
+    asked, handler = answering_but_for(2, 3)
+    async with engine_over((Endpoint.CHAT, handler)) as engine:
+        await engine.complete(chat())
+        with pytest.raises(EngineUnavailable, match="broke the connection") as caught:
+            await engine.complete(chat())
+    assert caught.value.kind == "lost"
+    assert asked == [1, 2, 3]
+
+
 async def test_a_closed_client_is_unavailable(tmp_path):
     engine = VllmHttpEngine("http://localhost:1", model="m", clock=FakeClock())
     await engine.open()
