@@ -49,7 +49,7 @@ split is a hash of the operands (`tests/demo/test_demo_questions.py`).
 |---|---|---|
 {rows}
 
-Measured by the code of
+Measured with
 `python -m launch.demo.evaluate --questions {n_questions} --seed {question_seed} --split {split}`.
 """
 

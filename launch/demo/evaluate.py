@@ -2,7 +2,7 @@
 
 `python -m launch.demo.evaluate --questions 2000` starts the demo, asks every tier by its own name,
 greedily, 16 at a time, and prints one JSON object: per tier the accuracy over the whole task mix
-and by task, and the CPU seconds that its engine spent on an answer.
+and by task, and the CPU seconds that its engine spent on an answer (median over batches of 100).
 """
 
 import argparse
@@ -10,6 +10,9 @@ import asyncio
 import itertools
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import orjson
@@ -19,6 +22,9 @@ from openai import AsyncOpenAI
 from launch.demo.check import answer_of, ask_all, running_demo
 from launch.demo.family import FAMILY
 from launch.demo.questions import Question, Split, distinct_questions
+
+_WARM_UP_QUESTIONS = 32
+_BATCH_QUESTIONS = 100
 
 
 def engine_cpu_s(tier: str) -> float:
@@ -34,35 +40,51 @@ def engine_cpu_s(tier: str) -> float:
     raise RuntimeError(f"no engine of tier {tier!r} runs")
 
 
-async def evaluate_tier(
-    client: AsyncOpenAI, tier: str, questions: list[Question]
-) -> dict[str, Any]:
-    """Accuracy by task and CPU seconds an answer of one tier, asked by its own name."""
+@dataclass(slots=True)
+class _Tally:
+    """What one tier did so far; one CPU figure for each batch."""
+
+    by_task: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    cpu_s_per_answer: list[float] = field(default_factory=list)
+    output_tokens: int = 0
+
+    def report(self) -> dict[str, Any]:
+        answers = [is_right for values in self.by_task.values() for is_right in values]
+        return {
+            "accuracy": round(sum(answers) / len(answers), 4),
+            "by_task": {
+                name: round(sum(values) / len(values), 3)
+                for name, values in sorted(self.by_task.items())
+            },
+            "cpu_s_per_answer": round(median(self.cpu_s_per_answer), 5),
+            "cpu_s_per_answer_by_batch": [round(value, 5) for value in self.cpu_s_per_answer],
+            "output_tokens_per_answer": round(self.output_tokens / len(answers), 1),
+        }
+
+
+async def ask_batch(
+    client: AsyncOpenAI, tier: str, questions: Sequence[Question], tally: _Tally
+) -> None:
+    """Asks one tier by its own name and adds what came back to its tally."""
     before_s = engine_cpu_s(tier)
-    bodies = await ask_all(client, tier, questions)
-    spent_s = engine_cpu_s(tier) - before_s
-    by_task: dict[str, list[bool]] = defaultdict(list)
+    bodies = await ask_all(client, tier, list(questions))
+    tally.cpu_s_per_answer.append((engine_cpu_s(tier) - before_s) / len(questions))
     for question, body in zip(questions, bodies, strict=True):
-        by_task[question.task].append(answer_of(body) == question.answer)
-    right = sum(map(sum, by_task.values()))
-    output_tokens = sum(body["usage"]["completion_tokens"] for body in bodies)
-    return {
-        "accuracy": round(right / len(questions), 4),
-        "by_task": {
-            name: round(sum(values) / len(values), 3) for name, values in sorted(by_task.items())
-        },
-        "cpu_s_per_answer": round(spent_s / len(questions), 5),
-        "output_tokens_per_answer": round(output_tokens / len(questions), 1),
-    }
+        tally.by_task[question.task].append(answer_of(body) == question.answer)
+        tally.output_tokens += body["usage"]["completion_tokens"]
 
 
 async def evaluate(base_url: str, questions: list[Question]) -> dict[str, Any]:
-    """`evaluate_tier` of every tier, one after the other."""
-    async with AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
-        warm_up = questions[:32]
+    """Every tier's report; the tiers take turns, batch by batch, as machines change their speed."""
+    tallies = {tier: _Tally() for tier in FAMILY}
+    async with AsyncOpenAI(base_url=base_url, api_key="none") as client:
         for tier in FAMILY:
-            await ask_all(client, tier, warm_up)
-        return {tier: await evaluate_tier(client, tier, questions) for tier in FAMILY}
+            await ask_all(client, tier, questions[:_WARM_UP_QUESTIONS])
+        for start in range(0, len(questions), _BATCH_QUESTIONS):
+            batch = questions[start : start + _BATCH_QUESTIONS]
+            for tier, tally in tallies.items():
+                await ask_batch(client, tier, batch, tally)
+    return {tier: tally.report() for tier, tally in tallies.items()}
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ MEDIUM = DemoTier(
     n_layers=4,
     n_heads=6,
     is_reasoning=False,
-    n_training_tokens=16_000_000,
+    n_training_tokens=24_000_000,
     curriculum_fraction=0.1,
 )
 GIANT = DemoTier(
@@ -59,7 +59,8 @@ GIANT = DemoTier(
     n_layers=6,
     n_heads=8,
     is_reasoning=True,
-    n_training_tokens=12_700_000,
+    n_training_tokens=22_700_000,
     curriculum_fraction=0.25,
+    check_fraction=0.5,
 )
 FAMILY: dict[str, DemoTier] = {tier.name: tier for tier in (SMALL, MEDIUM, GIANT)}

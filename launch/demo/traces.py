@@ -89,8 +89,11 @@ def selection_sort(numbers: list[int]) -> str:
 
 
 def running_count(letter: str, word: str) -> str:
-    """The word letter by letter with the count so far: `c0h0e1e2s2e3` for e in cheese."""
-    return "".join(f"{char}{word[: i + 1].count(letter)}" for i, char in enumerate(word))
+    """Each letter beside the one sought, and the count so far: `de/0 ee=1 ee=2` for e in dee."""
+    return " ".join(
+        f"{char}{letter}{'=' if char == letter else '/'}{word[: i + 1].count(letter)}"
+        for i, char in enumerate(word)
+    )
 
 
 def indexed_reversal(word: str) -> str:
@@ -100,12 +103,16 @@ def indexed_reversal(word: str) -> str:
 
 
 def steps_of_sequence(shown: list[int], answer: int) -> str:
-    """Differences of neighbours, then the next one added: `3>7+4 7>11+4;11+4=15`."""
-    steps = [b - a for a, b in pairwise(shown)]
-    walked = " ".join(
-        f"{a}>{b}{step:+d}" for (a, b), step in zip(pairwise(shown), steps, strict=True)
-    )
-    return f"{walked};{shown[-1]}{answer - shown[-1]:+d}={answer}"
+    """The steps by column subtraction, the next step, and it added (or taken away) by columns.
+
+    For 3 5 7 and 9: `5-3:5|3 5-3=2>2 2;7-5:7|5 7-5=2>2 2;2 2>2;7+2:7|2 7+2=9>9`.
+    """
+    is_rising = answer >= shown[-1]
+    pairs = [(b, a) if is_rising else (a, b) for a, b in pairwise(shown)]
+    walked = ";".join(f"{a}-{b}:{column_difference(a, b)}" for a, b in pairs)
+    steps, step = " ".join(str(a - b) for a, b in pairs), abs(answer - shown[-1])
+    last = column_sum(shown[-1], step) if is_rising else column_difference(shown[-1], step)
+    return f"{walked};{steps}>{step};{shown[-1]}{'+' if is_rising else '-'}{step}:{last}"
 
 
 def running_digit_sum(number: int) -> str:

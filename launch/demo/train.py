@@ -46,6 +46,7 @@ class Options:
     n_training_tokens: int | None
     compile: bool
     start_from: Path | None
+    peak_rate: float
 
 
 def build_model(tier: DemoTier, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -83,6 +84,7 @@ class Trainer:
         self.tokenizer = build_tokenizer()
         self.model = build_model(tier, self.tokenizer)
         self.seed = options.seed
+        self.peak_rate = options.peak_rate
         tokens = options.n_training_tokens or tier.n_training_tokens
         self.n_steps = max(1, tokens // STEP_TOKENS)
         self.task_weights = {name: float(task.share) for name, task in TASKS.items()}
@@ -155,7 +157,7 @@ class Trainer:
             self.task_weights[name] = task.share * (_LEAST_TASK_WEIGHT + 1 - exact.get(name, 0.0))
 
     def _train_on(self, batch: Batch) -> float:
-        factor = learning_rate_factor(self.step / self.n_steps)
+        factor = self.peak_rate * learning_rate_factor(self.step / self.n_steps)
         for optimizer, rate in zip(
             self._optimizers, (_MUON_LEARNING_RATE, _ADAMW_LEARNING_RATE), strict=True
         ):
@@ -246,6 +248,12 @@ def main() -> None:
     parser.add_argument(
         "--start-from", type=Path, help="folder of a checkpoint whose weights to go on from"
     )
+    parser.add_argument(
+        "--peak-rate",
+        type=float,
+        default=1.0,
+        help="share of the full learning rates to peak at; below 1 spares what --start-from knows",
+    )
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -257,6 +265,7 @@ def main() -> None:
         n_training_tokens=arguments.tokens,
         compile=not arguments.no_compile,
         start_from=arguments.start_from,
+        peak_rate=arguments.peak_rate,
     )
     for name in arguments.tiers:
         trainer = Trainer(FAMILY[name], options)

@@ -95,9 +95,12 @@ def test_hand_worked_questions() -> None:
     assert traces.long_product(80, 7) == "80*7:0*7=0>0 8*7=56>560 560"
     assert traces.digit_comparison(4821, 4812) == "4 8 2 1|4 8 1 2 4=4 8=8 2>1 4821"
     assert traces.selection_sort([52, 7, 31]) == "7:52 31;31:52;52:"
-    assert traces.running_count("e", "cheese") == "c0h0e1e2s2e3"
+    assert traces.running_count("e", "dee") == "de/0 ee=1 ee=2"
     assert traces.indexed_reversal("lo") == "l1o2 o2l1"
-    assert traces.steps_of_sequence([3, 7, 11], 15) == "3>7+4 7>11+4;11+4=15"
+    rising = "5-3:5|3 5-3=2>2 2;7-5:7|5 7-5=2>2 2;2 2>2;7+2:7|2 7+2=9>9"
+    assert traces.steps_of_sequence([3, 5, 7], 9) == rising
+    falling = "20-13:0 2|3 1 0-3=7!>7 2-1-1=0>07 7;7>7;13-7:3 1|7 3-7=6!>6 1-1=0>06 6"
+    assert traces.steps_of_sequence([20, 13], 6) == falling
     assert traces.running_digit_sum(482) == "4 8 2|4+8=12+2=14"
     assert traces.long_division(347, 7) == "3/7=0r3 34/7=4r6 67/7=9r4"
 

@@ -30,6 +30,7 @@ def options(out: Path, *, steps: int, start_from: Path | None = None) -> Options
         n_training_tokens=steps * STEP_TOKENS,
         compile=False,
         start_from=start_from,
+        peak_rate=1.0,
     )
 
 
