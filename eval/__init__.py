@@ -1,0 +1,1 @@
+"""Offline scripts that measure what the cascade promises; their results stand in `docs/`."""

@@ -1,0 +1,192 @@
+"""Recorded answers of several models to the same questions, as CSV: one row per question and model.
+
+Columns: `split` and `query_id` (together they name the question), `model`, `correct` (0 or 1),
+`raw_confidence` (log-probability of the answer, <= 0; empty where unknown), `prompt_tokens`,
+`completion_tokens`, `answer_key` (equal keys mean equal normalised answers) and, if there is one,
+`group` (user or conversation).
+"""
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.errors import ConfigError
+
+_COLUMNS = (
+    "split",
+    "query_id",
+    "model",
+    "correct",
+    "raw_confidence",
+    "prompt_tokens",
+    "completion_tokens",
+    "answer_key",
+)
+_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
+_ACTIVE_SIZE = re.compile(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
+
+Question = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedAnswer:
+    """One row of the file."""
+
+    is_right: bool
+    score: float
+    prompt_tokens: float
+    completion_tokens: float
+    answer_key: str
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The rows of a file by question and model, in the file's order."""
+
+    answers: Mapping[Question, Mapping[str, RecordedAnswer]]
+    models: tuple[str, ...]
+
+    def mean_tokens(self, model: str) -> float:
+        """Mean of prompt and output tokens together over the model's rows that tell both."""
+        rows = [by_model[model] for by_model in self.answers.values() if model in by_model]
+        totals = [row.prompt_tokens + row.completion_tokens for row in rows]
+        known = [total for total in totals if not math.isnan(total)]
+        return math.fsum(known) / len(known) if known else math.nan
+
+
+def read_records(path: Path) -> Records:
+    """The file's rows.
+
+    Raises:
+        ConfigError: The file cannot be read, a column is missing, a value is not what the column
+            holds, or a question has two rows of one model.
+    """
+    answers: dict[Question, dict[str, RecordedAnswer]] = {}
+    models: dict[str, None] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(
+                    f"{path} has no column {missing[0]!r}; needed: {', '.join(_COLUMNS)}"
+                )
+            for line, row in enumerate(reader, start=2):
+                by_model = answers.setdefault((row["split"], row["query_id"]), {})
+                if row["model"] in by_model:
+                    raise ConfigError(
+                        f"{path}, line {line}: a second row of model {row['model']!r} for question "
+                        f"{row['query_id']!r} of split {row['split']!r}"
+                    )
+                by_model[row["model"]] = _recorded_answer(row, f"{path}, line {line}")
+                models[row["model"]] = None
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    return Records(answers=answers, models=tuple(models))
+
+
+def _recorded_answer(row: Mapping[str, str], where: str) -> RecordedAnswer:
+    truth = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+    correct = (row["correct"] or "").strip().lower()
+    if correct not in truth:
+        raise ConfigError(f"{where}: correct is {row['correct']!r}; allowed: 0 or 1")
+    score = _number(row, "raw_confidence", where)
+    if score > 1e-6:
+        raise ConfigError(f"{where}: raw_confidence is {score:g}; a log-probability is at most 0")
+    return RecordedAnswer(
+        is_right=truth[correct],
+        score=min(score, 0.0) if not math.isnan(score) else math.nan,
+        prompt_tokens=_tokens(row, "prompt_tokens", where),
+        completion_tokens=_tokens(row, "completion_tokens", where),
+        answer_key=row["answer_key"],
+        group=row.get("group") or None,
+    )
+
+
+def _tokens(row: Mapping[str, str], column: str, where: str) -> float:
+    count = _number(row, column, where)
+    if count < 0 or math.isinf(count):
+        raise ConfigError(f"{where}: {column} is {count:g}; allowed: 0 or more")
+    return count
+
+
+def _number(row: Mapping[str, str], column: str, where: str) -> float:
+    """The column's number; NaN where it is empty, which is unknown."""
+    text = (row[column] or "").strip()
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"{where}: {column} is {text!r}, not a number") from None
+    return max(value, -1e6)
+
+
+def tier_costs(
+    records: Records, chain: Sequence[str], given: Mapping[str, float]
+) -> tuple[tuple[float, ...], str]:
+    """Cost of a request per tier of `chain`, and in words where it comes from.
+
+    Given costs are used where every tier has one; without any, tokens times active parameters,
+    read from the models' names ("70b", or "a22b" for the active ones).
+
+    Raises:
+        ConfigError: Some tiers have a cost and some not, or a name does not tell a size.
+    """
+    if given:
+        unpriced = [name for name in chain if name not in given]
+        if unpriced:
+            raise ConfigError(f"no --cost for {unpriced[0]!r}; give one for every tier or for none")
+        return tuple(given[name] for name in chain), "as given, per request"
+    costs = []
+    for name in chain:
+        size = _ACTIVE_SIZE.search(name) or _SIZE.search(name)
+        if size is None:
+            raise ConfigError(f"no --cost for {name!r}, and its name does not tell a size like 8b")
+        tokens = records.mean_tokens(name)
+        if not tokens > 0:  # NaN where no row tells
+            raise ConfigError(f"no --cost for {name!r}, and no row of it tells its tokens")
+        costs.append(float(size.group(1)) * tokens)
+    return tuple(costs), "tokens x active parameters (1e9), by the models' names"
+
+
+def outcomes_of(
+    records: Records, chain: Sequence[str], costs: Sequence[float]
+) -> tuple[Outcomes, int]:
+    """Outcomes of the questions that every tier of `chain` answered, and how many others there are.
+
+    Raises:
+        ConfigError: No question has an answer of every tier.
+    """
+    complete = {
+        question: [by_model[name] for name in chain]
+        for question, by_model in records.answers.items()
+        if all(name in by_model for name in chain)
+    }
+    if not complete:
+        raise ConfigError(f"no question was answered by all of {', '.join(chain)}")
+    rows = list(complete.values())
+    prompt_tokens = [[math.log1p(row[-1].prompt_tokens)] for row in rows]
+    outcomes = Outcomes(
+        tiers=tuple(chain),
+        is_right=np.array([[answer.is_right for answer in row] for row in rows]),
+        scores=np.array([[answer.score for answer in row] for row in rows]),
+        answers=np.array([_equal_numbers([answer.answer_key for answer in row]) for row in rows]),
+        costs=np.asarray(costs, dtype=np.float64),
+        prompt_features=np.asarray(prompt_tokens, dtype=np.float64),
+        questions=tuple(complete),
+        groups=tuple(row[0].group for row in rows),
+    )
+    return outcomes, len(records.answers) - len(complete)
+
+
+def _equal_numbers(keys: Sequence[str]) -> list[int]:
+    """A number for each key of one question, equal for equal keys; an empty key equals none."""
+    return [keys.index(key) if key else -i for i, key in enumerate(keys, start=1)]

@@ -1,0 +1,1 @@
+"""Fits and certifies whole policies, offline; needs numpy, scipy and scikit-learn."""

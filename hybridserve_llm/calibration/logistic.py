@@ -1,0 +1,52 @@
+"""Regularised logistic regression that reads absent features as average ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from hybridserve_llm.calibration.outcomes import Bools, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logistic:
+    """`sigmoid(intercept + sum_i weights_i (x_i - means_i) / scales_i)`; an absent x_i adds 0."""
+
+    means: Floats
+    scales: Floats
+    weights: Floats
+    intercept: float
+
+    def predict(self, features: Floats) -> Floats:
+        """Probabilities, shape [n], of rows [n, n_features]; NaN marks an absent feature."""
+        standardised = np.nan_to_num((features - self.means) / self.scales, nan=0.0)
+        logits = np.clip(self.intercept + standardised @ self.weights, -30.0, 30.0)
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float64)
+
+
+def fit_logistic(features: Floats, is_positive: Bools, ridge: float) -> Logistic:
+    """L2-regularised maximum likelihood; `ridge` penalises weights of standardised features.
+
+    Where only one class is seen nothing can be learnt of the features: the probability is then that
+    of the rule of succession, (positives + 1) / (rows + 2), for every row.
+    """
+    is_known = ~np.isnan(features)
+    n_known = np.maximum(is_known.sum(axis=0), 1)
+    means = np.where(is_known, features, 0.0).sum(axis=0) / n_known
+    centred = np.where(is_known, features - means, 0.0)
+    scales = np.sqrt((centred**2).sum(axis=0) / n_known) + 1e-9
+    n_positive, n = int(is_positive.sum()), len(is_positive)
+    if n_positive in (0, n):
+        weights = np.zeros(features.shape[1])
+        intercept = float(np.log((n_positive + 1) / (n - n_positive + 1)))
+    else:
+        model = LogisticRegression(C=1 / ridge, solver="newton-cholesky", tol=1e-6)
+        model.fit(centred / scales, is_positive)
+        weights, intercept = model.coef_[0], float(model.intercept_[0])
+    return Logistic(means=means, scales=scales, weights=weights, intercept=intercept)
+
+
+def log_losses(predicted: Floats, is_positive: Bools) -> Floats:
+    """Negative log-likelihood of each row, shape [n]."""
+    right = np.where(is_positive, predicted, 1 - predicted)
+    return np.asarray(-np.log(np.clip(right, 1e-12, 1.0)), dtype=np.float64)

@@ -1,0 +1,113 @@
+"""p-values of "the loss of this policy exceeds epsilon", exact for answers right or wrong.
+
+Both test one hypothesis about one policy, from counts over `n` independent questions; `walk.py`
+tests many policies in a fixed order.
+
+`harm`: the share of questions that are answered wrongly below the last tier while the last tier
+was right. Its count is binomial, so the test is the exact binomial tail (Learn then Test,
+arXiv 2110.01052, section 4).
+
+`net`: accuracy of the last tier minus that of the policy. A question counts +1 where the policy
+loses it, -1 where it rescues it, 0 elsewhere. The design names a betting test (Waudby-Smith and
+Ramdas, arXiv 2010.09686); for these three-valued differences we use an exact one instead, because
+a wealth must reach 1/delta at the given bets while an exact tail uses all of delta: at n = 600,
+epsilon = 0.02 and ten rescues it allows a net loss of 5 where the best bet in hindsight allows 1
+(decision 005). Losses graded between -1 and 1 keep the betting test.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from hybridserve_llm.calibration.outcomes import Floats, Ints
+
+_NUISANCE_RISK = 0.002
+"""Share of delta's scale spent on bounding the rescue rate (Berger and Boos, JASA 1994)."""
+_NUISANCE_POINTS = 60
+_TAIL_CUT = 1e-7
+_BETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def harm_p_value(n_harmed: int, n: int, epsilon: float) -> float:
+    """P(at most `n_harmed` of `n` are harmed | the harm rate is `epsilon`)."""
+    return float(stats.binom.cdf(n_harmed, n, epsilon))
+
+
+def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
+    """Exact p-value of the hypothesis that P(lost) - P(rescued) >= `epsilon`.
+
+    Tables of `n` questions are ordered by the score statistic of the difference of two paired
+    proportions (Tango, Statistics in Medicine 1998, eq. 8); the p-value is the greatest
+    probability, over the rescue rates that the data do not exclude, of a table at least as good.
+    Excluding rates costs their error probability, which is added (Berger and Boos, 1994).
+    Deviation: the greatest is taken over a grid of 60 rates, not over the continuum.
+    """
+    observed = float(_score_statistic(np.array([n_lost]), np.array([n_rescued]), n, epsilon)[0])
+    if observed >= 0:
+        return 1.0
+    low, high = _rescue_rate_bounds(n_rescued, n, epsilon)
+    most = int(stats.binom.ppf(1 - _TAIL_CUT, n, min(2 * high + epsilon, 1.0)))
+    n_changed = np.arange(most + 1)
+    n_lost_at_most = _most_lost_as_good(n_changed, observed, n, epsilon)
+    worst = 0.0
+    for rescue_rate in np.linspace(low, high, _NUISANCE_POINTS):
+        changed_rate = 2 * rescue_rate + epsilon
+        lost_share = (rescue_rate + epsilon) / changed_rate
+        good = stats.binom.pmf(n_changed, n, changed_rate) * stats.binom.cdf(
+            n_lost_at_most, n_changed, lost_share
+        )
+        worst = max(worst, float(good.sum()))
+    return min(1.0, worst + _NUISANCE_RISK + _TAIL_CUT)
+
+
+def graded_net_p_value(differences: Sequence[float] | Floats, epsilon: float) -> float:
+    """Betting p-value of the hypothesis that differences in [-1, 1] have a mean >= `epsilon`.
+
+    One over the mean wealth of constant bets, which does not depend on the order of the questions
+    (Waudby-Smith and Ramdas, arXiv 2010.09686, section 4, with a mixture in place of a plug-in).
+    """
+    excess = epsilon - np.asarray(differences, dtype=np.float64)
+    log_wealth = [float(np.log1p(bet * excess).sum()) for bet in _BETS]
+    top = max(log_wealth)
+    log_mean = top + math.log(math.fsum(math.exp(w - top) for w in log_wealth) / len(_BETS))
+    return min(1.0, math.exp(-log_mean))
+
+
+def _rescue_rate_bounds(n_rescued: int, n: int, epsilon: float) -> tuple[float, float]:
+    """Clopper-Pearson interval of the rescue rate at risk _NUISANCE_RISK, within the hypothesis."""
+    half = _NUISANCE_RISK / 2
+    low = float(stats.beta.ppf(half, n_rescued, n - n_rescued + 1)) if n_rescued else 0.0
+    high = float(stats.beta.ppf(1 - half, n_rescued + 1, n - n_rescued)) if n_rescued < n else 1.0
+    greatest = (1 - epsilon) / 2
+    return min(low, greatest), min(high, greatest)
+
+
+def _score_statistic(n_lost: Ints, n_rescued: Ints, n: int, epsilon: float) -> Floats:
+    """(lost - rescued - n epsilon) over its standard deviation at the restricted optimum.
+
+    The rescue rate q maximises a log(q + eps) + b log q + (n - a - b) log(1 - 2q - eps), whose
+    derivative is zero at the root of a quadratic.
+    """
+    a, b = n_lost.astype(np.float64), n_rescued.astype(np.float64)
+    linear = (a + b) * (1 - epsilon) - 2 * b * epsilon - 2 * (n - a - b) * epsilon
+    constant = b * epsilon * (1 - epsilon)
+    root = np.sqrt(np.maximum(linear * linear + 8 * n * constant, 0.0))
+    rescue_rate = np.clip((linear + root) / (4 * n), 0.0, (1 - epsilon) / 2)
+    variance = n * (2 * rescue_rate + epsilon - epsilon * epsilon)
+    return np.asarray((a - b - n * epsilon) / np.sqrt(variance), dtype=np.float64)
+
+
+def _most_lost_as_good(n_changed: Ints, observed: float, n: int, epsilon: float) -> Ints:
+    """For each count of changed answers, the most lost ones with a statistic <= `observed`.
+
+    Bisection, since the statistic rises with the share that is lost; -1 where none is as good.
+    """
+    low, high = np.full(len(n_changed), -1), n_changed.copy()
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        statistic = _score_statistic(middle, n_changed - middle, n, epsilon)
+        is_as_good = statistic <= observed + 1e-12
+        low, high = np.where(is_as_good, middle, low), np.where(is_as_good, high, middle - 1)
+    return np.asarray(low, dtype=np.int64)

@@ -1,0 +1,63 @@
+"""What every tier did on every question: the data that policies are fitted and certified on."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """Answers of all tiers to the same questions; every tier answered every one.
+
+    Attributes:
+        tiers: Names, cheapest first; the last is the one whose accuracy is to be kept.
+        is_right: Whether the tier's answer is right, shape [n_questions, n_tiers].
+        scores: Log-probability score of the answer, <= 0, same shape; NaN where there is none.
+        answers: Equal numbers mean equal normalised answers within a question; same shape.
+        costs: Mean cost of one request per tier, shape [n_tiers], in any one unit.
+        prompt_features: Cheap features of the prompt alone, shape [n_questions, n_features].
+        questions: What names each question, e.g. (split, id); a repeated one was drawn again.
+        groups: User or conversation of each question; questions of one group depend on each other.
+    """
+
+    tiers: tuple[str, ...]
+    is_right: Bools
+    scores: Floats
+    answers: Ints
+    costs: Floats
+    prompt_features: Floats
+    questions: tuple[Hashable, ...]
+    groups: tuple[Hashable, ...]
+
+    @property
+    def n_questions(self) -> int:
+        """Number of rows."""
+        return len(self.questions)
+
+    @property
+    def last(self) -> int:
+        """Index of the last tier."""
+        return len(self.tiers) - 1
+
+    def take(self, rows: Sequence[int] | Ints) -> "Outcomes":
+        """The questions at the indices `rows`, in that order, repeats allowed."""
+        picked = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            is_right=self.is_right[picked],
+            scores=self.scores[picked],
+            answers=self.answers[picked],
+            prompt_features=self.prompt_features[picked],
+            questions=tuple(self.questions[i] for i in picked),
+            groups=tuple(self.groups[i] for i in picked),
+        )
+
+    def harmful(self, tier: int) -> Bools:
+        """Where accepting `tier` does harm: it is wrong and the last tier right, [n_questions]."""
+        return ~self.is_right[:, tier] & self.is_right[:, self.last]

@@ -1,0 +1,126 @@
+"""The path of whole policies from strict to lax that is walked on the certify split.
+
+One number orders the path: the price of harm. At each price a policy is found by dynamic
+programming (optimal stopping) on the fit split, from cross-fitted risks: in a state, accepting
+costs price * risk, asking tier u costs u and what is expected from there on. The highest prices
+accept next to nothing. Every threshold and band of a policy so comes from one Lagrangian, not from
+a search, which would find more in 300 rows than is there.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hybridserve_llm.calibration.outcomes import Floats, Ints, Outcomes
+from hybridserve_llm.calibration.policies import NEVER, Band, Risks, StateRule, WholePolicy
+from hybridserve_llm.calibration.risk_models import State
+
+N_PRICES_TO_CHOOSE, N_PRICES_TO_WALK = 30, 150
+"""Coarse to compare chains; fine to walk one: a walk can only stop where the path has a step."""
+_HIGHEST_PRICE = 300.0
+_LOWEST_PRICE = 0.75
+"""Prices of one harm, in costs of asking the last tier."""
+
+
+def policy_path(
+    chain: Sequence[int], risks: Risks, outcomes: Outcomes, n_prices: int
+) -> list[WholePolicy]:
+    """Different policies of one chain, strict to lax; `risks` are out of fold on `outcomes`."""
+    last_cost = float(outcomes.costs[outcomes.last])
+    prices = np.geomspace(_HIGHEST_PRICE, _LOWEST_PRICE, n_prices) * last_cost
+    path: list[WholePolicy] = []
+    for price in prices:
+        policy = policy_at_price(chain, risks, outcomes.costs, float(price))
+        if not path or path[-1].shape() != policy.shape():
+            path.append(policy)
+    return path
+
+
+def policy_at_price(chain: Sequence[int], risks: Risks, costs: Floats, price: float) -> WholePolicy:
+    """The policy of least expected cost + `price` * harm, by backward induction over states."""
+    *lower, last = chain
+    rules: dict[State, StateRule] = {}
+    cost_to_go: dict[State, Floats] = {}
+    for size in range(len(lower), 0, -1):
+        for state in itertools.combinations(lower, size):
+            options = [tier for tier in chain if tier > state[-1]]
+            onward = {
+                tier: float(costs[tier])
+                if tier == last
+                else costs[tier] + _expected(cost_to_go[*state, tier], risks[state])
+                for tier in options
+            }
+            rules[state], cost_to_go[state] = _best_rule(risks[state], onward, price)
+    return WholePolicy(chain=tuple(chain), rules=rules)
+
+
+def _expected(cost_to_go: Floats, risk: Floats) -> Floats:
+    """Cost to go from the next state, as a line in the logit of the present risk, shape [n].
+
+    Never below 0; two parameters, so that 300 rows are enough.
+    """
+    known = ~np.isnan(risk) & ~np.isnan(cost_to_go)
+    if not known.any():
+        return np.zeros(len(risk))
+    logit = _logit(risk)
+    design = np.stack([np.ones(known.sum()), logit[known]], axis=1)
+    gram = design.T @ design + 1e-3 * np.eye(2)
+    line = np.linalg.solve(gram, design.T @ cost_to_go[known])
+    return np.asarray(np.maximum(line[0] + line[1] * logit, 0.0), dtype=np.float64)
+
+
+def _logit(risk: Floats) -> Floats:
+    clipped = np.clip(risk, 1e-4, 1 - 1e-4)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float64)
+
+
+def _best_rule(
+    risk: Floats, onward: Mapping[int, float | Floats], price: float
+) -> tuple[StateRule, Floats]:
+    """The rule at one state, and the cost to go under it, shape [n].
+
+    `onward` holds, by tier, the expected cost of asking it next. Accepting is cut at the first
+    risk, rising, at which going on is cheaper; from there on the target may only move further up.
+    """
+    tiers = sorted(onward)
+    costs = np.stack([np.broadcast_to(onward[tier], risk.shape) for tier in tiers])
+    known = np.flatnonzero(~np.isnan(risk))
+    order = known[np.argsort(risk[known], kind="stable")]
+    cheapest = np.maximum.accumulate(np.argmin(costs[:, order], axis=0)) if len(order) else order
+    going_on = costs[cheapest, order]
+    is_dearer = price * risk[order] > going_on
+    n_accepted = int(np.argmax(is_dearer)) if is_dearer.any() else len(order)
+    threshold = _between(risk[order], n_accepted)
+    bands = _bands(risk[order], cheapest, n_accepted, tiers, threshold)
+    to_go = np.asarray(costs[0], dtype=np.float64).copy()
+    to_go[order] = np.where(np.arange(len(order)) < n_accepted, price * risk[order], going_on)
+    return StateRule(accept_at_most=threshold, bands=bands), to_go
+
+
+def _bands(
+    risk: Floats,
+    cheapest: Ints,
+    n_accepted: int,
+    tiers: Sequence[int],
+    threshold: float,
+) -> tuple[Band, ...]:
+    """Bands of rising risk, each with its tier; `risk` is sorted and `cheapest` indexes `tiers`."""
+    rejected = cheapest[n_accepted:]
+    if len(rejected) == 0:
+        return (Band(risk_above=threshold, to_tier=tiers[0]),)
+    changes = np.flatnonzero(np.diff(rejected)) + 1
+    further = [
+        Band(risk_above=_between(risk, n_accepted + int(i)), to_tier=tiers[int(rejected[i])])
+        for i in changes
+    ]
+    return (Band(risk_above=threshold, to_tier=tiers[int(rejected[0])]), *further)
+
+
+def _between(risk: Floats, n_below: int) -> float:
+    """A bound with the first `n_below` of the sorted risks at or below it, halfway to the next."""
+    if n_below == 0:
+        return NEVER
+    below = float(risk[n_below - 1])
+    above = float(risk[n_below]) if n_below < len(risk) else 1.0
+    return (below + above) / 2

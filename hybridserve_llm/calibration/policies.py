@@ -1,0 +1,125 @@
+"""A whole policy: which tiers are asked, when an answer is taken, and where a prompt goes if not.
+
+Replaying a policy over recorded outcomes needs every tier's answer to every question, and gives
+what the cascade would have done, question by question.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
+from hybridserve_llm.calibration.risk_models import State
+
+Risks = Mapping[State, Floats]
+"""Risk of accepting, by state, each of shape [n_questions]; NaN where there is no score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Risks above `risk_above` send the prompt to the tier with index `to_tier`."""
+
+    risk_above: float
+    to_tier: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRule:
+    """Accept where risk <= `accept_at_most`; else the band with the greatest bound below the risk.
+
+    `bands` rise in both fields (HybridServe, arXiv 2505.12566: the lower the confidence, the
+    further up); the first starts at `accept_at_most`. An answer without a risk goes to its tier.
+    """
+
+    accept_at_most: float
+    bands: tuple[Band, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholePolicy:
+    """A chain of tier indices, rising and ending in the last tier, with a rule for every state.
+
+    A chain of the last tier alone has no rule: everything is asked of it.
+    """
+
+    chain: tuple[int, ...]
+    rules: Mapping[State, StateRule]
+
+    def shape(self) -> tuple[object, ...]:
+        """Equal for policies that decide alike."""
+        return (self.chain, *sorted((state, repr(rule)) for state, rule in self.rules.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a policy does on questions.
+
+    Attributes:
+        answering: Index of the tier whose answer is given, shape [n_questions].
+        was_asked: Which tiers were asked, shape [n_questions, n_tiers].
+        final_risk: Risk at which the answer was taken, [n_questions]; 0 for the last tier's.
+    """
+
+    answering: Ints
+    was_asked: Bools
+    final_risk: Floats
+
+    def costs(self, outcomes: Outcomes) -> Floats:
+        """Cost of each question, every tier asked included, shape [n_questions]."""
+        return np.asarray(self.was_asked @ outcomes.costs)
+
+    def is_right(self, outcomes: Outcomes) -> Bools:
+        """Whether the answer given is right, shape [n_questions]."""
+        rows = np.arange(outcomes.n_questions)
+        return np.asarray(outcomes.is_right[rows, self.answering], dtype=bool)
+
+    def is_lost(self, outcomes: Outcomes) -> Bools:
+        """Wrong where the last tier is right: the harm, shape [n_questions]."""
+        return ~self.is_right(outcomes) & outcomes.is_right[:, outcomes.last]
+
+    def is_rescued(self, outcomes: Outcomes) -> Bools:
+        """Right where the last tier is wrong, shape [n_questions]."""
+        return self.is_right(outcomes) & ~outcomes.is_right[:, outcomes.last]
+
+
+def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
+    """Walks every question up the policy's chain, all at once, state by state."""
+    n = outcomes.n_questions
+    answering = np.full(n, outcomes.last)
+    was_asked = np.zeros((n, len(outcomes.tiers)), dtype=bool)
+    final_risk = np.zeros(n)
+    waiting: dict[State, Bools] = {(policy.chain[0],): np.ones(n, dtype=bool)}
+    while waiting:
+        state = min(waiting)
+        here = waiting.pop(state)
+        was_asked[here, state[-1]] = True
+        if state[-1] == outcomes.last:
+            continue
+        accepted, goes_to = decide(policy.rules[state], risks[state])
+        answering[here & accepted] = state[-1]
+        final_risk = np.where(here & accepted, risks[state], final_risk)
+        for tier in np.unique(goes_to[here & ~accepted]):
+            onward = (*state, int(tier))
+            goes = here & ~accepted & (goes_to == tier)
+            waiting[onward] = waiting.get(onward, np.zeros(n, dtype=bool)) | goes
+    return Replay(answering=answering, was_asked=was_asked, final_risk=final_risk)
+
+
+def decide(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
+    """Where the answer is accepted, and the tier index to go to where it is not; both [n]."""
+    accepted = risk <= rule.accept_at_most
+    goes_to = np.full(len(risk), rule.bands[0].to_tier)
+    for band in rule.bands[1:]:
+        goes_to = np.where(risk > band.risk_above, band.to_tier, goes_to)
+    return accepted, goes_to
+
+
+def escalate_all(last: int) -> WholePolicy:
+    """The policy of the last tier alone."""
+    return WholePolicy(chain=(last,), rules={})
+
+
+NEVER = -math.inf
+"""A threshold that accepts nothing."""

@@ -1,0 +1,1 @@
+"""Watches a serving cascade: shadowed answers, an alarm with error control, drift warnings."""
