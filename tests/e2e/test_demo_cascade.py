@@ -20,7 +20,8 @@ pytestmark = pytest.mark.engine
 
 EASY = [{"role": "user", "content": "Which is larger, 52 or 17?"}]
 LONG_OUTPUT = {"min_tokens": 400, "ignore_eos": True}
-N_LONG_ANSWERS = 16  # together seconds of work, far more than it takes to notice a client's leaving
+N_LONG_ANSWERS = 128
+"""Together many seconds of work, far more than it takes to notice that a client has left."""
 N_CHECK_QUESTIONS = 60
 
 
