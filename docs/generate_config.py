@@ -15,11 +15,12 @@ _HEAD = """# Configuration
 
 One YAML file, `hs-launch --config FILE`. Unknown keys are errors. `[]` marks an entry of a list. A
 tier's `model` that begins with `./` or `../` is relative to the file's folder, and so are
-`server.api_keys_file` and `launch.run_folder` when they are not absolute. Whole files are in
-[examples/](../examples).
+`certificate`, `server.api_keys_file`, `launch.run_folder` and `watch.state_file` when they are not
+absolute. Whole files are in [examples/](../examples).
 
-Every tier but the last needs `accept`; the last has neither `accept` nor `skip`, as its answers are
-always taken. A band of `skip` names a tier beyond the next one.
+Without a `certificate`, every tier but the last needs `accept`; with one, `accept` and `skip` are
+left out or not used. The last tier has neither, as its answers are always taken. A band of `skip`
+names a tier beyond the next one.
 """
 _TYPES = {
     "string": "text",

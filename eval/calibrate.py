@@ -1,21 +1,22 @@
 """`hs-calibrate`: from labelled answers to a certified policy.
 
-`hs-calibrate records FILE` fits and certifies on recorded answers of all tiers. This file alone
-prints: results to stdout, errors to stderr.
+`hs-calibrate prompts FILE` asks the tiers of a running cascade first; `hs-calibrate records FILE`
+takes answers that were recorded. This file alone prints: results to stdout, errors to stderr.
 """
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from eval.calibrate_options import parser
+from eval.calibrate_prompts import how_to_go_on, record_attempts
+from eval.calibration_data import CalibrationData, read_calibration_data
+from eval.calibration_files import write_files
 from eval.calibration_report import Report, report_of
-from eval.records_csv import Records, outcomes_of, read_records, tier_costs
 from eval.splits import (
     DEFAULT_N_CERTIFY,
     DEFAULT_N_FIT,
@@ -23,89 +24,61 @@ from eval.splits import (
     bootstrap_splits,
     disjoint_splits,
 )
-from hybridserve_llm.calibration.certify import Promise, calibrate
+from hybridserve_llm.calibration.certify import Promise, calibrate, calibrate_knee
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError, HybridServeError
 
-_EXIT_CONFIG, _EXIT_CANNOT = 2, 3
+_EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130
 _TABLE_WIDTH = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `hs-calibrate`; exit status 0 certified, 2 wrong usage, 3 nothing certifiable."""
-    options = _parser().parse_args(arguments)
+    """Runs `hs-calibrate`.
+
+    Exit status 0 certified, 2 wrong usage, 3 nothing certifiable or the cascade does not answer,
+    130 interrupted.
+    """
+    options = parser().parse_args(arguments)
     try:
-        report = _records(options)
+        path = options.file
+        if options.command == "prompts":
+            path = record_attempts(options, console=Console(stderr=True))
+        data = read_calibration_data(path, options.chain, dict(options.cost))
+        splits = _splits(options, data.outcomes)
+        report = _calibrated(data, splits, options)
+        write_files(options, data, splits, report)
     except HybridServeError as exc:
         print(f"hs-calibrate: error: {' '.join(str(exc).split())}", file=sys.stderr)
         return _EXIT_CONFIG if isinstance(exc, ConfigError) else _EXIT_CANNOT
+    except KeyboardInterrupt:
+        hint = f"; {how_to_go_on(options.attempts)}" if options.command == "prompts" else ""
+        print(f"hs-calibrate: stopped{hint}", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     if options.json:
-        print(json.dumps(report.as_json()))
+        print(json.dumps({**report.as_json(), **data.as_json()}))
     else:
-        _print_report(report)
+        _print_report(report, data)
     return 0 if report.certified else _EXIT_CANNOT
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hs-calibrate", description="Fit and certify when a cascade takes a small answer."
+def _calibrated(data: CalibrationData, splits: Splits, options: argparse.Namespace) -> Report:
+    fit, certify, seed = splits.fit, splits.certify, options.seed
+    if options.preset == "energy":
+        calibration = calibrate_knee(
+            fit, certify, loss=options.loss, delta=options.delta, seed=seed
+        )
+    else:
+        promise = Promise(loss=options.loss, epsilon=options.epsilon, delta=options.delta)
+        calibration = calibrate(
+            fit, certify, promise, seed=seed, keeps_all_tiers=options.keep_all_tiers
+        )
+    return report_of(
+        calibration,
+        splits,
+        cost_source=data.cost_source,
+        n_incomplete=data.n_unanswered,
+        seed=options.seed,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    records = commands.add_parser("records", help="from recorded answers of all tiers")
-    records.add_argument("file", type=Path, help="CSV: one row per question and model")
-    records.add_argument(
-        "--chain", type=_names, help="the tiers, cheapest first, a,b,c; default: all, by cost"
-    )
-    records.add_argument("--epsilon", type=_share, default=0.02, help="greatest loss, e.g. 0.02")
-    records.add_argument("--delta", type=_share, default=0.1, help="chance that it is exceeded")
-    records.add_argument("--loss", choices=("net", "harm"), default="net")
-    records.add_argument(
-        "--cost", type=_cost, action="append", default=[], metavar="MODEL=X", help="per request"
-    )
-    records.add_argument("--n-fit", type=_positive, help=f"default {DEFAULT_N_FIT}")
-    records.add_argument("--n-certify", type=_positive, help=f"default {DEFAULT_N_CERTIFY}")
-    records.add_argument(
-        "--bootstrap", action="store_true", help="draw both with replacement; test on the file"
-    )
-    records.add_argument("--decisions", type=Path, metavar="CSV", help="who answers each question")
-    records.add_argument("--seed", type=_seed, default=0)
-    records.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    return parser
-
-
-def _records(options: argparse.Namespace) -> Report:
-    records = read_records(options.file)
-    given = dict(options.cost)
-    chain = _chain(records, options.chain, given)
-    costs, cost_source = tier_costs(records, chain, given)
-    outcomes, n_incomplete = outcomes_of(records, chain, costs)
-    splits = _splits(options, outcomes)
-    promise = Promise(loss=options.loss, epsilon=options.epsilon, delta=options.delta)
-    calibration = calibrate(splits.fit, splits.certify, promise, seed=options.seed)
-    report = report_of(
-        calibration, splits, cost_source=cost_source, n_incomplete=n_incomplete, seed=options.seed
-    )
-    if options.decisions is not None:
-        _write_decisions(options.decisions, report)
-    return report
-
-
-def _chain(
-    records: Records, wished: tuple[str, ...] | None, given: dict[str, float]
-) -> tuple[str, ...]:
-    for name in given:
-        if name not in records.models:
-            raise ConfigError(f"--cost {name}: no such model; {', '.join(records.models)}")
-    if wished is None:
-        costs, _ = tier_costs(records, records.models, given)
-        by_cost = dict(zip(records.models, costs, strict=True))
-        wished = tuple(sorted(records.models, key=by_cost.__getitem__))
-    for name in wished:
-        if name not in records.models:
-            raise ConfigError(f"--chain: no model {name!r}; {', '.join(records.models)}")
-    if len(wished) < 2 or len(set(wished)) < len(wished):
-        raise ConfigError(f"--chain {','.join(wished)}: at least two tiers, each once")
-    return wished
 
 
 def _splits(options: argparse.Namespace, outcomes: Outcomes) -> Splits:
@@ -119,55 +92,7 @@ def _splits(options: argparse.Namespace, outcomes: Outcomes) -> Splits:
     )
 
 
-def _write_decisions(path: Path, report: Report) -> None:
-    """One row per question of the reported set.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("split", "query_id", "model"))
-            writer.writerows((*question, model) for question, model in report.decisions)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path}: {exc}") from exc
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _cost(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    cost = float(value)
-    if not name or not 0 < cost < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=X with X above 0")
-    return name, cost
-
-
-def _print_report(report: Report) -> None:
+def _print_report(report: Report, data: CalibrationData) -> None:
     """The result in words and two tables, at 80 columns."""
     console = Console(width=_TABLE_WIDTH, highlight=False, markup=False)
     console.print(report.headline(), soft_wrap=False)
@@ -195,7 +120,9 @@ def _print_report(report: Report) -> None:
     chains.add_column("expected cost", justify="right")
     chains.add_column("of the last tier alone", justify="right")
     for chain in report.chains[:6]:
-        chains.add_row(" > ".join(chain.tiers), f"{chain.mean_cost:.4g}", f"{chain.cost_share:.1%}")
+        gate = "gate > " if chain.has_gate else ""
+        name = gate + " > ".join(chain.tiers)
+        chains.add_row(name, f"{chain.mean_cost:.4g}", f"{chain.cost_share:.1%}")
     console.print(chains)
-    for line in report.remarks():
+    for line in (*report.remarks(), *data.remarks()):
         console.print(line, soft_wrap=False)

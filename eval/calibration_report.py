@@ -7,7 +7,8 @@ import numpy as np
 
 from eval.splits import Splits
 from hybridserve_llm.calibration.certify import Calibration
-from hybridserve_llm.calibration.policies import Replay, WholePolicy, replay
+from hybridserve_llm.calibration.outcomes import State
+from hybridserve_llm.calibration.policies import NO_TIER, Replay, WholePolicy, replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class ChainCost:
     """One chain as judged on the fit questions; `cost_share` is of the last tier alone."""
 
     tiers: tuple[str, ...]
+    has_gate: bool
     mean_cost: float
     cost_share: float
 
@@ -113,7 +115,12 @@ class Report:
             "cost_ratio": self.cost_ratio,
             "cost_source": self.cost_source,
             "chains": [
-                {"chain": list(c.tiers), "mean_cost": c.mean_cost, "cost_share": c.cost_share}
+                {
+                    "chain": list(c.tiers),
+                    "gate": c.has_gate,
+                    "mean_cost": c.mean_cost,
+                    "cost_share": c.cost_share,
+                }
                 for c in self.chains
             ],
             "seed": self.seed,
@@ -133,6 +140,7 @@ def report_of(
         chains=tuple(
             ChainCost(
                 tiers=tuple(test.tiers[i] for i in estimate.chain),
+                has_gate=estimate.has_gate,
                 mean_cost=estimate.mean_cost,
                 cost_share=estimate.mean_cost / last_cost,
             )
@@ -186,9 +194,11 @@ def policy_as_json(policy: WholePolicy, tiers: list[str]) -> list[dict[str, Any]
     ]
 
 
-def _reachable(policy: WholePolicy) -> set[tuple[int, ...]]:
-    found: set[tuple[int, ...]] = set()
-    frontier = [policy.chain[:1]] if policy.rules else []
+def _reachable(policy: WholePolicy) -> set[State]:
+    """States with a rule that a prompt may come to."""
+    found: set[State] = set()
+    entry = NO_TIER if policy.has_gate else policy.chain[:1]
+    frontier = [entry] if policy.rules else []
     while frontier:
         state = frontier.pop()
         found.add(state)

@@ -178,15 +178,18 @@ def outcomes_of(
         tiers=tuple(chain),
         is_right=np.array([[answer.is_right for answer in row] for row in rows]),
         scores=np.array([[answer.score for answer in row] for row in rows]),
-        answers=np.array([_equal_numbers([answer.answer_key for answer in row]) for row in rows]),
+        answers=np.array([equal_numbers([answer.answer_key for answer in row]) for row in rows]),
         costs=np.asarray(costs, dtype=np.float64),
         prompt_features=np.asarray(prompt_tokens, dtype=np.float64),
+        prompt_feature_names=("log_prompt_tokens",),
+        answer_features=np.empty((len(rows), len(chain), 0)),
+        answer_feature_names=(),
         questions=tuple(complete),
         groups=tuple(row[0].group for row in rows),
     )
     return outcomes, len(records.answers) - len(complete)
 
 
-def _equal_numbers(keys: Sequence[str]) -> list[int]:
-    """A number for each key of one question, equal for equal keys; an empty key equals none."""
+def equal_numbers(keys: Sequence[str | None]) -> list[int]:
+    """A number for each key of one question, equal for equal keys; an absent key equals none."""
     return [keys.index(key) if key else -i for i, key in enumerate(keys, start=1)]

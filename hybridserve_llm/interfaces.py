@@ -1,7 +1,7 @@
 """The seams where the outside world is swapped; nothing else in the project is swappable."""
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal, Protocol
 
 from hybridserve_llm.records import (
     Assessment,
@@ -11,6 +11,7 @@ from hybridserve_llm.records import (
     EngineRequest,
     GenerateRequest,
     Ledger,
+    Seen,
 )
 
 
@@ -47,12 +48,41 @@ class Scorer(Protocol):
     def name(self) -> str:
         """Name and version, part of the fingerprint."""
 
-    @property
-    def top_logprobs(self) -> int:
-        """Alternatives per token that this scorer reads; 0 = the sampled token's own only."""
+    def top_logprobs(self, request: GenerateRequest) -> int:
+        """Alternatives per token that are read for it; 0 = the sampled token's own only."""
 
     def assess(self, request: GenerateRequest, completion: Completion) -> Assessment:
         """The score of the answer, or the reason why it has none."""
+
+
+class Judge(Protocol):
+    """Gives confidence and risk from all answers so far; pure and quick, on the hot path."""
+
+    def judge(self, seen: Sequence[Seen]) -> Assessment:
+        """The last of `seen` with confidence and risk, where they can be told."""
+
+    def entry_risk(self, request: GenerateRequest) -> float | None:
+        """P(the first tier's answer is wrong | prompt), for the gate; None without one."""
+
+
+class Watcher(Protocol):
+    """Looks whether a certified policy still keeps its promise; must not block and must not raise.
+
+    `level` says which policy is to be used: the certified one, the stricter one, or the last tier
+    for everything.
+    """
+
+    @property
+    def level(self) -> Literal["normal", "strict", "escalate"]:
+        """What the next request is decided by."""
+
+    def judged(self, tier: str, assessment: Assessment, *, is_accepted: bool) -> None:
+        """A tier below the last was judged, for a request that the certificate covers."""
+
+    def accepted(
+        self, request: GenerateRequest, tier: str, completion: Completion, assessment: Assessment
+    ) -> None:
+        """An answer below the last tier was accepted, for a request that the certificate covers."""
 
 
 class RecordSink(Protocol):

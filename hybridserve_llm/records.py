@@ -37,6 +37,7 @@ class Overrides:
     min_confidence: float | None = None
     min_tier: str | None = None
     max_tier: str | None = None
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class GenerateRequest:
         deadline_s: Reading of the monotonic clock after which no answer is wanted.
         json_answer: Whether the client asked for an answer that parses as JSON.
         tool_names: Names of the tools offered; a call of any other fails its check.
+        assess: Whether every answer is to be scored, the final tier's too, and all that is known
+            of it is to be told; for calibration.
     """
 
     request_id: str
@@ -66,6 +69,7 @@ class GenerateRequest:
     deadline_s: float | None = None
     json_answer: bool = False
     tool_names: frozenset[str] = frozenset()
+    assess: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,20 +147,41 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What a scorer says of an answer.
+    """What is said of an answer: by a scorer from its own tokens, then by a judge from all so far.
 
-    `score` is None when no score may be given (a missing log-probability, an empty answer, a
-    failed check); `reason` then says why. `confidence` is None without calibration.
+    Attributes:
+        score: None when no score may be given (a missing log-probability, an empty answer, a
+            failed check); `reason` then says why.
+        confidence: Calibrated P(right); None without calibration.
+        risk: Calibrated P(accepting it does harm); None without calibration.
+        answer_key: Normal form of the answer: equal keys agree. None where nobody reads it.
+        features: The answer's features by name; None where nobody reads them, or none are known.
+        output_type: Kind of answer, known with the features.
     """
 
     score: float | None
     confidence: float | None = None
     reason: str | None = None
+    risk: float | None = None
+    answer_key: str | None = None
+    features: Mapping[str, float | None] | None = None
+    output_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An answer of the tier with index `tier` that a request has got so far."""
+
+    tier: int
+    assessment: Assessment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One tier's work for one request: a line of the ledger, and the record `eval/` reads."""
+    """One tier's work for one request: a line of the ledger, and the record `eval/` reads.
+
+    `assessment` holds what else is known of the answer, where the request asked for it.
+    """
 
     tier: str
     model: str
@@ -164,6 +189,7 @@ class Attempt:
     reason: str
     score: float | None = None
     confidence: float | None = None
+    risk: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
@@ -171,6 +197,7 @@ class Attempt:
     latency_s: float | None = None
     energy_j: float | None = None
     energy_source: str | None = None
+    assessment: Assessment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

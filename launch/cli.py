@@ -19,14 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.config.certificate import load_certificate
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import ConfigError, HybridServeError
 from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.plan import Placement, Plan
-from hybridserve_llm.server.build import build_app
+from hybridserve_llm.server.build import Serving, build_app
+from hybridserve_llm.server.parts import promise_of
+from launch.checkpoint_facts import checkpoint_facts
 from launch.checkpoints import check_checkpoints
 from launch.demo.family import CHECKPOINTS
 from launch.hardware import probe
+from launch.profitable import check_it_pays
 from launch.run_folder import RunFolder, open_run_folder
 from launch.serving import base_url, bind, serve
 from launch.stopping import StopRequest
@@ -82,6 +86,19 @@ def _parser() -> argparse.ArgumentParser:
         "--run-folder", type=Path, metavar="DIR", help="logs, sockets, plan.json; default a new one"
     )
     parser.add_argument(
+        "--allow-uncertified",
+        action="store_true",
+        help="serve a certificate's policy though its fingerprint differs",
+    )
+    parser.add_argument(
+        "--allow-unprofitable",
+        action="store_true",
+        help="serve a cascade that does not pay by its certificate",
+    )
+    parser.add_argument(
+        "--acknowledge-alarm", metavar="NAME", help="lift the watch's alarm; NAME is who decided so"
+    )
+    parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning"
     )
     return parser
@@ -102,6 +119,9 @@ def _positive(text: str) -> int:
 def _launch(options: argparse.Namespace) -> None:
     config = _with_options(load_config(options.config or DEMO_CONFIG), options)
     check_checkpoints(config)
+    certificate = None if config.certificate is None else load_certificate(config.certificate)
+    if certificate is not None and not options.allow_unprofitable:
+        check_it_pays(certificate)
     with contextlib.ExitStack() as stack:
         bound = None
         if not options.dry_run:
@@ -112,7 +132,15 @@ def _launch(options: argparse.Namespace) -> None:
             return
         names = [placement.name for placement in plan.placements]
         run_folder = stack.enter_context(open_run_folder(config.launch.run_folder, names))
-        uvloop.run(_run(config, plan, bound, run_folder, is_demo=options.demo))
+        serving = Serving(
+            endpoints=endpoints_of(plan, run_folder),
+            checkpoints=checkpoint_facts(config),
+            certificate=certificate,
+            allow_uncertified=options.allow_uncertified,
+            state_folder=run_folder.path,
+            acknowledged_by=options.acknowledge_alarm,
+        )
+        uvloop.run(_run(config, plan, bound, run_folder, serving, is_demo=options.demo))
 
 
 def _with_options(config: CascadeConfig, options: argparse.Namespace) -> CascadeConfig:
@@ -135,13 +163,16 @@ async def _run(
     plan: Plan,
     bound: socket.socket,
     run_folder: RunFolder,
+    serving: Serving,
     *,
     is_demo: bool,
 ) -> None:
     """Starts, serves and stops; a signal cancels the work, which then cleans up after itself."""
     console = Console(stderr=True)
     stop = StopRequest()
-    work = asyncio.create_task(_serve(config, plan, bound, run_folder, stop.hurry, is_demo=is_demo))
+    work = asyncio.create_task(
+        _serve(config, plan, bound, run_folder, serving, stop.hurry, is_demo=is_demo)
+    )
 
     def on_first_signal() -> None:
         console.print("stopping; a second Ctrl-C kills what still runs", highlight=False)
@@ -163,12 +194,13 @@ async def _serve(
     plan: Plan,
     bound: socket.socket,
     run_folder: RunFolder,
+    serving: Serving,
     hurry: asyncio.Event,
     *,
     is_demo: bool,
 ) -> None:
     # Built before the engines start, so that a missing API key is told at once.
-    app = build_app(config, endpoints_of(plan, run_folder))
+    app = build_app(config, serving)
     async with running_engines(config, plan, run_folder, hurry=hurry):
         await serve(
             app,
@@ -176,19 +208,19 @@ async def _serve(
             ready_timeout_s=config.launch.startup_timeout_s,
             stop_timeout_s=config.launch.stop_timeout_s,
             hurry=hurry,
-            on_ready=_banner(config, base_url(bound), is_demo=is_demo),
+            on_ready=_banner(
+                config, base_url(bound), lambda: promise_of(app.state.parts), is_demo=is_demo
+            ),
         )
 
 
-def _banner(config: CascadeConfig, url: str, *, is_demo: bool) -> Callable[[], None]:
+def _banner(
+    config: CascadeConfig, url: str, promise: Callable[[], str], *, is_demo: bool
+) -> Callable[[], None]:
     model = config.server.served_model_name
 
     def show() -> None:
-        print(
-            f"ready: {url}/v1 (uncertified: thresholds are on the raw score, no accuracy is "
-            "promised)",
-            flush=True,
-        )
+        print(f"ready: {url}/v1 ({promise()})", flush=True)
         for question in DEMO_QUESTIONS if is_demo else ():
             print(f"\n{_curl(url, model, question)}", flush=True)
 
@@ -196,7 +228,9 @@ def _banner(config: CascadeConfig, url: str, *, is_demo: bool) -> Callable[[], N
 
 
 def _curl(url: str, model: str, question: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": question}]}
+    # Greedy, as the demo's certificate was made: other settings are answered uncertified.
+    message = {"role": "user", "content": question}
+    body = {"model": model, "messages": [message], "temperature": 0}
     return (
         f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(json.dumps(body))}"

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,11 +13,19 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.config.load import load_config, parse_config
-from hybridserve_llm.records import Attempt, Ledger, Verdict
+from hybridserve_llm.records import Assessment, Attempt, Ledger, Verdict
 from hybridserve_llm.server.convert import ledger_json
 from hybridserve_llm.server.error_responses import STATUS
 from hybridserve_llm.server.protocol import CascadeOverrides
+from hybridserve_llm.server.standing import STATES
+from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.watch.snapshot import (
+    MonitorSnapshot,
+    TierCounts,
+    TierSnapshot,
+    WatchSnapshot,
+)
 from launch.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +50,29 @@ ATTEMPT = Attempt(
     latency_s=0.5,
 )
 LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny")
+WATCHED = WatchSnapshot(
+    status="ok",
+    level="normal",
+    reasons=(),
+    alarm=None,
+    monitors=(
+        MonitorSnapshot(
+            name="all tiers",
+            budget=0.04,
+            labels=10,
+            losses=1.0,
+            e_value=0.5,
+            alarm_at=2000.0,
+            is_alarm=False,
+        ),
+    ),
+    tiers=(TierSnapshot(tier="small", counts=TierCounts(), score_warnings=0, accept_warnings=0),),
+    adwin="on",
+    state_notes=(),
+    n_acknowledged=0,
+    shadow_prompt_tokens=0,
+    shadow_completion_tokens=0,
+)
 
 
 def text_of(name: str) -> str:
@@ -66,6 +98,8 @@ def blocks(page: str, language: str) -> list[str]:
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.watch_gauges(lambda: 1, {"small": lambda: 1})
+    metrics.show_state("certified", STATES)
+    metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.attempt_finished("r", ATTEMPT)
     metrics.request_finished(LEDGER, 0.5)
     in_code = []
@@ -74,7 +108,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         shown = ", ".join(sorted(labels)) or "-"
         in_code.append([name, family.type, shown, family.documentation])
-    assert len(in_code) >= 8
+    assert len(in_code) >= 17
     assert sorted(rows_after(text_of("docs/metrics.md"), "# Metrics")) == sorted(in_code)
 
 
@@ -118,6 +152,21 @@ def test_the_ledgers_fields_are_the_codes() -> None:
     totals = re.search(r"^`totals` has (.*)\.$", page, flags=re.MULTILINE)
     assert totals is not None
     assert re.findall(r"`(\w+)`", totals[1]) == list(ledger["totals"])
+
+
+def test_the_fields_of_an_assessed_attempt_are_the_codes() -> None:
+    assessed = replace(ATTEMPT, assessment=Assessment(score=-0.1))
+    (attempt,) = ledger_json(replace(LEDGER, attempts=(assessed,)))["attempts"]
+    plain = ledger_json(LEDGER)["attempts"][0]
+    page = text_of("docs/api.md")
+    shown = [row[0] for row in rows_after(page, "With `assess` an answered entry")]
+    assert shown == [name for name in attempt if name not in plain]
+
+
+def test_the_fields_of_the_watch_are_the_codes() -> None:
+    rows = rows_after(text_of("docs/api.md"), "Of `watch`:")
+    shown = [name for row in rows for name in row[0].split(", ")]
+    assert shown == [field.name for field in fields(WatchSnapshot)]
 
 
 def test_the_overrides_are_the_codes() -> None:

@@ -1,21 +1,22 @@
 """From a fit split and a certify split to a certified policy: the whole procedure in one place."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from hybridserve_llm.calibration.choice import (
-    ChainEstimate,
-    Loss,
-    estimate_chains,
-    out_of_fold_risks,
+from hybridserve_llm.calibration.choice import ChainEstimate, estimate_chains
+from hybridserve_llm.calibration.fitted import FittedModels, fit_models
+from hybridserve_llm.calibration.knee import knee_policy
+from hybridserve_llm.calibration.loss_tests import Loss, smallest_epsilon
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes, State
+from hybridserve_llm.calibration.path import (
+    N_PRICES_TO_WALK,
+    N_STEPS_TO_WALK,
+    finely_stepped,
+    policy_path,
 )
-from hybridserve_llm.calibration.outcomes import Floats, Outcomes
-from hybridserve_llm.calibration.path import N_PRICES_TO_WALK, policy_path
-from hybridserve_llm.calibration.policies import WholePolicy, escalate_all
-from hybridserve_llm.calibration.risk_models import State, StateModel, fit_state_models
-from hybridserve_llm.calibration.walk import Step, walk
+from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, escalate_all
+from hybridserve_llm.calibration.walk import Step, tested, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,13 @@ class Calibration:
     Attributes:
         estimates: Every chain as judged on the fit split, the best first.
         certified: The certified policies of the chosen chain, strict to lax.
-        chosen: The certified step of least cost, or None where nothing that pays is certifiable.
+        chosen: The certified step that is to be served, or None where nothing pays and is
+            certifiable.
+        last: Index of the last tier.
     """
 
     promise: Promise
-    models: Mapping[State, StateModel]
+    fitted: FittedModels
     estimates: tuple[ChainEstimate, ...]
     certified: tuple[Step, ...]
     chosen: Step | None
@@ -50,20 +53,34 @@ class Calibration:
         return self.chosen.policy if self.chosen else escalate_all(self.last)
 
     def risks(self, outcomes: Outcomes) -> dict[State, Floats]:
-        """Risks of `outcomes` by state, each [n_questions], for replaying the policy."""
-        return {state: model.judge(outcomes).risk for state, model in self.models.items()}
+        """Risks of `outcomes` by the policy's states, each [n_questions], for replaying it."""
+        return self.fitted.risks(self.policy, outcomes)
 
 
-def calibrate(fit: Outcomes, certify: Outcomes, promise: Promise, *, seed: int = 0) -> Calibration:
-    """Fits risk models, chooses a chain and its path on `fit`, and walks it once on `certify`."""
-    models = fit_state_models(fit, np.random.default_rng(seed))
-    risks = out_of_fold_risks(models)
-    estimates = estimate_chains(fit, risks, loss=promise.loss, epsilon=promise.epsilon)
-    chain = estimates[0].chain
-    states = [state for state in models if set(state) < set(chain)]
+def calibrate(
+    fit: Outcomes,
+    certify: Outcomes,
+    promise: Promise,
+    *,
+    seed: int = 0,
+    keeps_all_tiers: bool = False,
+) -> Calibration:
+    """Preset `accuracy`: the policy of least cost whose loss is certified to be within `promise`.
+
+    Fits risk models, chooses a chain and its path on `fit`, and walks it once on `certify`. With
+    `keeps_all_tiers` the chain is given, and only a gate is chosen.
+    """
+    fitted = fit_models(fit, np.random.default_rng(seed))
+    risks, gates = fitted.out_of_fold, fitted.gates_out_of_fold
+    estimates = estimate_chains(fit, risks, gates, loss=promise.loss, epsilon=promise.epsilon)
+    if keeps_all_tiers:
+        estimates.sort(
+            key=lambda estimate: -len(estimate.chain)
+        )  # stable: gate or not stays chosen
+    path = best_path(estimates[0], fitted, fit)
     certified = walk(
-        policy_path(chain, risks, fit, N_PRICES_TO_WALK),
-        {state: models[state].judge(certify).risk for state in states},
+        path,
+        fitted.risks(path[0], certify),
         certify,
         loss=promise.loss,
         epsilon=promise.epsilon,
@@ -71,10 +88,46 @@ def calibrate(fit: Outcomes, certify: Outcomes, promise: Promise, *, seed: int =
     )
     return Calibration(
         promise=promise,
-        models=models,
+        fitted=fitted,
         estimates=tuple(estimates),
         certified=certified,
         chosen=_cheapest(certified, float(fit.costs[fit.last])),
+        last=fit.last,
+    )
+
+
+def best_path(best: ChainEstimate, fitted: FittedModels, fit: Outcomes) -> list[WholePolicy]:
+    """The path of the chain `best`, strict to lax, as it is walked on the certify split."""
+    risks = fitted.out_of_fold
+    if best.has_gate:
+        risks[NO_TIER] = fitted.gates_out_of_fold[best.chain[0]]
+    path = policy_path(best.chain, risks, fit, N_PRICES_TO_WALK)
+    return finely_stepped(path, risks, fitted.risks(path[0], fit), N_STEPS_TO_WALK)
+
+
+def calibrate_knee(
+    fit: Outcomes, certify: Outcomes, *, loss: Loss, delta: float, seed: int = 0
+) -> Calibration:
+    """Preset `energy`: the knee of cost against loss, with the least epsilon that holds for it.
+
+    The policy is fixed on `fit` before any certify row is seen, so its bound is a plain confidence
+    bound: epsilon is what comes out, not what is asked for.
+    """
+    fitted = fit_models(fit, np.random.default_rng(seed))
+    policy, estimates = knee_policy(fit, fitted.out_of_fold, fitted.gates_out_of_fold, loss=loss)
+    epsilon, chosen = 0.0, None
+    if len(policy.chain) > 1:
+        risks = fitted.risks(policy, certify)
+        step = tested(policy, risks, certify, loss, epsilon=1.0)
+        epsilon = smallest_epsilon(step.n_lost, step.n_rescued, step.n, loss=loss, delta=delta)
+        chosen = tested(policy, risks, certify, loss, epsilon=epsilon)
+        chosen = _cheapest((chosen,), float(fit.costs[fit.last]))
+    return Calibration(
+        promise=Promise(loss=loss, epsilon=epsilon, delta=delta),
+        fitted=fitted,
+        estimates=estimates,
+        certified=(chosen,) if chosen else (),
+        chosen=chosen,
         last=fit.last,
     )
 

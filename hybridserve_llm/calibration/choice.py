@@ -1,27 +1,34 @@
 """Which tiers to keep: the chain that is expected to cost least at the wanted loss.
 
-Every subset of the tiers that ends in the last one is tried on the fit split, the last tier alone
-included. 300 rows tell a loss of 1 % from one of 2 % poorly, so a chain is judged by its mean cost
-over losses from a fifth to twice epsilon, and a longer chain must save 2 % per further tier.
+Every subset of the tiers that ends in the last one is tried on the fit split, with a gate and
+without, the last tier alone included. 300 rows tell a loss of 1 % from one of 2 % poorly, so a
+chain is judged by its mean cost over losses from a fifth to twice epsilon, and every further tier,
+and a gate, must save 3 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
-from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, policy_path
-from hybridserve_llm.calibration.policies import Risks, WholePolicy, replay
-from hybridserve_llm.calibration.risk_models import State, StateModel, states_below
+from hybridserve_llm.calibration.path import (
+    N_PRICES_TO_CHOOSE,
+    N_STEPS_TO_CHOOSE,
+    finely_stepped,
+    policy_path,
+)
+from hybridserve_llm.calibration.policies import NO_TIER, Risks, WholePolicy, replay
+from hybridserve_llm.calibration.risk_models import states_below
 
-Loss = Literal["net", "harm"]
+GateRisks = Mapping[int, Floats]
+"""The gate's risk, by the index of the first tier of a chain, each [n_questions]."""
 
 LOSS_LEVELS = tuple(np.linspace(0.2, 2.0, 10))
 """Losses, in units of epsilon, at which the cost of a chain is averaged."""
-SAVING_PER_TIER = 0.02
-"""Share of the last tier's cost that a further tier must save."""
+SAVING_PER_TIER = 0.03
+"""Share of the last tier's cost that a further tier, or a gate, must save."""
 RESCUE_SHRINKAGE = 0.5
 """Rescues are counted half when chains are compared: a chain found by them is often luck."""
 
@@ -32,41 +39,54 @@ class ChainEstimate:
 
     Attributes:
         chain: Tier indices, rising, the last tier included.
+        has_gate: Whether a gate decides where prompts enter.
         mean_cost: Mean cost over LOSS_LEVELS, never above the last tier's own cost.
     """
 
     chain: tuple[int, ...]
+    has_gate: bool
     mean_cost: float
 
+    @property
+    def n_parts(self) -> int:
+        """Tiers beside the last, and the gate."""
+        return len(self.chain) - 1 + self.has_gate
+
     def judged_cost(self, last_cost: float) -> float:
-        """`mean_cost` with the surcharge for every tier beside the last."""
-        return self.mean_cost + SAVING_PER_TIER * last_cost * (len(self.chain) - 1)
+        """`mean_cost` with the surcharge for every part."""
+        return self.mean_cost + SAVING_PER_TIER * last_cost * self.n_parts
 
 
 def estimate_chains(
-    outcomes: Outcomes, risks: Risks, *, loss: Loss, epsilon: float
+    outcomes: Outcomes, risks: Risks, gates: GateRisks, *, loss: Loss, epsilon: float
 ) -> list[ChainEstimate]:
-    """Every chain, the best first; `risks` are out of fold on `outcomes`, the fit split."""
+    """Every chain, the best first; `risks` and `gates` are out of fold on `outcomes`."""
     last_cost = float(outcomes.costs[outcomes.last])
-    estimates = [ChainEstimate(chain=(outcomes.last,), mean_cost=last_cost)]
+    estimates = [ChainEstimate(chain=(outcomes.last,), has_gate=False, mean_cost=last_cost)]
     for state in states_below(outcomes.last):
         chain = (*state, outcomes.last)
-        path = policy_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
-        mean_cost = _mean_cost(path, risks, outcomes, loss, epsilon)
-        estimates.append(ChainEstimate(chain=chain, mean_cost=mean_cost))
-    return sorted(estimates, key=lambda e: (e.judged_cost(last_cost), len(e.chain)))
+        for has_gate, known in with_and_without_gate(chain, risks, gates):
+            prices = policy_path(chain, known, outcomes, N_PRICES_TO_CHOOSE)
+            path = finely_stepped(prices, known, known, N_STEPS_TO_CHOOSE)
+            mean_cost = _mean_cost(path, known, outcomes, loss, epsilon)
+            estimates.append(ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=mean_cost))
+    return sorted(estimates, key=lambda e: (e.judged_cost(last_cost), e.n_parts))
+
+
+def with_and_without_gate(
+    chain: Sequence[int], risks: Risks, gates: GateRisks
+) -> Iterator[tuple[bool, Risks]]:
+    """The risks that a chain's policies read: without a gate and, where there is one, with it."""
+    yield False, risks
+    if chain[0] in gates:
+        yield True, {**risks, NO_TIER: gates[chain[0]]}
 
 
 def _mean_cost(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> float:
     last_cost = float(outcomes.costs[outcomes.last])
-    costs, losses = np.empty(len(path)), np.empty(len(path))
-    for i, policy in enumerate(path):
-        done = replay(policy, risks, outcomes)
-        costs[i] = done.costs(outcomes).mean()
-        rescued = done.is_rescued(outcomes).mean() if loss == "net" else 0.0
-        losses[i] = done.is_lost(outcomes).mean() - RESCUE_SHRINKAGE * rescued
+    costs, losses = costs_and_losses(path, risks, outcomes, loss)
     worst_so_far: Floats = np.maximum.accumulate(losses)
     at_levels = [
         min(costs[worst_so_far <= level * epsilon].min(initial=np.inf), last_cost)
@@ -75,6 +95,17 @@ def _mean_cost(
     return float(np.mean(at_levels))
 
 
-def out_of_fold_risks(models: Mapping[State, StateModel]) -> dict[State, Floats]:
-    """The cross-fitted risks of the fit split by state."""
-    return {state: model.out_of_fold.risk for state, model in models.items()}
+def costs_and_losses(
+    path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss
+) -> tuple[Floats, Floats]:
+    """Mean cost and mean loss of each policy on `outcomes`, both [n_policies].
+
+    Rescues count by RESCUE_SHRINKAGE.
+    """
+    costs, losses = np.empty(len(path)), np.empty(len(path))
+    for i, policy in enumerate(path):
+        done = replay(policy, risks, outcomes)
+        costs[i] = done.costs(outcomes).mean()
+        rescued = done.is_rescued(outcomes).mean() if loss == "net" else 0.0
+        losses[i] = done.is_lost(outcomes).mean() - RESCUE_SHRINKAGE * rescued
+    return costs, losses

@@ -7,6 +7,8 @@ from sklearn.linear_model import LogisticRegression
 
 from hybridserve_llm.calibration.outcomes import Bools, Floats
 
+_SMALLEST_SCALE = 1e-6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logistic:
@@ -27,22 +29,25 @@ class Logistic:
 def fit_logistic(features: Floats, is_positive: Bools, ridge: float) -> Logistic:
     """L2-regularised maximum likelihood; `ridge` penalises weights of standardised features.
 
-    Where only one class is seen nothing can be learnt of the features: the probability is then that
-    of the rule of succession, (positives + 1) / (rows + 2), for every row.
+    Where only one class is seen, or no feature varies, the probability is that of the rule of
+    succession, (positives + 1) / (rows + 2), for every row.
     """
     is_known = ~np.isnan(features)
     n_known = np.maximum(is_known.sum(axis=0), 1)
     means = np.where(is_known, features, 0.0).sum(axis=0) / n_known
     centred = np.where(is_known, features - means, 0.0)
-    scales = np.sqrt((centred**2).sum(axis=0) / n_known) + 1e-9
+    scales = np.sqrt((centred**2).sum(axis=0) / n_known) + _SMALLEST_SCALE / 2
     n_positive, n = int(is_positive.sum()), len(is_positive)
-    if n_positive in (0, n):
+    varies = scales > _SMALLEST_SCALE
+    if n_positive in (0, n) or not varies.any():
         weights = np.zeros(features.shape[1])
         intercept = float(np.log((n_positive + 1) / (n - n_positive + 1)))
     else:
         model = LogisticRegression(C=1 / ridge, solver="newton-cholesky", tol=1e-6)
         model.fit(centred / scales, is_positive)
-        weights, intercept = model.coef_[0], float(model.intercept_[0])
+        # A feature that never varied has nothing to say, whatever rounding left as its weight.
+        weights = np.where(varies, model.coef_[0], 0.0)
+        intercept = float(model.intercept_[0])
     return Logistic(means=means, scales=scales, weights=weights, intercept=intercept)
 
 

@@ -17,17 +17,42 @@ epsilon = 0.02 and ten rescues it allows a net loss of 5 where the best bet in h
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from hybridserve_llm.calibration.outcomes import Floats, Ints
 
+Loss = Literal["net", "harm"]
+
 _NUISANCE_RISK = 0.002
 """Share of delta's scale spent on bounding the rescue rate (Berger and Boos, JASA 1994)."""
 _NUISANCE_POINTS = 60
 _TAIL_CUT = 1e-7
+_EPSILON_STEP = 1e-4
 _BETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def p_value(n_lost: int, n_rescued: int, n: int, epsilon: float, *, loss: Loss) -> float:
+    """p-value of "the loss exceeds `epsilon`" from the counts of `n` questions."""
+    if loss == "harm":
+        return harm_p_value(n_lost, n, epsilon)
+    return net_p_value(n_lost, n_rescued, n, epsilon)
+
+
+def smallest_epsilon(n_lost: int, n_rescued: int, n: int, *, loss: Loss, delta: float) -> float:
+    """The least multiple of 0.0001 that bounds the loss at level `delta`: an upper bound.
+
+    By bisection; at least 0.0001, and 1 where nothing less is shown.
+    """
+    low, high = 0, round(1 / _EPSILON_STEP)
+    while high - low > 1:
+        middle = (low + high) // 2
+        epsilon = middle * _EPSILON_STEP
+        is_shown = p_value(n_lost, n_rescued, n, epsilon, loss=loss) <= delta
+        low, high = (low, middle) if is_shown else (middle, high)
+    return round(high * _EPSILON_STEP, 4)
 
 
 def harm_p_value(n_harmed: int, n: int, epsilon: float) -> float:
@@ -44,6 +69,8 @@ def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
     Excluding rates costs their error probability, which is added (Berger and Boos, 1994).
     Deviation: the greatest is taken over a grid of 60 rates, not over the continuum.
     """
+    if epsilon >= 1:  # only a policy that loses every question has such a loss
+        return float(n_lost == n)
     observed = float(_score_statistic(np.array([n_lost]), np.array([n_rescued]), n, epsilon)[0])
     if observed >= 0:
         return 1.0

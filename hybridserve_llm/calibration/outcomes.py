@@ -10,6 +10,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+State = tuple[int, ...]
+"""Indices of the tiers asked so far, rising; the last one's answer is on the table."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
@@ -21,7 +24,11 @@ class Outcomes:
         scores: Log-probability score of the answer, <= 0, same shape; NaN where there is none.
         answers: Equal numbers mean equal normalised answers within a question; same shape.
         costs: Mean cost of one request per tier, shape [n_tiers], in any one unit.
-        prompt_features: Cheap features of the prompt alone, shape [n_questions, n_features].
+        prompt_features: Cheap features of the prompt alone, shape [n_questions, n_prompt_features].
+        prompt_feature_names: Their names, in order.
+        answer_features: Features of each answer beyond its score, shape [n_questions, n_tiers,
+            n_answer_features], NaN where absent; the last axis may be empty.
+        answer_feature_names: Their names, in order.
         questions: What names each question, e.g. (split, id); a repeated one was drawn again.
         groups: User or conversation of each question; questions of one group depend on each other.
     """
@@ -32,6 +39,9 @@ class Outcomes:
     answers: Ints
     costs: Floats
     prompt_features: Floats
+    prompt_feature_names: tuple[str, ...]
+    answer_features: Floats
+    answer_feature_names: tuple[str, ...]
     questions: tuple[Hashable, ...]
     groups: tuple[Hashable, ...]
 
@@ -54,6 +64,7 @@ class Outcomes:
             scores=self.scores[picked],
             answers=self.answers[picked],
             prompt_features=self.prompt_features[picked],
+            answer_features=self.answer_features[picked],
             questions=tuple(self.questions[i] for i in picked),
             groups=tuple(self.groups[i] for i in picked),
         )

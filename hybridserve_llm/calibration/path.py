@@ -8,15 +8,18 @@ a search, which would find more in 300 rows than is there.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hybridserve_llm.calibration.outcomes import Floats, Ints, Outcomes
+from hybridserve_llm.calibration.outcomes import Floats, Ints, Outcomes, State
 from hybridserve_llm.calibration.policies import NEVER, Band, Risks, StateRule, WholePolicy
-from hybridserve_llm.calibration.risk_models import State
 
-N_PRICES_TO_CHOOSE, N_PRICES_TO_WALK = 30, 150
+N_PRICES_TO_CHOOSE, N_PRICES_TO_WALK = 30, 60
+_ROUNDING = 1e-9
+N_STEPS_TO_CHOOSE, N_STEPS_TO_WALK = 60, 150
 """Coarse to compare chains; fine to walk one: a walk can only stop where the path has a step."""
 _HIGHEST_PRICE = 300.0
 _LOWEST_PRICE = 0.75
@@ -26,7 +29,10 @@ _LOWEST_PRICE = 0.75
 def policy_path(
     chain: Sequence[int], risks: Risks, outcomes: Outcomes, n_prices: int
 ) -> list[WholePolicy]:
-    """Different policies of one chain, strict to lax; `risks` are out of fold on `outcomes`."""
+    """Different policies of one chain, strict to lax; `risks` are out of fold on `outcomes`.
+
+    They have a gate where `risks` has one of the empty state.
+    """
     last_cost = float(outcomes.costs[outcomes.last])
     prices = np.geomspace(_HIGHEST_PRICE, _LOWEST_PRICE, n_prices) * last_cost
     path: list[WholePolicy] = []
@@ -37,21 +43,93 @@ def policy_path(
     return path
 
 
+def finely_stepped(
+    path: Sequence[WholePolicy], risks: Risks, served: Risks, n_steps: int
+) -> list[WholePolicy]:
+    """The path with a step wherever a walk may have to stop, from "accepts nothing" on.
+
+    Between two policies, and before the first, the numbers of answers that each state accepts on
+    the fit split are interpolated; a step's bands are those of the laxer policy. `risks` are those
+    that the path was made from, out of fold; `served` are those on the fit split of the models that
+    will serve. Bounds go from one to the other by rank, so that answers which tie, as most of a
+    very sure tier's do, are accepted together and with no others.
+    """
+    scales = {state: _Scale.of(risks[state], served[state]) for state in path[0].rules}
+    states = [state for state in path[0].rules if state]
+    counts = np.array(
+        [[0] * len(states)]
+        + [[scales[s].n_below(policy.rules[s].accept_at_most) for s in states] for policy in path]
+    )
+    way = np.append(0, np.cumsum(np.abs(np.diff(counts, axis=0)).max(axis=1, initial=0)))
+    stepped: list[WholePolicy] = []
+    for at in np.unique(np.concatenate([np.linspace(0, way[-1], n_steps), way])):
+        laxer = path[max(int(np.searchsorted(way, at)) - 1, 0)]
+        accepted = dict.fromkeys(laxer.rules, 0)
+        for column, state in enumerate(states):
+            accepted[state] = round(float(np.interp(at, way, counts[:, column])))
+        rules = {
+            state: scales[state].rule(rule, accepted[state]) for state, rule in laxer.rules.items()
+        }
+        policy = replace(laxer, rules=rules)
+        if not stepped or stepped[-1].shape() != policy.shape():
+            stepped.append(policy)
+    return stepped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """Risks of one state in rising order: those a path was made from, and those that serve."""
+
+    made_from: Floats
+    served: Floats
+
+    @classmethod
+    def of(cls, made_from: Floats, served: Floats) -> "_Scale":
+        return cls(
+            made_from=np.sort(made_from[~np.isnan(made_from)]),
+            served=np.sort(served[~np.isnan(served)]),
+        )
+
+    def n_below(self, bound: float) -> int:
+        """How many risks that the path was made from are at most `bound`."""
+        return int(np.searchsorted(self.made_from, bound, side="right"))
+
+    def rule(self, rule: StateRule, n_accepted: int) -> StateRule:
+        """The rule with bounds on the risks that serve, accepting `n_accepted` of them, or ties."""
+        first, *further = rule.bands
+        threshold = self._just_above(n_accepted)
+        bands = [
+            Band(risk_above=self._just_above(self.n_below(b.risk_above)), to_tier=b.to_tier)
+            for b in further
+        ]
+        return StateRule(
+            accept_at_most=threshold,
+            bands=(Band(risk_above=threshold, to_tier=first.to_tier), *bands),
+        )
+
+    def _just_above(self, n_below: int) -> float:
+        """A bound with the first `n_below` served risks below it, by no more than rounding."""
+        return float(self.served[n_below - 1]) * (1 + _ROUNDING) if n_below else NEVER
+
+
 def policy_at_price(chain: Sequence[int], risks: Risks, costs: Floats, price: float) -> WholePolicy:
     """The policy of least expected cost + `price` * harm, by backward induction over states."""
     *lower, last = chain
     rules: dict[State, StateRule] = {}
     cost_to_go: dict[State, Floats] = {}
-    for size in range(len(lower), 0, -1):
+    for size in range(len(lower), -1, -1):
         for state in itertools.combinations(lower, size):
-            options = [tier for tier in chain if tier > state[-1]]
+            if state not in risks:  # no gate
+                continue
             onward = {
                 tier: float(costs[tier])
                 if tier == last
                 else costs[tier] + _expected(cost_to_go[*state, tier], risks[state])
-                for tier in options
+                for tier in chain
+                if tier > max(state, default=-1)
             }
-            rules[state], cost_to_go[state] = _best_rule(risks[state], onward, price)
+            harm_price = price if state else math.inf  # before any answer there is none to take
+            rules[state], cost_to_go[state] = _best_rule(risks[state], onward, harm_price)
     return WholePolicy(chain=tuple(chain), rules=rules)
 
 

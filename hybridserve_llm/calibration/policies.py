@@ -10,11 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
-from hybridserve_llm.calibration.risk_models import State
+from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes, State
+
+NO_TIER: State = ()
+"""The state of a prompt that no tier was asked."""
 
 Risks = Mapping[State, Floats]
-"""Risk of accepting, by state, each of shape [n_questions]; NaN where there is no score."""
+"""Risk of accepting, by state, each of shape [n_questions]; NaN where there is no score.
+
+Of NO_TIER it is the gate's: the probability that the chain's first tier is wrong.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +46,18 @@ class StateRule:
 class WholePolicy:
     """A chain of tier indices, rising and ending in the last tier, with a rule for every state.
 
-    A chain of the last tier alone has no rule: everything is asked of it.
+    A rule for the empty state is a gate: it accepts nothing, and its bands say where a prompt
+    enters. Without one, prompts enter at the chain's first tier. A chain of the last tier alone
+    has no rule: everything is asked of it.
     """
 
     chain: tuple[int, ...]
     rules: Mapping[State, StateRule]
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether the prompt alone decides where it enters."""
+        return NO_TIER in self.rules
 
     def shape(self) -> tuple[object, ...]:
         """Equal for policies that decide alike."""
@@ -90,7 +102,10 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
     answering = np.full(n, outcomes.last)
     was_asked = np.zeros((n, len(outcomes.tiers)), dtype=bool)
     final_risk = np.zeros(n)
-    waiting: dict[State, Bools] = {(policy.chain[0],): np.ones(n, dtype=bool)}
+    waiting: dict[State, Bools] = {policy.chain[:1]: np.ones(n, dtype=bool)}
+    if policy.has_gate:
+        _, enters_at = decide(policy.rules[NO_TIER], risks[NO_TIER])
+        waiting = {(tier,): enters_at == tier for tier in policy.chain}
     while waiting:
         state = min(waiting)
         here = waiting.pop(state)

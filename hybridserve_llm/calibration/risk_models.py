@@ -1,7 +1,8 @@
 """Models of confidence and risk, one pair per set of tiers visited.
 
 The state of a request is the set of tiers that were asked so far; the answer on the table is that
-of the last of them. Its features are the scores of all of them and which of their answers agree.
+of the last of them. Its features are the scores of all of them, which of their answers agree, and
+what is known of the answer on the table beyond its score.
 Harm is rare, wrong answers are not, so the risk is learnt in two parts that each have more to learn
 from: P(wrong | features) * P(last tier right | wrong, features). The first is 1 - confidence.
 """
@@ -13,16 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridserve_llm.calibration.logistic import Logistic, fit_logistic, log_losses
-from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
-
-State = tuple[int, ...]
-"""Indices of the tiers asked so far, rising; the last one's answer is on the table."""
+from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes, State
+from hybridserve_llm.confidence.risk_models import LOWEST_SCORE, SURE
 
 N_FOLDS = 5
 RIDGES = (5.0, 20.0, 80.0)
 """Penalties tried; one is taken for all states, by the sum of their log-losses out of fold."""
-_SURE = -1e-6
-_LOWEST_SCORE = -8.0
 
 
 def score_pair(scores: Floats) -> Floats:
@@ -31,28 +28,30 @@ def score_pair(scores: Floats) -> Floats:
     Source: Zellinger and Thomson, arXiv 2410.02173 (the second); both together have the shape of
     beta calibration. `lp` is cut off at -8, below which a score only says "very unsure".
     """
-    lp = np.minimum(scores, _SURE)
-    return np.stack([np.maximum(lp, _LOWEST_SCORE), -np.log(-np.expm1(lp))], axis=1)
+    lp = np.minimum(scores, SURE)
+    return np.stack([np.maximum(lp, LOWEST_SCORE), -np.log(-np.expm1(lp))], axis=1)
 
 
 def state_features(outcomes: Outcomes, state: State) -> Floats:
-    """Features in the order of `state_feature_names`, shape [n_questions, n_features].
+    """The features of a state, shape [n_questions, n_features]; NaN where a tier gave no score.
 
-    NaN where a tier gave no score.
+    In the order of `confidence.risk_models.state_feature_names`.
     """
     columns = [score_pair(outcomes.scores[:, tier]) for tier in state]
     columns += [
         (outcomes.answers[:, a] == outcomes.answers[:, b]).astype(np.float64)[:, None]
         for a, b in itertools.combinations(state, 2)
     ]
-    return np.concatenate(columns, axis=1)
+    return np.concatenate([*columns, outcomes.answer_features[:, state[-1]]], axis=1)
 
 
-def state_feature_names(tiers: tuple[str, ...], state: State) -> tuple[str, ...]:
-    """Names of the columns of `state_features`."""
-    own = [f"{tiers[t]}.{name}" for t in state for name in ("logprob", "neg_log_complement")]
-    pairs = itertools.combinations(state, 2)
-    return (*own, *(f"agree.{tiers[a]}.{tiers[b]}" for a, b in pairs))
+def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
+    """Which columns of `state_features` may be read, from the own score alone to all of them."""
+    n_scores, n_pairs = 2 * len(state), len(state) * (len(state) - 1) // 2
+    n_all = n_scores + n_pairs + outcomes.answer_features.shape[2]
+    sizes = dict.fromkeys((n_scores + n_pairs, n_all))
+    own = np.arange(n_scores - 2, n_scores)
+    return [own, *(np.arange(size) for size in sizes if size > len(own))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +112,10 @@ def fold_of_groups(outcomes: Outcomes, rng: np.random.Generator) -> Ints:
 def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State, StateModel]:
     """The model of every state below the last tier, fitted on `outcomes`.
 
-    Scores and agreement of all tiers visited are read where they tell wrong answers better than the
-    answering tier's own score does, out of fold and by more than one standard error; else its own.
+    The answering tier's own score is always read. Scores and agreement of all tiers visited, and
+    then the features of the answer on the table, are read where that tells wrong answers better
+    out of fold, by more than one standard error. Whether the last tier is right on the wrong ones
+    is read from the same features, where they tell more of it than its rate does.
     """
     folds = fold_of_groups(outcomes, rng)
     states = list(states_below(outcomes.last))
@@ -137,21 +138,35 @@ def _best_ridge(outcomes: Outcomes, states: Sequence[State], folds: Ints) -> flo
 
 def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> StateModel:
     features, is_wrong = state_features(outcomes, state), ~outcomes.is_right[:, state[-1]]
-    columns = np.arange(2 * len(state) - 2, 2 * len(state))
+    columns, *richer_sets = feature_sets(outcomes, state)
     wrong = cross_fitted(features[:, columns], is_wrong, folds, ridge)
-    if len(state) > 1:
-        richer = cross_fitted(features, is_wrong, folds, ridge)
-        if beats(richer, wrong, is_wrong):
-            columns, wrong = np.arange(features.shape[1]), richer
+    for richer in richer_sets:
+        predicted = cross_fitted(features[:, richer], is_wrong, folds, ridge)
+        if beats(predicted, wrong, is_wrong):
+            columns, wrong = richer, predicted
     read, last_right = features[:, columns], outcomes.is_right[:, outcomes.last]
+    nothing = np.zeros_like(read)
     right_if_wrong = cross_fitted(read, last_right, folds, ridge, among=is_wrong)
+    base_rate = cross_fitted(nothing, last_right, folds, ridge, among=is_wrong)
+    if not beats(right_if_wrong[is_wrong], base_rate[is_wrong], last_right[is_wrong]):
+        read_if_wrong, right_if_wrong = nothing, np.full(len(read), _share(last_right[is_wrong]))
+    else:
+        read_if_wrong = read
     return StateModel(
         state=state,
         columns=columns,
         wrong=fit_logistic(read, is_wrong, ridge),
-        last_right=fit_logistic(read[is_wrong], last_right[is_wrong], ridge),
+        last_right=fit_logistic(read_if_wrong[is_wrong], last_right[is_wrong], ridge),
         out_of_fold=_judgement(outcomes, state, wrong, right_if_wrong),
     )
+
+
+def _share(is_positive: Bools) -> float:
+    """The rule of succession, as `fit_logistic` gives it without features.
+
+    Not cross-fitted: five slightly different rates would only shuffle the order of the risks.
+    """
+    return float((is_positive.sum() + 1) / (len(is_positive) + 2))
 
 
 def cross_fitted(

@@ -10,18 +10,21 @@ section 3.1). Neither the risk models nor the monotony of the loss is trusted.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hybridserve_llm.calibration.choice import Loss
-from hybridserve_llm.calibration.loss_tests import harm_p_value, net_p_value
+from hybridserve_llm.calibration.loss_tests import Loss, p_value
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.policies import Risks, WholePolicy, replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One tested policy: counts on the certify split, p-value, mean cost of a request there."""
+    """One tested policy: counts on the certify split, p-value, mean cost of a request there.
+
+    `n_accepted` questions were answered below the last tier.
+    """
 
     policy: WholePolicy
     n: int
+    n_accepted: int
     n_lost: int
     n_rescued: int
     p_value: float
@@ -40,29 +43,26 @@ def walk(
     """The certified policies of the path, in its order; none when the first is not certifiable."""
     certified: list[Step] = []
     for policy in path:
-        step = _test(policy, risks, outcomes, loss, epsilon)
+        step = tested(policy, risks, outcomes, loss, epsilon)
         if step.p_value > delta:
             break
         certified.append(step)
     return tuple(certified)
 
 
-def _test(
+def tested(
     policy: WholePolicy, risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> Step:
+    """What the certify split `outcomes` says of one policy."""
     done = replay(policy, risks, outcomes)
     n = outcomes.n_questions
     n_lost, n_rescued = int(done.is_lost(outcomes).sum()), int(done.is_rescued(outcomes).sum())
-    p_value = (
-        harm_p_value(n_lost, n, epsilon)
-        if loss == "harm"
-        else net_p_value(n_lost, n_rescued, n, epsilon)
-    )
     return Step(
         policy=policy,
         n=n,
+        n_accepted=int((done.answering != outcomes.last).sum()),
         n_lost=n_lost,
         n_rescued=n_rescued,
-        p_value=p_value,
+        p_value=p_value(n_lost, n_rescued, n, epsilon, loss=loss),
         mean_cost=float(done.costs(outcomes).mean()),
     )

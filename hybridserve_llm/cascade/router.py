@@ -12,10 +12,11 @@ asked for its whole answer; a rejected tier's tokens therefore cannot reach a cl
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from hybridserve_llm.cascade.climb import Climb, Tier
 from hybridserve_llm.cascade.live import LiveAnswer
-from hybridserve_llm.cascade.policy import Decision, TierRule, decide
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.policy import Bounds, Decision
 from hybridserve_llm.errors import (
     ContextLengthExceeded,
     EngineFailed,
@@ -23,7 +24,7 @@ from hybridserve_llm.errors import (
     HybridServeError,
     InvalidRequest,
 )
-from hybridserve_llm.interfaces import Clock, Engine, RecordSink, Scorer
+from hybridserve_llm.interfaces import Clock, RecordSink
 from hybridserve_llm.records import (
     Assessment,
     Attempt,
@@ -32,49 +33,20 @@ from hybridserve_llm.records import (
     GenerateRequest,
     Ledger,
     Outcome,
+    Seen,
     Usage,
     Verdict,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
-    """One tier as the cascade sees it; `model` is the checkpoint's name in ledgers."""
-
-    name: str
-    model: str
-    engine: Engine
-    scorer: Scorer
-    rule: TierRule
-    needs_token_ids: bool = False
-
-
-@dataclass(slots=True)
-class _Climb:
-    """One request on its way up: what was tried so far, and what went wrong last."""
-
-    request: GenerateRequest
-    first_tier: int
-    final_tier: int
-    started_s: float
-    attempts: list[Attempt] = field(default_factory=list)
-    failure: HybridServeError | None = None
-
-    def ledger(self, answering: Attempt | None) -> Ledger:
-        return Ledger(
-            request_id=self.request.request_id,
-            attempts=tuple(self.attempts),
-            tier=answering.tier if answering else None,
-            model=answering.model if answering else None,
-            confidence=answering.confidence if answering else None,
-        )
-
-
 class CascadeRouter:
     """Routes requests up the tiers; holds no state between requests."""
 
-    def __init__(self, tiers: Sequence[Tier], *, sink: RecordSink, clock: Clock) -> None:
+    def __init__(
+        self, tiers: Sequence[Tier], policies: Policies, *, sink: RecordSink, clock: Clock
+    ) -> None:
         self._tiers = tuple(tiers)
+        self._policies = policies
         self._index = {tier.name: i for i, tier in enumerate(self._tiers)}
         self._sink = sink
         self._clock = clock
@@ -100,22 +72,30 @@ class CascadeRouter:
             self._sink.request_finished(climb.ledger(None), self._elapsed_s(climb.started_s))
             raise
 
-    def _start(self, request: GenerateRequest) -> _Climb:
-        overrides = request.overrides
-        if overrides.min_confidence is not None:
+    def _start(self, request: GenerateRequest) -> Climb:
+        overrides, policy = request.overrides, self._policies.pick(request)
+        if overrides.min_confidence is not None and not policy.has_confidence:
             raise InvalidRequest(
                 "min_confidence needs a calibrated cascade; this one is uncertified, "
                 "so no answer has a confidence",
                 parameter="hybridserve.min_confidence",
             )
+        last = len(self._tiers) - 1
         first = self._tier_index(overrides.min_tier, "min_tier", default=0)
-        final = self._tier_index(overrides.max_tier, "max_tier", default=len(self._tiers) - 1)
+        final = self._tier_index(overrides.max_tier, "max_tier", default=last)
         if first > final:
             raise InvalidRequest(
                 f"min_tier {overrides.min_tier!r} is above max_tier {overrides.max_tier!r}",
                 parameter="hybridserve.min_tier",
             )
-        return _Climb(request, first, final, started_s=self._clock.monotonic_s())
+        return Climb(
+            request,
+            policy,
+            Bounds(first_tier=first, final_tier=final, min_confidence=overrides.min_confidence),
+            # A tier in the middle to begin at makes the cascade another one, not a stricter one.
+            is_covered=final == last and first in (0, last) and self._policies.covers(request),
+            started_s=self._clock.monotonic_s(),
+        )
 
     def _tier_index(self, name: str | None, parameter: str, *, default: int) -> int:
         if name is None:
@@ -127,18 +107,18 @@ class CascadeRouter:
             )
         return self._index[name]
 
-    async def _climb(self, climb: _Climb) -> Outcome | LiveAnswer:
-        at = climb.first_tier
-        while at <= climb.final_tier:
+    async def _climb(self, climb: Climb) -> Outcome | LiveAnswer:
+        at = climb.policy.entry(climb.request, climb.bounds)
+        while at <= climb.bounds.final_tier:
             started_s = self._clock.monotonic_s()
             try:
-                if climb.request.stream and at == climb.final_tier:
+                if climb.request.stream and at == climb.bounds.final_tier:
                     return await self._go_live(climb, self._tiers[at], started_s)
                 completion = await self._ask(climb, at)
             except (ContextLengthExceeded, EngineUnavailable, EngineFailed) as exc:
                 self._record_failure(climb, at, exc, started_s)
                 climb.failure = exc
-                at += 1
+                at = climb.policy.above(at)
                 continue
             except HybridServeError as exc:
                 self._record_failure(climb, at, exc, started_s)
@@ -147,21 +127,19 @@ class CascadeRouter:
                 self._record(climb, self._attempt(at, Verdict.ABORT, "given up", started_s))
                 raise
             assessment, decision = self._judge(climb, at, completion)
-            attempt = self._answered(at, completion.usage, assessment, decision, started_s)
+            attempt = self._answered(climb, at, completion, assessment, decision, started_s)
             self._record(climb, attempt)
             if decision.next_tier is None:
-                ledger = climb.ledger(attempt)
-                self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
-                return Outcome(completion=completion, ledger=ledger)
+                return self._accepted(climb, at, completion, assessment, attempt)
             at = decision.next_tier
         raise climb.failure or EngineUnavailable("no tier could be asked")
 
-    async def _ask(self, climb: _Climb, at: int) -> Completion:
+    async def _ask(self, climb: Climb, at: int) -> Completion:
         """The whole answer of tier `at`; log-probabilities only where somebody reads them."""
         tier, wanted = self._tiers[at], climb.request.client_top_logprobs
-        is_scored = at < climb.final_tier
+        is_scored = self._is_scored(climb, at)
         if is_scored:
-            wanted = max(tier.scorer.top_logprobs, wanted or 0)
+            wanted = max(tier.scorer.top_logprobs(climb.request), wanted or 0)
         return await tier.engine.complete(
             EngineRequest(
                 request=climb.request,
@@ -170,14 +148,43 @@ class CascadeRouter:
             )
         )
 
-    def _judge(self, climb: _Climb, at: int, completion: Completion) -> tuple[Assessment, Decision]:
-        assessment = Assessment(score=None)
-        if at < climb.final_tier:
-            assessment = self._tiers[at].scorer.assess(climb.request, completion)
-        rule = self._tiers[at].rule
-        return assessment, decide(rule, assessment, tier=at, final_tier=climb.final_tier)
+    def _is_scored(self, climb: Climb, at: int) -> bool:
+        """Whether tier `at` is scored: not where its answer is taken whatever it says."""
+        return at < climb.bounds.final_tier or climb.request.assess
 
-    async def _go_live(self, climb: _Climb, tier: Tier, started_s: float) -> LiveAnswer:
+    def _judge(self, climb: Climb, at: int, completion: Completion) -> tuple[Assessment, Decision]:
+        assessment = Assessment(score=None)
+        if self._is_scored(climb, at):
+            assessment = self._tiers[at].scorer.assess(climb.request, completion)
+        climb.seen.append(Seen(tier=at, assessment=assessment))
+        assessment, decision = climb.policy.decide(climb.seen, climb.bounds)
+        is_watched = climb.is_covered and at < climb.bounds.final_tier
+        if is_watched and self._policies.watcher is not None:
+            is_accepted = decision.next_tier is None
+            self._policies.watcher.judged(self._tiers[at].name, assessment, is_accepted=is_accepted)
+        return assessment, decision
+
+    def _accepted(
+        self,
+        climb: Climb,
+        at: int,
+        completion: Completion,
+        assessment: Assessment,
+        attempt: Attempt,
+    ) -> Outcome:
+        """Closes the request with this answer; a certified one below the last tier is watched."""
+        is_below_last = at < len(self._tiers) - 1
+        if is_below_last and any(one.finish_reason == "length" for one in completion.answers):
+            climb.is_covered = False  # the client's limit cut it, which no calibration question was
+        if is_below_last and climb.is_certified and self._policies.watcher is not None:
+            self._policies.watcher.accepted(
+                climb.request, self._tiers[at].name, completion, assessment
+            )
+        ledger = climb.ledger(attempt)
+        self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+        return Outcome(completion=completion, ledger=ledger)
+
+    async def _go_live(self, climb: Climb, tier: Tier, started_s: float) -> LiveAnswer:
         """Opens the final tier's stream; returns once its first chunk is here."""
 
         def finish(verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None) -> Ledger:
@@ -214,8 +221,9 @@ class CascadeRouter:
 
     def _answered(
         self,
+        climb: Climb,
         at: int,
-        usage: Usage,
+        completion: Completion,
         assessment: Assessment,
         decision: Decision,
         started_s: float,
@@ -227,10 +235,12 @@ class CascadeRouter:
             reason=decision.reason,
             score=assessment.score,
             confidence=assessment.confidence,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
+            risk=assessment.risk,
+            prompt_tokens=completion.usage.prompt_tokens,
+            cached_tokens=completion.usage.cached_tokens,
+            completion_tokens=completion.usage.completion_tokens,
             latency_s=self._elapsed_s(started_s),
+            assessment=assessment if climb.request.assess else None,
         )
 
     def _attempt(self, at: int, verdict: Verdict, reason: str, started_s: float) -> Attempt:
@@ -244,11 +254,11 @@ class CascadeRouter:
         )
 
     def _record_failure(
-        self, climb: _Climb, at: int, exc: HybridServeError, started_s: float
+        self, climb: Climb, at: int, exc: HybridServeError, started_s: float
     ) -> None:
         self._record(climb, self._attempt(at, Verdict.FAIL, str(exc), started_s))
 
-    def _record(self, climb: _Climb, attempt: Attempt) -> None:
+    def _record(self, climb: Climb, attempt: Attempt) -> None:
         climb.attempts.append(attempt)
         self._sink.attempt_finished(climb.request.request_id, attempt)
 

@@ -58,7 +58,8 @@ class TierConfig(_Settings):
     name: Name = Field(description="the tier's name in requests, ledgers and metrics")
     model: str = Field(min_length=1, description="checkpoint: folder or Hugging Face id")
     accept: AcceptRule | None = Field(
-        None, description="when its answer is taken; every tier but the last needs it"
+        None,
+        description="when its answer is taken; needed below the last tier without a certificate",
     )
     skip: tuple[SkipBand, ...] = Field((), description="where very low scores go")
     reasoning_end_token: str = Field(
@@ -112,12 +113,42 @@ class LaunchConfig(_Settings):
     )
 
 
+class WatchConfig(_Settings):
+    """How a certified cascade is watched (docs/drift.md)."""
+
+    shadow_share: float = Field(
+        0.02, gt=0, le=1, description="share of accepted answers that the last tier is asked again"
+    )
+    floor_per_day: float = Field(20.0, ge=0, description="answers a day shadowed at least")
+    shadow_queue: int = Field(32, ge=1, description="answers that wait; more are dropped")
+    shadow_concurrency: int = Field(2, ge=1, description="answers shadowed at a time")
+    shadow_timeout_s: float = Field(120.0, gt=0, description="seconds the last tier has for one")
+    shadow_priority: int | None = Field(
+        None, description="vLLM priority of shadows, for engines with priority scheduling"
+    )
+    seed: int = Field(0, ge=0, description="seed of the draw of answers to shadow")
+    delta: float = Field(
+        0.0005, gt=0, lt=1, description="share of false alarms over horizon_requests"
+    )
+    horizon_requests: float = Field(100_000.0, gt=0, description="requests that delta is for")
+    warning_e_value: float = Field(20.0, gt=1, description="evidence of a loss that warns")
+    adwin_delta: float = Field(0.002, gt=0, lt=1, description="ADWIN's own delta, for warnings")
+    save_interval_s: float = Field(30.0, gt=0, description="seconds between saves of the state")
+    state_file: Path | None = Field(
+        None, description="what survives a restart; default watch.json in the run folder"
+    )
+
+
 class CascadeConfig(_Settings):
     """The whole file: two tiers or more, cheapest first, and the programs' settings."""
 
     tiers: tuple[TierConfig, ...] = Field(min_length=2)
+    certificate: Path | None = Field(
+        None, description="certificate of hs-calibrate; answers are then taken by its policy"
+    )
     server: ServerConfig = Field(default_factory=ServerConfig)
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
+    watch: WatchConfig = Field(default_factory=WatchConfig)
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:
@@ -130,11 +161,11 @@ class CascadeConfig(_Settings):
                 f"server.served_model_name {self.server.served_model_name!r} is also a tier's name"
             )
         for i, tier in enumerate(self.tiers):
-            _check_policy_of(tier, above=names[i + 1 :])
+            _check_policy_of(tier, above=names[i + 1 :], needs_accept=self.certificate is None)
         return self
 
 
-def _check_policy_of(tier: TierConfig, *, above: list[str]) -> None:
+def _check_policy_of(tier: TierConfig, *, above: list[str], needs_accept: bool) -> None:
     if not above:
         if tier.accept or tier.skip:
             raise ValueError(
@@ -143,10 +174,12 @@ def _check_policy_of(tier: TierConfig, *, above: list[str]) -> None:
             )
         return
     if tier.accept is None:
-        raise ValueError(
-            f"tier {tier.name!r} needs accept, e.g. accept: {{score_at_least: -0.5}}; "
-            "only the last tier goes without"
-        )
+        if needs_accept or tier.skip:
+            raise ValueError(
+                f"tier {tier.name!r} needs accept, e.g. accept: {{score_at_least: -0.5}}; "
+                "only the last tier, and a cascade with a certificate, go without"
+            )
+        return
     for band in tier.skip:
         if band.to not in above[1:]:
             raise ValueError(

@@ -14,7 +14,8 @@ def load_config(path: Path) -> CascadeConfig:
     """The configuration in the YAML file `path`.
 
     A tier's `model` that begins with `./` or `../` is taken relative to the file's folder, as are
-    `server.api_keys_file` and `launch.run_folder` when they are not absolute.
+    `certificate`, `server.api_keys_file`, `launch.run_folder` and `watch.state_file` when they are
+    not absolute.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or a value is not allowed; the message
@@ -58,6 +59,9 @@ def _fault(error: Any) -> str:
     return f"{where} = {error['input']!r}: {message}"
 
 
+_PATHS = (("server", "api_keys_file"), ("launch", "run_folder"), ("watch", "state_file"))
+
+
 def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(values)
     tiers = values.get("tiers")
@@ -68,7 +72,9 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
             else tier
             for tier in tiers
         ]
-    for section, key in (("server", "api_keys_file"), ("launch", "run_folder")):
+    if isinstance(values.get("certificate"), str):
+        resolved["certificate"] = str((folder / values["certificate"]).resolve())
+    for section, key in _PATHS:
         part = values.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
             resolved[section] = {**part, key: str(folder / part[key])}

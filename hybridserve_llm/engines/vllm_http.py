@@ -184,6 +184,19 @@ class VllmHttpEngine:
             max_model_len=max_model_len if isinstance(max_model_len, int) else None,
         )
 
+    async def version(self) -> str | None:
+        """The engine's version, from `/version`; None where the server does not tell one.
+
+        Raises:
+            EngineUnavailable: No connection, or a broken one.
+            DeadlineExceeded: No answer within the probe's time.
+        """
+        status, content = await self._probe("GET", "/version")
+        if status != 200:
+            return None
+        told = decoded_object(content, engine=self.address).get("version")
+        return told if isinstance(told, str) else None
+
     async def token_id_of(self, text: str) -> int | None:
         """The id of `text` where it is exactly one token; None where it is not.
 

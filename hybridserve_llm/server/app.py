@@ -17,6 +17,7 @@ def create_app(open_parts: Callable[[], AbstractAsyncContextManager[Parts]]) -> 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_parts() as parts:
+            app.state.parts = parts
             app.include_router(build_routes(parts))
             yield
 

@@ -4,74 +4,185 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.cascade.policy import SkipRule, TierRule
-from hybridserve_llm.cascade.router import CascadeRouter, Tier
+from hybridserve_llm.cascade.climb import Tier
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.confidence.day_zero import DayZeroScorer
+from hybridserve_llm.confidence.day_zero import DayZeroScorer, Reads
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
+from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import ConfigError, ServingError
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.server.app import create_app
-from hybridserve_llm.server.auth import load_api_keys
+from hybridserve_llm.server.auth import ApiKeys, load_api_keys
+from hybridserve_llm.server.certified import certified_parts
 from hybridserve_llm.server.convert import checkpoint_name
-from hybridserve_llm.server.parts import InFlight, Parts
+from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
+from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
+from hybridserve_llm.server.standing import STATES, Standing, standing_of
+from hybridserve_llm.server.watch_metrics import WatchCollector
+from hybridserve_llm.server.watching import watch_of
 from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.watch.control import Watch
 
 log = logging.getLogger(__name__)
 
 
-def build_app(config: CascadeConfig, endpoints: Mapping[str, Sequence[str]]) -> FastAPI:
-    """The front end over running engines.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What is to be served beside the configuration.
 
-    Args:
-        config: The cascade; its API keys are read from the environment and disk here.
+    Attributes:
         endpoints: For every tier, the base URLs (`http://…` or `unix:/path`) of its replicas.
+        checkpoints: What is known of the tiers' checkpoints, for the fingerprint.
+        certificate: What the policy is taken from; without one, the configuration's thresholds.
+        allow_uncertified: Whether to use a certificate's policy where its fingerprint differs.
+        state_folder: Where the watch keeps its state, unless the configuration names a file.
+        acknowledged_by: Who wants a standing alarm of the watch lifted; None lifts nothing.
+    """
+
+    endpoints: Mapping[str, Sequence[str]]
+    checkpoints: Mapping[str, CheckpointFacts] = field(default_factory=dict)
+    certificate: Certificate | None = None
+    allow_uncertified: bool = False
+    state_folder: Path | None = None
+    acknowledged_by: str | None = None
+
+
+def build_app(config: CascadeConfig, serving: Serving) -> FastAPI:
+    """The front end over running engines; API keys are read from environment and disk here.
 
     Raises:
-        ConfigError: A tier has no endpoint, or an API key that the configuration names is missing.
+        ConfigError: A tier has no endpoint, an API key that the configuration names is missing, or
+            the certificate is for other tiers or another version of this program.
     """
     clock = SystemClock()
     api_keys = load_api_keys(config.server, os.environ)
-    replicas = {tier.name: _replicas(tier, endpoints, clock) for tier in config.tiers}
+    replicas = {tier.name: _replicas(tier, serving.endpoints, clock) for tier in config.tiers}
+    if serving.certificate is not None:  # told before anything is started
+        names = [tier.name for tier in config.tiers]
+        certified_parts(serving.certificate, names, is_certified=False)
 
-    @contextlib.asynccontextmanager
-    async def open_parts() -> AsyncIterator[Parts]:
-        async with contextlib.AsyncExitStack() as stack:
-            for engines in replicas.values():
-                for engine in engines:
-                    stack.push_async_callback(engine.aclose)
-            metrics = Metrics(CollectorRegistry())
-            in_flight = InFlight(config.server.max_concurrent_requests)
-            sets = {
-                name: ReplicaSet(name, engines, clock=clock) for name, engines in replicas.items()
-            }
-            metrics.watch_gauges(
-                lambda: in_flight.count, {name: _healthy_count(set_) for name, set_ in sets.items()}
-            )
-            await stack.enter_async_context(_watched(sets, config.server.health_interval_s))
-            tiers = [
-                await _tier(tier, i, config, sets[tier.name], replicas[tier.name])
-                for i, tier in enumerate(config.tiers)
-            ]
-            yield Parts(
-                config=config.server,
-                router=CascadeRouter(tiers, sink=metrics, clock=clock),
-                tiers=sets,
-                clock=clock,
-                registry=metrics.registry,
-                api_keys=api_keys,
-                in_flight=in_flight,
-                started_at_s=int(clock.wall_s()),
-            )
+    return create_app(lambda: _open_parts(config, serving, replicas, api_keys, clock))
 
-    return create_app(open_parts)
+
+@contextlib.asynccontextmanager
+async def _open_parts(
+    config: CascadeConfig,
+    serving: Serving,
+    replicas: Mapping[str, Sequence[VllmHttpEngine]],
+    api_keys: ApiKeys,
+    clock: Clock,
+) -> AsyncIterator[Parts]:
+    """The parts, with their background work, until the block ends; then engines are closed."""
+    async with contextlib.AsyncExitStack() as stack:
+        for engines in replicas.values():
+            for engine in engines:
+                stack.push_async_callback(engine.aclose)
+        sets = {name: ReplicaSet(name, engines, clock=clock) for name, engines in replicas.items()}
+        view = await _view(config, serving, replicas)
+        standing = view.standing
+        watch = watch_of(
+            config,
+            serving.certificate,
+            view,
+            sets,
+            clock,
+            serving.state_folder,
+            acknowledged_by=serving.acknowledged_by,
+        )
+        in_flight = InFlight(config.server.max_concurrent_requests)
+        metrics = _metrics(standing, watch, in_flight, sets)
+        interval_s = config.server.health_interval_s
+        background = [set_.watch_health(interval_s) for set_ in sets.values()]
+        await stack.enter_async_context(
+            _running([*background, watch.run()] if watch is not None else background)
+        )
+        tiers = [
+            await _tier(tier, sets[tier.name], replicas[tier.name], standing.reads)
+            for tier in config.tiers
+        ]
+        policies = Policies(
+            default=standing.default,
+            last_only=standing.last_only,
+            strict=standing.strict,
+            coverage=standing.coverage,
+            watcher=watch,
+        )
+        yield Parts(
+            config=config.server,
+            router=CascadeRouter(tiers, policies, sink=metrics, clock=clock),
+            tiers=sets,
+            clock=clock,
+            registry=metrics.registry,
+            api_keys=api_keys,
+            in_flight=in_flight,
+            started_at_s=int(clock.wall_s()),
+            cascade=view,
+            watch=watch,
+        )
+
+
+def _metrics(
+    standing: Standing, watch: Watch | None, in_flight: InFlight, sets: Mapping[str, ReplicaSet]
+) -> Metrics:
+    """All metrics, in a registry of their own."""
+    metrics = Metrics(CollectorRegistry())
+    metrics.watch_gauges(
+        lambda: in_flight.count, {name: _healthy_count(set_) for name, set_ in sets.items()}
+    )
+    metrics.show_state(standing.state, STATES)
+    if watch is not None:
+        metrics.registry.register(WatchCollector(watch.snapshot))
+    return metrics
+
+
+async def _view(
+    config: CascadeConfig, serving: Serving, replicas: Mapping[str, Sequence[VllmHttpEngine]]
+) -> CascadeView:
+    """Fingerprint and standing of the cascade as it runs now."""
+    versions = {name: await _version(engines) for name, engines in replicas.items()}
+    fingerprint = fingerprint_of(config, serving.checkpoints, versions)
+    standing = standing_of(
+        config,
+        serving.certificate,
+        fingerprint,
+        allow_uncertified=serving.allow_uncertified,
+    )
+    for reason in standing.reasons if serving.certificate is not None else ():
+        log.warning("certificate: %s", reason)
+    return CascadeView(
+        models={tier.name: checkpoint_name(tier.model) for tier in config.tiers},
+        active_parameters={
+            tier.name: facts.active_parameters
+            if (facts := serving.checkpoints.get(tier.name))
+            else None
+            for tier in config.tiers
+        },
+        fingerprint=fingerprint,
+        standing=standing,
+        certificate=serving.certificate,
+    )
+
+
+async def _version(engines: Sequence[VllmHttpEngine]) -> str | None:
+    """The version that the first replica tells; None where none does."""
+    for engine in engines:
+        with contextlib.suppress(ServingError):
+            told = await engine.version()
+            if told is not None:
+                return told
+    return None
 
 
 def _replicas(
@@ -100,37 +211,32 @@ def _healthy_count(replica_set: ReplicaSet) -> Callable[[], int]:
 
 
 @contextlib.asynccontextmanager
-async def _watched(sets: Mapping[str, ReplicaSet], interval_s: float) -> AsyncIterator[None]:
-    """Probes every replica's health until the block ends."""
+async def _running(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Runs background work until the block ends."""
     async with asyncio.TaskGroup() as group:
-        watching = [
-            group.create_task(replica_set.watch_health(interval_s)) for replica_set in sets.values()
-        ]
+        tasks = [group.create_task(one) for one in work]
         try:
             yield
         finally:
-            for task in watching:
+            for task in tasks:
                 task.cancel()
 
 
 async def _tier(
     config: TierConfig,
-    index: int,
-    cascade: CascadeConfig,
     replica_set: ReplicaSet,
     engines: Sequence[VllmHttpEngine],
+    reads: Reads,
 ) -> Tier:
-    is_last = index == len(cascade.tiers) - 1
     is_reasoning = config.engine.reasoning_parser is not None
     end_id = None
-    if is_reasoning and not is_last:
+    if is_reasoning:
         end_id = await _reasoning_end_id(config, engines)
     return Tier(
         name=config.name,
         model=checkpoint_name(config.model),
         engine=replica_set,
-        scorer=DayZeroScorer(is_reasoning=is_reasoning, reasoning_end_id=end_id),
-        rule=_rule(config, cascade),
+        scorer=DayZeroScorer(is_reasoning=is_reasoning, reasoning_end_id=end_id, reads=reads),
         needs_token_ids=is_reasoning,
     )
 
@@ -145,21 +251,8 @@ async def _reasoning_end_id(config: TierConfig, engines: Sequence[VllmHttpEngine
             return found
     log.warning(
         "tier %s: %r is not one token of any replica's vocabulary, so none of its answers can be "
-        "scored and all of them escalate",
+        "scored",
         config.name,
         config.reasoning_end_token,
     )
     return None
-
-
-def _rule(config: TierConfig, cascade: CascadeConfig) -> TierRule:
-    names = [tier.name for tier in cascade.tiers]
-    if config.accept is None:  # the last tier: its rule is never asked
-        return TierRule(accept_at=0.0)
-    return TierRule(
-        accept_at=config.accept.score_at_least,
-        skips=tuple(
-            SkipRule(score_below=band.score_below, to_tier=names.index(band.to))
-            for band in config.skip
-        ),
-    )

@@ -43,7 +43,7 @@ def to_request(
     if isinstance(body, CompletionBody) and only_tier is None:
         _check_cascade_can_serve(body)
     wished = body.hybridserve
-    if only_tier is not None and wished != CascadeOverrides():
+    if only_tier is not None and wished != CascadeOverrides(assess=wished.assess):
         raise InvalidRequest(
             f"overrides are for the cascade, and model names the tier {only_tier!r} alone",
             parameter="hybridserve",
@@ -62,10 +62,12 @@ def to_request(
             min_confidence=wished.min_confidence,
             min_tier=only_tier or wished.min_tier,
             max_tier=only_tier or wished.max_tier,
+            policy=wished.policy,
         ),
         deadline_s=deadline_s,
         json_answer=format_type in _JSON_FORMATS,
         tool_names=frozenset(_tool_name(tool) for tool in tools),
+        assess=wished.assess,
     )
 
 
@@ -97,7 +99,8 @@ def _tool_name(tool: JsonObject) -> str:
 
 def to_response(outcome: Outcome, request: GenerateRequest) -> dict[str, Any]:
     """The response body: the accepted answer as its engine wrote it, and the ledger."""
-    body = dict(outcome.completion.body)
+    sent = outcome.completion.body
+    body = {key: value for key, value in sent.items() if key not in _INTERNAL_FIELDS}
     body["model"] = outcome.ledger.model
     body["choices"] = [trimmed_choice(choice, request) for choice in body.get("choices", ())]
     body["hybridserve"] = ledger_json(outcome.ledger)
@@ -110,7 +113,7 @@ def trimmed_choice(choice: JsonObject, request: GenerateRequest) -> dict[str, An
     The scorer may have asked for more than the client: none, then, for a client that wanted none,
     and the first k alternatives for one that wanted k.
     """
-    trimmed = {key: value for key, value in choice.items() if key not in _INTERNAL_CHOICE_FIELDS}
+    trimmed = {key: value for key, value in choice.items() if key not in _INTERNAL_FIELDS}
     wanted = request.client_top_logprobs
     if wanted is None:
         if "logprobs" in trimmed:
@@ -126,7 +129,8 @@ def trimmed_choice(choice: JsonObject, request: GenerateRequest) -> dict[str, An
     return trimmed
 
 
-_INTERNAL_CHOICE_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
+_INTERNAL_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
+"""What we ask of engines for ourselves; beside the choices in chat, inside them in completions."""
 
 
 def ledger_json(ledger: Ledger) -> dict[str, Any]:
@@ -142,13 +146,14 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    return {
+    told: dict[str, Any] = {
         "tier": attempt.tier,
         "model": attempt.model,
         "decision": attempt.decision.value,
         "reason": attempt.reason,
         "score": attempt.score,
         "confidence": attempt.confidence,
+        "risk": attempt.risk,
         "prompt_tokens": attempt.prompt_tokens,
         "cached_tokens": attempt.cached_tokens,
         "completion_tokens": attempt.completion_tokens,
@@ -157,6 +162,15 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
         "energy_j": attempt.energy_j,
         "energy_source": attempt.energy_source,
     }
+    known = attempt.assessment
+    if known is not None:
+        told |= {
+            "no_score_reason": known.reason,
+            "features": None if known.features is None else dict(known.features),
+            "output_type": known.output_type,
+            "answer_key": known.answer_key,
+        }
+    return told
 
 
 def _total(ledger: Ledger, name: str) -> float | None:

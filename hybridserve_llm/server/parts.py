@@ -9,9 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.config.cascade import ServerConfig
+from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import Overloaded
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.server.auth import ApiKeys
+from hybridserve_llm.server.fingerprint import Fingerprint
+from hybridserve_llm.server.standing import Standing
+from hybridserve_llm.watch.control import Watch
 
 
 class TierHealth(Protocol):
@@ -46,6 +50,17 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeView:
+    """What the cascade is and may promise, as `/v1/cascade` shows it; mappings are by tier."""
+
+    models: Mapping[str, str]
+    active_parameters: Mapping[str, int | None]
+    fingerprint: Fingerprint
+    standing: Standing
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything a route needs. `tiers` maps tier names, cheapest first, to their health."""
 
@@ -58,3 +73,23 @@ class Parts:
     in_flight: InFlight
     started_at_s: int
     """Unix time, shown as `created` of the models."""
+    cascade: CascadeView
+    watch: Watch | None = None
+
+
+def promise_of(parts: Parts) -> str:
+    """In one line, what a client may rely on."""
+    view, certificate = parts.cascade, parts.cascade.certificate
+    if certificate is None:
+        return "uncertified: thresholds are on the raw score, no accuracy is promised"
+    if view.standing.state == "certified":
+        what = "harm" if certificate.loss == "harm" else "accuracy lost against the last tier"
+        return (
+            f"certified: {what} <= {certificate.epsilon:g} with probability "
+            f"{1 - certificate.delta:g}, {certificate.cost_ratio:.2f}x cheaper"
+        )
+    more = len(view.standing.reasons) - 1
+    why = view.standing.reasons[0] + (f" and {more} more" if more else "")
+    if view.standing.state == "uncertified":
+        return f"uncertified: {why}"
+    return f"everything goes to the last tier: {why}"

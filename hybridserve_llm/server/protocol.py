@@ -5,7 +5,7 @@ own errors are clear; what is listed here is checked once, before any engine is 
 """
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,20 +15,18 @@ _MAX_TOP_LOGPROBS = 20
 
 
 class CascadeOverrides(BaseModel):
-    """The body field `hybridserve` of a request (in the openai client: `extra_body`)."""
+    """The body field `hybridserve` of a request (in the openai client: `extra_body`).
+
+    `assess` adds to the ledger everything that is known of each answer, for calibration.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_confidence: float | None = Field(None, ge=0, le=1)
     min_tier: str | None = None
     max_tier: str | None = None
-    policy: str | None = None
-
-    @model_validator(mode="after")
-    def _check_policy(self) -> Self:
-        if self.policy not in (None, "default"):
-            raise ValueError(f"policy {self.policy!r} is not there; allowed: 'default'")
-        return self
+    policy: Literal["default", "strict", "last"] | None = None
+    assess: bool = False
 
 
 class StreamOptions(BaseModel):

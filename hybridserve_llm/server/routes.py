@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import InvalidRequest, ModelNotFound
 from hybridserve_llm.records import GenerateRequest, JsonObject, Outcome
+from hybridserve_llm.server.cascade_json import cascade_json
 from hybridserve_llm.server.convert import to_request, to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.parts import Parts
@@ -51,6 +52,11 @@ def build_routes(parts: Parts) -> APIRouter:
         parts.api_keys.check(request.headers.get("authorization"))
         _tier_named(parts, name)
         return JSONResponse(_model(parts, name))
+
+    @routes.get("/v1/cascade")
+    async def cascade(request: Request) -> Response:
+        parts.api_keys.check(request.headers.get("authorization"))
+        return Response(orjson.dumps(cascade_json(parts)), media_type="application/json")
 
     @routes.get("/health")
     async def health() -> Response:

@@ -3,7 +3,7 @@
 Each has a row in `docs/metrics.md`; a test compares the two.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -69,6 +69,17 @@ class Metrics:
         """Counts the request under the tier that answered."""
         self._requests.labels(ledger.tier or "none").inc()
         self._request_seconds.observe(latency_s)
+
+    def show_state(self, state: str, states: Sequence[str]) -> None:
+        """Says which of `states` the cascade is in; it does not change while it serves."""
+        gauge = Gauge(
+            "hybridserve_cascade_state",
+            "1 for what the cascade may promise (docs/calibrate.md)",
+            ["state"],
+            registry=self.registry,
+        )
+        for name in states:
+            gauge.labels(name).set(float(name == state))
 
     def watch_gauges(
         self,

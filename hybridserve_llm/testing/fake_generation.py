@@ -17,6 +17,8 @@ class FakeVllm:
     Attributes:
         gate: While set and not fired, an answer stops after its first token until it fires.
         status: Answer every generation with this error status instead, if set.
+        answer: Answer every prompt with this text, and end it there, instead of the prompt
+            reversed up to the limit.
         bodies: The JSON bodies of generation requests, in order.
         headers: Their headers.
         n_running: Generations in progress, as `/metrics` tells.
@@ -28,6 +30,7 @@ class FakeVllm:
     token_delay_s: float = 0.0
     gate: asyncio.Event | None = None
     status: int | None = None
+    answer: str | None = None
     is_healthy: bool = True
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Job:
     is_chat: bool
     n_prompt_tokens: int
     tokens: list[int]
+    finish_reason: str
 
     @property
     def n_alternatives(self) -> int | None:
@@ -104,7 +108,17 @@ def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
     n_tokens = _output_tokens(state, body, n_prompt_tokens)
     reversed_text = byte_tokens(text[::-1] or "?")
     tokens = [reversed_text[i % len(reversed_text)] for i in range(n_tokens)]
-    return Job(body=body, is_chat=is_chat, n_prompt_tokens=n_prompt_tokens, tokens=tokens)
+    finish_reason = "length"
+    if state.answer is not None:
+        whole = byte_tokens(state.answer)
+        tokens, finish_reason = whole[:n_tokens], "stop" if len(whole) <= n_tokens else "length"
+    return Job(
+        body=body,
+        is_chat=is_chat,
+        n_prompt_tokens=n_prompt_tokens,
+        tokens=tokens,
+        finish_reason=finish_reason,
+    )
 
 
 def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) -> int:

@@ -1,8 +1,8 @@
 """An ASGI app that answers as vLLM 0.32 does, with a "model" of one token per byte.
 
-The model answers a prompt with its text reversed, again and again up to `max_tokens`; the chat
-template is that of the demo family. Log-probabilities are made from the token alone, so they are
-the same in every run.
+The model answers a prompt with its text reversed, again and again up to `max_tokens`, unless it is
+told an answer; the chat template is that of the demo family. Log-probabilities are made from the
+token alone, so they are the same in every run.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ def create_fake_vllm_app(
             Route("/v1/completions", _generate, methods=["POST"]),
             Route("/v1/models", _models),
             Route("/health", _health),
+            Route("/version", _version),
             Route("/metrics", _metrics),
             Route("/tokenize", _tokenize, methods=["POST"]),
         ]
@@ -110,7 +111,7 @@ async def _whole_answer(state: FakeVllm, job: Job, http: Request) -> Response:
     body = make_body(
         token_text(job.tokens),
         model=state.model,
-        finish_reason="length",
+        finish_reason=job.finish_reason,
         token_ids=job.tokens if job.body.get("return_token_ids") else None,
         usage=job.usage,
     )
@@ -138,7 +139,7 @@ async def _events(state: FakeVllm, job: Job) -> AsyncIterator[bytes]:
             n_sent += 1
             choice = _choice(job, [token], {"content": token_text([token])})
             if n_sent == len(job.tokens):
-                choice["finish_reason"] = "length"
+                choice["finish_reason"] = job.finish_reason
             yield _event({**frame, "choices": [choice]})
     if (job.body.get("stream_options") or {}).get("include_usage"):
         yield _event({**frame, "choices": [], "usage": job.usage})
@@ -165,6 +166,10 @@ async def _models(http: Request) -> Response:
     state: FakeVllm = http.app.state.fake_vllm
     card = {"id": state.model, "object": "model", "max_model_len": state.max_model_len}
     return JSONResponse({"object": "list", "data": [card]})
+
+
+async def _version(http: Request) -> Response:
+    return JSONResponse({"version": "0.0.0+fake"})
 
 
 async def _health(http: Request) -> Response:

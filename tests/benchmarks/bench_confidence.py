@@ -11,10 +11,24 @@ from collections.abc import Callable
 
 import orjson
 
-from hybridserve_llm.confidence.day_zero import DayZeroScorer
+from hybridserve_llm.confidence.day_zero import ALL, DayZeroScorer
 from hybridserve_llm.confidence.features import answer_features
+from hybridserve_llm.confidence.risk_models import (
+    LinearModel,
+    RiskModels,
+    StateModel,
+    state_feature_names,
+)
 from hybridserve_llm.engines.vllm_wire import completion_of
-from hybridserve_llm.records import Answer, Completion, Endpoint, GenerateRequest, Usage
+from hybridserve_llm.records import (
+    Answer,
+    Assessment,
+    Completion,
+    Endpoint,
+    GenerateRequest,
+    Seen,
+    Usage,
+)
 
 REPEATS = 3000
 END_THINK = 6
@@ -110,6 +124,26 @@ def features_call(request: GenerateRequest, answer: Answer, **tier: object) -> C
     return lambda: answer_features(request, answer, Usage(), **options)  # type: ignore[arg-type]  # options
 
 
+def risk_models() -> RiskModels:
+    """Models that read all there is of a request whose third tier has answered."""
+    n_features = len(state_feature_names(("a", "b", "c"), (0, 1, 2)))
+    columns, ones = tuple(range(n_features)), (0.1,) * n_features
+    linear = LinearModel(intercept=-1.0, columns=columns, slopes=ones, means=ones)
+    return RiskModels(states={(0, 1, 2): StateModel(wrong=linear, last_right=linear)})
+
+
+def judged_call(completion: Completion) -> Callable[[], object]:
+    """Score, features, normal form, confidence and risk: all that a certified tier costs."""
+    scorer, models = DayZeroScorer(reads=ALL), risk_models()
+    before = [Seen(tier=i, assessment=Assessment(score=-0.5, answer_key="x")) for i in range(2)]
+
+    def judge() -> object:
+        assessment = scorer.assess(TEXT_REQUEST, completion)
+        return models.judge([*before, Seen(tier=2, assessment=assessment)])
+
+    return judge
+
+
 def main() -> None:
     """Prints one row per case."""
     for n_tokens in (100, 500):
@@ -126,6 +160,7 @@ def main() -> None:
             ),
             "features of JSON with a schema": features_call(JSON_REQUEST, json_answer(n_tokens)),
             "day-0 score of text": lambda whole=whole: DayZeroScorer().assess(TEXT_REQUEST, whole),  # type: ignore[misc]  # bound in a loop
+            "all of it: confidence and risk": judged_call(whole),
             "reading vLLM's answer, 5 alternatives": lambda body=body: completion_of(  # type: ignore[misc]  # bound in a loop
                 body, Endpoint.CHAT, engine="e"
             ),

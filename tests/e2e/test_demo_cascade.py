@@ -77,13 +77,47 @@ def test_cascade_answers_and_shows_its_ledger(demo: Demo) -> None:
     assert raw.headers["x-request-id"]
     assert completion.model == ledger["attempts"][-1]["model"]
     assert ledger["attempts"][-1]["decision"] == "accept"
-    assert ledger["certified"] is False
-    assert ledger["confidence"] is None
+    assert ledger["certified"] is True
+    assert 0.5 < ledger["confidence"] <= 1
+    assert raw.headers["x-hybridserve-confidence"] == f"{ledger['confidence']:.6g}"
     first = ledger["attempts"][0]
+    assert 0 <= first["risk"] < 0.5
     assert first["tier"] == "small"
     assert first["score"] < 0
     assert first["completion_tokens"] > 0
     assert first["energy_j"] is None
+
+
+def test_the_shipped_certificate_is_of_the_cascade_that_runs(demo: Demo) -> None:
+    with demo.client() as client:
+        cascade = client.get("/cascade", cast_to=httpx.Response).json()
+    assert (cascade["state"], cascade["reasons"]) == ("certified", [])
+    assert cascade["certificate"]["epsilon"] == 0.01
+    assert cascade["watch"]["status"] == "ok"
+
+
+def test_a_confidence_that_no_small_tier_reaches_asks_the_giant(demo: Demo) -> None:
+    with demo.client() as client:
+        completion = client.chat.completions.create(
+            model="hybridserve",
+            messages=EASY,
+            temperature=0,
+            extra_body={"hybridserve": {"min_confidence": 1}},
+        )
+    ledger = completion.model_extra["hybridserve"]
+    assert ledger["tier"] == "giant"
+    assert ledger["certified"] is True  # stricter than the policy, so still covered
+    assert "which the request demands" in ledger["attempts"][0]["reason"]
+
+
+def test_other_sampling_settings_than_the_certificates_are_answered_uncertified(
+    demo: Demo,
+) -> None:
+    with demo.client() as client:
+        completion = client.chat.completions.create(
+            model="hybridserve", messages=EASY, temperature=0.7
+        )
+    assert completion.model_extra["hybridserve"]["certified"] is False
 
 
 def test_easy_questions_stay_below_the_giant_and_accuracy_follows_it(demo: Demo) -> None:
@@ -225,11 +259,6 @@ def test_models_health_ready_metrics(demo: Demo) -> None:
         ),
         ({"max_tokens": 100_000}, openai.BadRequestError, "100000"),
         ({"extra_body": {"hybridserve": {"min_tier": "huge"}}}, openai.BadRequestError, "huge"),
-        (
-            {"extra_body": {"hybridserve": {"min_confidence": 0.9}}},
-            openai.BadRequestError,
-            "uncertified",
-        ),
         ({"extra_body": {"hybridserve": {"typo": 1}}}, openai.BadRequestError, "typo"),
         ({"extra_body": {"top_k": -7}}, openai.BadRequestError, "top_k"),
     ],

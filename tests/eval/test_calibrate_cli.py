@@ -1,7 +1,11 @@
 """`hs-calibrate records`: what it prints, what it writes, and the status it ends with."""
 
+import argparse
 import csv
 import json
+import os
+import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 
 from eval.calibrate import main
+from eval.calibrate_options import parser
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[..., Any]
@@ -320,3 +325,30 @@ def test_a_command_is_needed(capsys: Capture) -> None:
         main([])
     assert ended.value.code == 2
     assert "command" in capsys.readouterr().err
+
+
+def test_records_may_come_through_a_pipe(
+    cascade_csv: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = cascade_csv.read_bytes()
+    writing = threading.Thread(target=lambda: pipe.write_bytes(content), daemon=True)
+    writing.start()
+    piped = as_json(capsys, pipe, *FAST)
+    writing.join()
+    assert piped == as_json(capsys, cascade_csv, *FAST)
+
+
+def test_every_option_has_its_row_in_the_page() -> None:
+    (commands,) = (
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    options = {
+        option
+        for command in commands.choices.values()
+        for option in command._option_string_actions
+        if option.startswith("--")
+    }
+    page = (Path(__file__).parents[2] / "docs/calibrate.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(--[\w-]+)", page, flags=re.MULTILINE)) == options

@@ -18,6 +18,9 @@ def asked(n: int, groups: list[str | None] | None = None) -> Outcomes:
         answers=np.zeros((n, 2), dtype=np.int64),
         costs=np.array([1.0, 10.0]),
         prompt_features=np.zeros((n, 1)),
+        prompt_feature_names=("length",),
+        answer_features=np.empty((n, 2, 0)),
+        answer_feature_names=(),
         questions=tuple(range(n)),
         groups=(None,) * n if groups is None else tuple(groups),
     )

@@ -12,10 +12,12 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.cascade.policy import TierRule
-from hybridserve_llm.cascade.router import CascadeRouter, Tier
+from hybridserve_llm.cascade.climb import Tier
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.confidence.day_zero import DayZeroScorer
 from hybridserve_llm.config.cascade import ServerConfig
+from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.errors import (
     ContextLengthExceeded,
@@ -27,7 +29,9 @@ from hybridserve_llm.errors import (
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys
 from hybridserve_llm.server.error_responses import STATUS
-from hybridserve_llm.server.parts import InFlight, Parts
+from hybridserve_llm.server.fingerprint import fingerprint_of
+from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
+from hybridserve_llm.server.standing import standing_of
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 
@@ -45,18 +49,29 @@ def parts_over(engines: Mapping[str, FakeEngine], **changes: Any) -> Parts:
             model=f"m-{name}",
             engine=sets[name],
             scorer=DayZeroScorer(),
-            rule=TierRule(accept_at=-0.5),
         )
         for name in engines
     ]
+    *lower, last = engines
+    accepting = [{"name": n, "model": n, "accept": {"score_at_least": -0.5}} for n in lower]
+    config = parse_config({"tiers": [*accepting, {"name": last, "model": last}]}, source="test")
+    fingerprint = fingerprint_of(config, {}, {})
+    standing = standing_of(config, None, fingerprint, allow_uncertified=False)
+    policies = Policies(default=standing.default, last_only=standing.last_only)
     parts = Parts(
         config=ServerConfig(),
-        router=CascadeRouter(tiers, sink=metrics, clock=clock),
+        router=CascadeRouter(tiers, policies, sink=metrics, clock=clock),
         tiers=sets,
         clock=clock,
         registry=metrics.registry,
         in_flight=InFlight(4),
         started_at_s=1,
+        cascade=CascadeView(
+            models={name: f"m-{name}" for name in engines},
+            active_parameters=dict.fromkeys(engines),
+            fingerprint=fingerprint,
+            standing=standing,
+        ),
     )
     return replace(parts, **changes)
 
@@ -203,7 +218,7 @@ async def test_errors_keep_their_status_before_a_stream_begins(
         ({"top_logprobs": 2}, 400, None, "only with logprobs"),
         ({"stream_options": {}}, 400, None, "only with stream"),
         ({"hybridserve": {"min_teir": "x"}}, 400, "hybridserve.min_teir", "Extra"),
-        ({"hybridserve": {"policy": "wild"}}, 400, "hybridserve", "allowed: 'default'"),
+        ({"hybridserve": {"policy": "wild"}}, 400, "hybridserve.policy", "'default'"),
         ({"hybridserve": {"min_confidence": 2}}, 400, "hybridserve.min_confidence", "= 2"),
     ],
 )

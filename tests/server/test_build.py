@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.server.build import build_app
+from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.testing import create_fake_vllm_app, serving
 
 BODY = {"messages": [{"role": "user", "content": "abc"}], "max_tokens": 6}
@@ -52,7 +52,7 @@ async def test_the_threshold_of_the_configuration_decides(
 ) -> None:
     async with (
         fakes(tmp_path) as (endpoints, _),
-        running(build_app(config_of(accept), endpoints)) as client,
+        running(build_app(config_of(accept), Serving(endpoints=endpoints))) as client,
     ):
         response = await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
         metrics = (await client.get("/metrics")).text
@@ -69,7 +69,7 @@ async def test_a_reasoning_tier_is_asked_for_token_ids_and_its_marker_is_looked_
     config = config_of(-1000.0, engine={"reasoning_parser": "deepseek_r1"})
     async with (
         fakes(tmp_path) as (endpoints, engines),
-        running(build_app(config, endpoints)) as client,
+        running(build_app(config, Serving(endpoints=endpoints))) as client,
     ):
         response = await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
     assert response.json()["hybridserve"]["attempts"][0]["score"] is not None
@@ -82,7 +82,7 @@ async def test_without_a_single_end_token_no_answer_of_a_reasoning_tier_is_score
     small = {"engine": {"reasoning_parser": "x"}, "reasoning_end_token": "two tokens"}
     async with (
         fakes(tmp_path) as (endpoints, _),
-        running(build_app(config_of(-1000.0, **small), endpoints)) as client,
+        running(build_app(config_of(-1000.0, **small), Serving(endpoints=endpoints))) as client,
     ):
         response = await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
     attempts = response.json()["hybridserve"]["attempts"]
@@ -97,7 +97,7 @@ async def test_a_tier_that_runs_elsewhere_is_asked_under_its_models_name(tmp_pat
         small = {"model": "small", "endpoints": [address], "api_key_env": "HS_TEST_KEY"}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HS_TEST_KEY", "secret")
-            app = build_app(config_of(-1000.0, **small), endpoints)
+            app = build_app(config_of(-1000.0, **small), Serving(endpoints=endpoints))
         async with running(app) as client:
             await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
     assert engines["small"].bodies[0]["model"] == "small"
@@ -119,4 +119,4 @@ def test_what_is_missing_is_told_before_anything_is_opened(
     small: dict[str, Any], endpoints: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_app(config_of(-1.0, **small), endpoints)
+        build_app(config_of(-1.0, **small), Serving(endpoints=endpoints))

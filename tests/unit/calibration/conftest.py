@@ -29,6 +29,9 @@ def table(
         answers=np.where(right, 0, 1) if answers is None else np.array(answers),
         costs=10.0 ** np.arange(n_tiers) if costs is None else np.array(costs, dtype=float),
         prompt_features=np.zeros((n, 1)),
+        prompt_feature_names=("length",),
+        answer_features=np.empty((n, n_tiers, 0)),
+        answer_feature_names=(),
         questions=tuple(range(n)) if questions is None else tuple(questions),
         groups=(None,) * n if groups is None else tuple(groups),
     )

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridserve_llm.calibration.certify import Calibration, Promise, calibrate
-from hybridserve_llm.calibration.choice import out_of_fold_risks
+from hybridserve_llm.calibration.certify import Calibration, Promise, best_path, calibrate
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.calibration.path import N_PRICES_TO_WALK, policy_path
 from hybridserve_llm.calibration.policies import escalate_all, replay
 
 Make = Callable[..., Outcomes]
@@ -41,8 +39,7 @@ def test_the_certified_policies_begin_the_path_of_the_best_chain(
     three: Calibration, make_world: Make
 ) -> None:
     fit = make_world(250, seed=1, **THREE)
-    chain = three.estimates[0].chain
-    path = policy_path(chain, out_of_fold_risks(three.models), fit, N_PRICES_TO_WALK)
+    path = best_path(three.estimates[0], three.fitted, fit)
     assert shapes(three) == [policy.shape() for policy in path[: len(three.certified)]]
     assert len(three.certified) < len(path)  # it stopped somewhere
 
@@ -50,9 +47,10 @@ def test_the_certified_policies_begin_the_path_of_the_best_chain(
 def test_risks_are_those_of_the_models(three: Calibration, make_world: Make) -> None:
     fresh = make_world(30, seed=9, **THREE)
     risks = three.risks(fresh)
-    assert set(risks) == {(0,), (1,), (0, 1)}
+    assert three.policy.chain == (1, 2)
+    assert set(risks) == {(1,)}
     for state, risk in risks.items():
-        assert risk.tolist() == three.models[state].judge(fresh).risk.tolist()
+        assert risk.tolist() == three.fitted.states[state].judge(fresh).risk.tolist()
 
 
 @pytest.mark.parametrize("promise", [HARM, NET], ids=["harm", "net"])
@@ -107,8 +105,11 @@ def test_chain_and_path_do_not_look_at_the_certify_split(
     for other in (flipped, perfect):
         calibration = calibrate(fit, other, HARM)
         assert calibration.estimates == three.estimates
-        for state, model in three.models.items():
-            assert calibration.models[state].wrong.weights.tolist() == model.wrong.weights.tolist()
+        for state, model in three.fitted.states.items():
+            assert (
+                calibration.fitted.states[state].wrong.weights.tolist()
+                == model.wrong.weights.tolist()
+            )
         both = zip(shapes(calibration), shapes(three), strict=False)
         assert all(one == other for one, other in both)
     # Where nothing is ever wrong, the whole path is certified.
@@ -136,6 +137,7 @@ def test_a_simulated_world_errs_at_most_delta_of_the_time(make_world: Make) -> N
         is_violated.append(done.is_lost(everything).mean() > HARM.epsilon)
         costs.append(done.costs(everything).mean())
         plain = _laxest_without_a_test(calibration, fit, certify)
+        risks = calibration.fitted.risks(plain, everything)
         is_violated_plain.append(
             replay(plain, risks, everything).is_lost(everything).mean() > HARM.epsilon
         )
@@ -146,9 +148,8 @@ def test_a_simulated_world_errs_at_most_delta_of_the_time(make_world: Make) -> N
 
 
 def _laxest_without_a_test(calibration: Calibration, fit: Outcomes, certify: Outcomes) -> Any:
-    chain = calibration.estimates[0].chain
-    path = policy_path(chain, out_of_fold_risks(calibration.models), fit, 40)
-    risks = calibration.risks(certify)
+    path = best_path(calibration.estimates[0], calibration.fitted, fit)
+    risks = calibration.fitted.risks(path[0], certify)
     losses = [replay(policy, risks, certify).is_lost(certify).mean() for policy in path]
     within = [policy for policy, loss in zip(path, losses, strict=True) if loss <= HARM.epsilon]
     return within[-1] if within else escalate_all(calibration.last)

@@ -24,7 +24,7 @@ def three_tiers(make_table: Make, **changes: object) -> tuple[Outcomes, Risks]:
 
 def test_every_set_of_tiers_with_the_last_is_judged_the_best_first(make_table: Make) -> None:
     outcomes, risks = three_tiers(make_table)
-    estimates = estimate_chains(outcomes, risks, loss="harm", epsilon=0.02)
+    estimates = estimate_chains(outcomes, risks, {}, loss="harm", epsilon=0.02)
     assert {estimate.chain for estimate in estimates} == {(2,), (0, 2), (1, 2), (0, 1, 2)}
     judged = [estimate.judged_cost(100.0) for estimate in estimates]
     assert judged == sorted(judged)
@@ -33,7 +33,7 @@ def test_every_set_of_tiers_with_the_last_is_judged_the_best_first(make_table: M
 @pytest.mark.parametrize("loss", ["net", "harm"])
 def test_a_tier_that_never_helps_is_dropped(make_table: Make, loss: str) -> None:
     outcomes, risks = three_tiers(make_table)
-    best, *others = estimate_chains(outcomes, risks, loss=loss, epsilon=0.02)
+    best, *others = estimate_chains(outcomes, risks, {}, loss=loss, epsilon=0.02)
     assert best.chain == (1, 2)
     # 10 for all, 100 for the 40 that go on; no loss, so at every level.
     assert best.mean_cost == pytest.approx(50.0)
@@ -45,23 +45,23 @@ def test_a_tier_that_never_helps_is_dropped(make_table: Make, loss: str) -> None
 def test_a_chain_that_cannot_pay_leaves_the_last_tier_alone(make_table: Make) -> None:
     # With the middle tier as dear as the last, 60 of 100 accepted save nothing: 100 + 40.
     outcomes, risks = three_tiers(make_table, costs=(1.0, 100.0, 100.0))
-    best, *_ = estimate_chains(outcomes, risks, loss="net", epsilon=0.02)
-    assert best == ChainEstimate(chain=(2,), mean_cost=100.0)
+    best, *_ = estimate_chains(outcomes, risks, {}, loss="net", epsilon=0.02)
+    assert best == ChainEstimate(chain=(2,), has_gate=False, mean_cost=100.0)
 
 
-def test_a_further_tier_must_save_2_percent_of_the_last() -> None:
-    assert ChainEstimate(chain=(2,), mean_cost=100.0).judged_cost(100.0) == 100.0
-    assert ChainEstimate(chain=(0, 2), mean_cost=50.0).judged_cost(100.0) == 52.0
-    assert ChainEstimate(chain=(0, 1, 2), mean_cost=48.0).judged_cost(100.0) == 52.0
+def test_a_further_tier_must_save_3_percent_of_the_last() -> None:
+    assert ChainEstimate(chain=(2,), has_gate=False, mean_cost=100.0).judged_cost(100.0) == 100.0
+    assert ChainEstimate(chain=(0, 2), has_gate=False, mean_cost=50.0).judged_cost(100.0) == 53.0
+    assert ChainEstimate(chain=(0, 1, 2), has_gate=False, mean_cost=47.0).judged_cost(100.0) == 53.0
 
 
 def test_a_tier_that_saves_less_than_its_surcharge_is_dropped(make_table: Make) -> None:
     # Right on 2 of 100 and perfectly judged, it saves 2 and costs 1: 99 in place of 100. With the
-    # surcharge of 2 it is judged at 101.
+    # surcharge of 3 it is judged at 102.
     helps = np.arange(100) < 2
     outcomes = make_table(np.stack([helps, np.ones(100)], axis=1), costs=(1.0, 100.0))
     best, other = estimate_chains(
-        outcomes, {(0,): np.where(helps, 0.0, 1.0)}, loss="net", epsilon=0.02
+        outcomes, {(0,): np.where(helps, 0.0, 1.0)}, {}, loss="net", epsilon=0.02
     )
     assert (best.chain, other.chain) == ((1,), (0, 1))
     assert other.mean_cost == pytest.approx(99.0)
@@ -81,7 +81,7 @@ def test_rescues_count_half(make_table: Make, loss: str, mean_cost: float) -> No
     rows = [kind for kind, count in kinds.items() for _ in range(count)]
     outcomes = make_table(rows, costs=(1.0, 100.0))
     risks = {(0,): np.full(100, 0.05)}  # all alike: all or none are accepted
-    estimates = estimate_chains(outcomes, risks, loss=loss, epsilon=0.02)
+    estimates = estimate_chains(outcomes, risks, {}, loss=loss, epsilon=0.02)
     assert {e.chain: e.mean_cost for e in estimates}[0, 1] == pytest.approx(mean_cost)
 
 
@@ -91,5 +91,5 @@ def test_a_loss_once_exceeded_bars_the_laxer_policies_too(make_table: Make) -> N
     rows = [(0, 1)] * 5 + [(1, 0)] * 50 + [(1, 1)] * 45
     outcomes = make_table(rows, costs=(1.0, 100.0))
     risks = {(0,): np.array([0.01] * 5 + [0.1] * 50 + [0.9] * 45)}
-    estimates = estimate_chains(outcomes, risks, loss="net", epsilon=0.02)
+    estimates = estimate_chains(outcomes, risks, {}, loss="net", epsilon=0.02)
     assert {e.chain: e.mean_cost for e in estimates}[0, 1] == 100.0

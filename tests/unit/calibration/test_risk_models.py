@@ -14,10 +14,10 @@ from hybridserve_llm.calibration.risk_models import (
     fit_state_models,
     fold_of_groups,
     score_pair,
-    state_feature_names,
     state_features,
     states_below,
 )
+from hybridserve_llm.confidence.risk_models import state_feature_names
 
 Make = Callable[..., Outcomes]
 NAN = math.nan
@@ -28,13 +28,13 @@ def rng() -> np.random.Generator:
 
 
 def test_the_two_features_of_a_score() -> None:
-    # p = 1/2: log 1/2, -log(1 - 1/2); p = 3/4: log 3/4, log 4. A score of 0 is read as -1e-6, whose
-    # complement is 1e-6: 6 log 10; one below -8 as -8, its complement still 1.
+    # p = 1/2: log 1/2, -log(1 - 1/2); p = 3/4: log 3/4, log 4. A score of 0 is read as -1e-9, whose
+    # complement is 1e-9: 9 log 10; one below -8 as -8, its complement still 1.
     pairs = score_pair(np.array([math.log(0.5), math.log(0.75), 0.0, -1000.0]))
     expected = [
         [-math.log(2), math.log(2)],
         [-0.2876821, math.log(4)],
-        [-1e-6, 6 * math.log(10)],
+        [-1e-9, 9 * math.log(10)],
         [-8.0, 0.0],
     ]
     assert pairs == pytest.approx(np.array(expected), abs=1e-6)
@@ -47,7 +47,7 @@ def test_a_states_features_are_the_scores_of_all_and_who_agrees(make_table: Make
         scores=[[-1, -2, -3, -1], [-1, NAN, -3, -1]],
         answers=[[0, 0, 0, 5], [0, 1, 0, 5]],
     )
-    names = state_feature_names(outcomes.tiers, (0, 1, 2))
+    names = state_feature_names(outcomes.tiers, (0, 1, 2), ())
     features = state_features(outcomes, (0, 1, 2))
     by_name = dict(zip(names, features.T, strict=True))
     assert len(names) == len(by_name) == 9

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hybridserve_llm.calibration.choice import out_of_fold_risks
 from hybridserve_llm.calibration.loss_tests import net_p_value
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.path import policy_path
@@ -91,7 +90,7 @@ def test_errs_at_most_delta_of_the_time_on_one_path(make_world: Make, loss: str)
     epsilon, delta, n_runs = 0.05, 0.1, 60
     fit, everything = make_world(200, seed=1), make_world(10_000, seed=2)
     models = fit_state_models(fit, np.random.default_rng(0))
-    path = policy_path((0, 1), out_of_fold_risks(models), fit, 10)
+    path = policy_path((0, 1), {s: m.out_of_fold.risk for s, m in models.items()}, fit, 10)
     risk = models[0,].judge(everything).risk
     true_loss = {}
     for policy in path:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from hybridserve_llm.cascade.climb import Tier
 from hybridserve_llm.cascade.live import LiveAnswer
-from hybridserve_llm.cascade.policy import SkipRule, TierRule
-from hybridserve_llm.cascade.router import CascadeRouter, Tier
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.policy import ScorePolicy, SkipRule, TierRule
+from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.confidence.day_zero import DayZeroScorer
 from hybridserve_llm.errors import (
     ContextLengthExceeded,
@@ -56,10 +58,12 @@ class Cascade:
     def __post_init__(self) -> None:
         rule = TierRule(accept_at=-0.5, skips=(SkipRule(score_below=-3.0, to_tier=2),))
         tiers = [
-            Tier(name=name, model=f"m-{name}", engine=engine, scorer=DayZeroScorer(), rule=rule)
+            Tier(name=name, model=f"m-{name}", engine=engine, scorer=DayZeroScorer())
             for name, engine in zip(("small", "medium", "giant"), self.engines, strict=True)
         ]
-        self.router = CascadeRouter(tiers, sink=self.sink, clock=FakeClock())
+        by_score = ScorePolicy(rules=(rule,) * 3)
+        policies = Policies(default=by_score, last_only=by_score)
+        self.router = CascadeRouter(tiers, policies, sink=self.sink, clock=FakeClock())
 
     @property
     def asked(self) -> list[int]:

@@ -88,7 +88,7 @@ def test_confidence_is_never_given_without_calibration() -> None:
 
 
 def test_reads_the_sampled_token_alone() -> None:
-    assert DayZeroScorer().top_logprobs == 0
+    assert DayZeroScorer().top_logprobs(request()) == 0
 
 
 @pytest.mark.parametrize(

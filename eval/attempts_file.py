@@ -1,0 +1,104 @@
+"""Writing a file of attempts, so that it can be gone on with after any stop."""
+
+import fcntl
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from eval.attempts import Attempts, AttemptsHeader, RecordedAttempt, parse_attempts
+from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.server.fingerprint import differences
+
+
+class AttemptsFile:
+    """A file of attempts that is written; a context manager that closes it.
+
+    No other process can write it meanwhile. Every attempt is handed to the operating system as a
+    whole line before `add` returns, so at most the line being written is torn by a kill.
+    """
+
+    def __init__(self, path: Path, header: AttemptsHeader) -> None:
+        """Begins the file, or goes on with it and cuts a torn last line off.
+
+        Raises:
+            ConfigError: The file cannot be opened, another process writes it, it holds something
+                else, or its header differs in more than `created`.
+        """
+        self.path = path
+        try:
+            self._file = path.open("a+b", buffering=0)
+        except OSError as exc:
+            raise ConfigError(f"cannot write {path}: {exc.strerror}") from exc
+        try:
+            self.attempts = self._begin_or_go_on(header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin_or_go_on(self, header: AttemptsHeader) -> Attempts:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{self.path} is being written by another process") from None
+        self._file.seek(0)
+        data = self._file.read()
+        if not data:
+            self._write(asdict(header))
+            return Attempts(header=header)
+        attempts, n_whole = parse_attempts(data, self.path)
+        if differing := _differing(attempts.header, header):
+            raise ConfigError(
+                f"{self.path} was recorded with other {differing}; name another file, or go on "
+                "with what it was recorded with"
+            )
+        self._file.truncate(n_whole)
+        return attempts
+
+    def add(self, attempt: RecordedAttempt) -> None:
+        """Writes one attempt; `attempts` holds it then.
+
+        Raises:
+            ConfigError: It does not fit the file (`Attempts.add`).
+            CannotBeDone: It cannot be written, e.g. as the disk is full.
+        """
+        self.attempts.add(attempt)
+        self._write(asdict(attempt))
+
+    def _write(self, value: dict[str, Any]) -> None:
+        line = orjson.dumps(value) + b"\n"
+        try:
+            while line:  # a raw write may take a part, e.g. when a signal comes
+                line = line[os.write(self._file.fileno(), line) :]
+        except OSError as exc:
+            raise CannotBeDone(f"cannot write {self.path}: {exc.strerror}") from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _differing(there: AttemptsHeader, now: AttemptsHeader) -> str:
+    """What of two headers differs, in words; empty where nothing that matters does."""
+    differing = [
+        f"{words} ({key}: {getattr(there, key)!r:.60} there, {getattr(now, key)!r:.60} now)"
+        for key, words in (
+            ("data_sha256", "prompts"),
+            ("labels", "labels"),
+            ("grader", "grader"),
+            ("sampling", "sampling"),
+        )
+        if getattr(there, key) != getattr(now, key)
+    ]
+    if there.tiers != now.tiers:
+        old, new = (", ".join(f"{t.name}={t.model}" for t in h.tiers) for h in (there, now))
+        differing.append(f"tiers ({old} there, {new} now)")
+    old_print, new_print = there.fingerprint or {}, now.fingerprint or {}
+    if old_print.get("hash") != new_print.get("hash"):
+        parts = differences(old_print.get("parts") or {}, new_print.get("parts") or {})
+        differing.append(f"fingerprint of the cascade ({'; '.join(parts[:3]) or 'hash'})")
+    return ", ".join(differing)

@@ -1,0 +1,112 @@
+"""The files that `hs-calibrate` writes: who answers what, the certificate, the report."""
+
+import argparse
+import csv
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from eval.calibration_data import CalibrationData
+from eval.calibration_report import Report
+from eval.certificate_file import write_certificate
+from eval.provenance import Provenance
+from eval.splits import Splits
+from hybridserve_llm.calibration.artefact import Origin
+from hybridserve_llm.cascade.policies import sampling_of
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.records import Endpoint
+
+
+def write_files(
+    options: argparse.Namespace, data: CalibrationData, splits: Splits, report: Report
+) -> None:
+    """Every file that was asked for.
+
+    Raises:
+        ConfigError: A file cannot be written, or matplotlib is not installed for the report.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if options.decisions is not None:
+        _write_decisions(options.decisions, report)
+    if options.certificate is not None:
+        origin = origin_of(data, preset=options.preset, created=now)
+        write_certificate(options.certificate, report, splits.certify, origin)
+    if options.report is not None:
+        _write_report(options.report, data, splits, report, now=now)
+
+
+def origin_of(data: CalibrationData, *, preset: str, created: str) -> Origin:
+    """Where the data came from; records of CSV files come from no cascade that is known."""
+    header = data.header
+    return Origin(
+        created=created,
+        preset="energy" if preset == "energy" else "accuracy",
+        labels=data.labels,
+        data_sha256=data.data_sha256,
+        endpoints=header.endpoints if header else (Endpoint.CHAT.value,),
+        sampling=sampling_of(header.sampling) if header else {},
+        fingerprint=header.fingerprint if header else None,
+        cost_source=data.cost_source,
+    )
+
+
+def _write_decisions(path: Path, report: Report) -> None:
+    """One row per question of the reported set."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("split", "query_id", "model"))
+            writer.writerows((*question, model) for question, model in report.decisions)
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc}") from exc
+
+
+def _write_report(
+    folder: Path, data: CalibrationData, splits: Splits, report: Report, *, now: str
+) -> None:
+    try:
+        from eval.report_page import write_report
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"--report needs the extra 'calibrate': no module {exc.name}") from exc
+    write_report(
+        folder,
+        report,
+        splits=splits,
+        provenance=_provenance(data, now),
+        remarks=data.remarks(),
+    )
+
+
+def _provenance(data: CalibrationData, now: str) -> Provenance:
+    by_agreement = "agreement with the last tier; nobody says what is right"
+    return Provenance(
+        command=shlex.join(["hs-calibrate", *(_by_name(word) for word in sys.argv[1:])]),
+        project_version=version("hybridserve-llm"),
+        commit=_commit(),
+        python_version=platform.python_version(),
+        numpy_version=version("numpy"),
+        sklearn_version=version("scikit-learn"),
+        date=now,
+        hardware=f"{platform.machine()}, {os.cpu_count()} cores",
+        label_source=by_agreement if data.labels == "agreement" else "reference answers",
+    )
+
+
+def _by_name(word: str) -> str:
+    """A path without its folders: a report is read elsewhere."""
+    return Path(word).name if word.startswith("/") else word
+
+
+def _commit() -> str | None:
+    """The commit of a working copy; None outside of one."""
+    command = ("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return None
+    return done.stdout.strip() or None

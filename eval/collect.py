@@ -1,0 +1,196 @@
+"""Asks every tier of a running cascade every labelled prompt, and records the attempts.
+
+Tier by tier, the cheapest first, so that no tier is measured while another one works; within a tier
+prompts are asked in the order of their file, a few at a time. Scores, features and the answers'
+normal forms come from the server, which computes them as it does when it serves; grades are made
+here.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from openai import AsyncOpenAI
+from pydantic import TypeAdapter, ValidationError
+
+from eval.attempts import RecordedAttempt, RecordedTier
+from eval.attempts_file import AttemptsFile
+from eval.collect_progress import CollectProgress
+from eval.ledger import attempt_of, failed_attempt
+from eval.prompts import LabelledPrompt, PromptSet
+from hybridserve_llm.errors import CannotBeDone
+from hybridserve_llm.records import Endpoint
+
+MAX_RETRIES = 8
+"""Of one request, on 429, 5xx and lost connections: 40 s of waiting, or what Retry-After says."""
+
+_ENDING_STATUSES = frozenset({401, 403, 404, 429, 503})
+"""What no other prompt would fare better with, once the retries are used up."""
+_FUTILE = 20
+_PATHS = {Endpoint.CHAT: "/chat/completions", Endpoint.COMPLETIONS: "/completions"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeDescription:
+    """A running cascade as it tells of itself: tiers, cheapest first, and fingerprint."""
+
+    tiers: tuple[RecordedTier, ...]
+    fingerprint: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tier:
+    name: str
+    model: str
+    active_parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cascade:
+    tiers: tuple[_Tier, ...]
+    fingerprint: dict[str, Any] | None = None
+
+
+_CASCADE = TypeAdapter(_Cascade)
+
+
+def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> AsyncOpenAI:
+    """A client of the cascade at `base_url`; close it.
+
+    It never takes a key from the environment by itself: one for another service may be there.
+    """
+    return AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=max_retries)
+
+
+async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
+    """What the cascade behind `client` tells of itself.
+
+    Raises:
+        CannotBeDone: It does not answer, or is no HybridServe front end.
+    """
+    try:
+        body: object = await client.get("/cascade", cast_to=object)
+        found = _CASCADE.validate_python(body)
+    except openai.NotFoundError as exc:
+        raise CannotBeDone(
+            f"{client.base_url}cascade is not there: --base-url names a HybridServe front end and "
+            "ends in /v1"
+        ) from exc
+    except openai.APIError as exc:
+        raise CannotBeDone(f"{client.base_url}cascade: {_words(exc)}") from exc
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        raise CannotBeDone(
+            f"{client.base_url}cascade does not describe a cascade: "
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        ) from exc
+    tiers = tuple(
+        RecordedTier(name=t.name, model=t.model, active_parameters=t.active_parameters)
+        for t in found.tiers
+    )
+    return CascadeDescription(tiers=tiers, fingerprint=found.fingerprint)
+
+
+async def collect(
+    client: AsyncOpenAI,
+    prompts: PromptSet,
+    file: AttemptsFile,
+    *,
+    chain: Sequence[str],
+    concurrency: int,
+    progress: CollectProgress,
+) -> None:
+    """Asks the tiers of `chain` every prompt that they have not answered in `file`.
+
+    Attempts that failed before are made again. Cancelling loses the attempts that are under way and
+    no others.
+
+    Raises:
+        CannotBeDone: The server went away or refuses, or a tier fails at every prompt; what was
+            recorded stays.
+    """
+    for tier in file.attempts.header.tiers:
+        if tier.name in chain:
+            await _TierCollection(client, prompts, file, tier, progress).run(concurrency)
+
+
+class _TierCollection:
+    """One tier asked all its prompts."""
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        prompts: PromptSet,
+        file: AttemptsFile,
+        tier: RecordedTier,
+        progress: CollectProgress,
+    ) -> None:
+        self._client = client
+        self._file = file
+        self._tier = tier
+        self._progress = progress
+        self._sampling = file.attempts.header.sampling
+        self._n = len(prompts.prompts)
+        self._todo = [
+            prompt
+            for prompt in prompts.prompts
+            if not file.attempts.has_answer(prompt.question, tier.name)
+        ]
+        self._n_answered = self._n - len(self._todo)
+        self._n_failed = 0
+
+    async def run(self, concurrency: int) -> None:
+        """Asks all, `concurrency` at a time."""
+        self._progress.begin(self._tier.name, n=self._n, n_done=self._n_answered)
+        waiting = iter(self._todo)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(concurrency, len(self._todo))):
+                    group.create_task(self._ask_in_turn(waiting))
+        except BaseExceptionGroup as failures:
+            # One failure cancels the other workers, so the first is the cause.
+            raise failures.exceptions[0] from None
+        self._progress.end()
+
+    async def _ask_in_turn(self, waiting: Iterator[LabelledPrompt]) -> None:
+        for prompt in waiting:  # shared by all workers: each takes the next
+            attempt = await self._attempt(prompt)
+            self._file.add(attempt)
+            self._n_answered += not attempt.has_failed
+            self._n_failed += attempt.has_failed
+            self._progress.advance(attempt)
+            if not self._n_answered and self._n_failed >= min(_FUTILE, self._n):
+                raise CannotBeDone(
+                    f"tier {self._tier.name!r} failed at each of the first {self._n_failed} "
+                    f"prompts: {attempt.reason}"
+                )
+
+    async def _attempt(self, prompt: LabelledPrompt) -> RecordedAttempt:
+        body = prompt.body(self._sampling)
+        try:
+            answer = await self._client.post(
+                _PATHS[prompt.endpoint],
+                cast_to=object,
+                body={**body, "model": self._tier.name, "hybridserve": {"assess": True}},
+            )
+        except openai.APITimeoutError as exc:
+            return failed_attempt(prompt, self._tier, body, reason=_words(exc))
+        except openai.APIConnectionError as exc:
+            raise CannotBeDone(f"{self._client.base_url}: {_words(exc)}") from exc
+        except openai.APIStatusError as exc:
+            if exc.status_code in _ENDING_STATUSES:
+                raise CannotBeDone(f"tier {self._tier.name!r}: {_words(exc)}") from exc
+            return failed_attempt(prompt, self._tier, body, reason=_words(exc))
+        return attempt_of(answer, prompt, self._tier, body)
+
+
+def _words(error: openai.APIError) -> str:
+    """What went wrong, with the server's own words where it said some."""
+    cause = error.__cause__
+    if isinstance(error, openai.APIConnectionError):
+        return f"{error.message} ({cause or 'no details'})"
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    status = f"HTTP {error.status_code}: " if isinstance(error, openai.APIStatusError) else ""
+    return f"{status}{said or error.message}"

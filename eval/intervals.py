@@ -1,0 +1,56 @@
+"""95 % intervals of what was counted on a set of questions."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from hybridserve_llm.calibration.outcomes import Floats
+
+Interval = tuple[float, float]
+
+LEVEL = 0.95
+N_RESAMPLES = 2000
+FEWEST_TO_RESAMPLE = 20
+"""Resampling fewer independent questions than this gives intervals that are too narrow."""
+
+
+def wilson_interval(n_hits: int, n: int) -> Interval | None:
+    """Wilson's score interval of a share; None without questions.
+
+    Source: Wilson, JASA 22 (1927); it takes the questions as independent.
+    """
+    if n == 0:
+        return None
+    found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="wilson")
+    return min(float(found.low), n_hits / n), max(float(found.high), n_hits / n)
+
+
+def paired_interval(
+    differences: Floats, groups: Sequence[Hashable], *, seed: int
+) -> Interval | None:
+    """Percentile bootstrap interval of the mean of paired differences, shape [n].
+
+    Whole groups are drawn, as the questions of one depend on each other; a question whose group is
+    None is one of its own. None where there are fewer than FEWEST_TO_RESAMPLE groups, or where no
+    question differs: both would give an interval that claims more than was seen.
+    """
+    sums, sizes = _by_group(differences, groups)
+    if len(sums) < FEWEST_TO_RESAMPLE or not differences.any():
+        return None
+    rng = np.random.default_rng(seed)
+    means = np.empty(N_RESAMPLES)
+    for i in range(N_RESAMPLES):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[i] = sums[drawn].sum() / sizes[drawn].sum()
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _by_group(differences: Floats, groups: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """Sum of differences and number of questions of each group, both [n_groups]."""
+    keys = [("row", i) if group is None else ("group", group) for i, group in enumerate(groups)]
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    rows = np.array([index[key] for key in keys], dtype=np.int64)
+    sums = np.bincount(rows, weights=differences, minlength=len(index)).astype(np.float64)
+    return sums, np.bincount(rows, minlength=len(index)).astype(np.float64)

@@ -1,0 +1,196 @@
+"""From a calibration to the certificate file that a cascade serves by."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scipy import stats
+
+from hybridserve_llm.calibration.certify import Calibration
+from hybridserve_llm.calibration.fitted import states_of
+from hybridserve_llm.calibration.logistic import Logistic
+from hybridserve_llm.calibration.outcomes import Ints, Outcomes
+from hybridserve_llm.calibration.policies import Replay, WholePolicy, replay
+from hybridserve_llm.calibration.walk import Step
+from hybridserve_llm.confidence.risk_models import state_feature_names
+from hybridserve_llm.config.certificate import (
+    BandPart,
+    Certificate,
+    CostPart,
+    FingerprintPart,
+    LinearPart,
+    PolicyPart,
+    RulePart,
+    StatePart,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a calibration's data came from, and so what its certificate holds for.
+
+    Attributes:
+        created: Time in ISO 8601.
+        labels: Whether right means right, or agreeing with the last tier.
+        data_sha256: Hash of the data, for people to compare.
+        endpoints: Endpoints that the questions were asked through.
+        sampling: Sampling settings that they were asked with.
+        fingerprint: `{"hash", "parts"}` of the cascade that answered; None where it is not known.
+        cost_source: What a cost is, in words.
+    """
+
+    created: str
+    preset: Literal["accuracy", "energy"]
+    labels: Literal["reference", "agreement"]
+    data_sha256: str
+    endpoints: tuple[str, ...]
+    sampling: Mapping[str, Any]
+    fingerprint: Mapping[str, Any] | None
+    cost_source: str
+
+
+def certificate_of(
+    calibration: Calibration, certify: Outcomes, *, n_fit: int, mean_cost: float, origin: Origin
+) -> Certificate:
+    """The certificate; `mean_cost` is the cascade's on questions that chose nothing."""
+    chosen, tiers = calibration.chosen, certify.tiers
+    strict = None if chosen is None else stricter(calibration.certified, chosen)
+    promise = calibration.promise
+    return Certificate.model_validate(
+        {
+            "created": origin.created,
+            "schema": "hybridserve-certificate/1",
+            "certified": chosen is not None,
+            "preset": origin.preset,
+            "labels": origin.labels,
+            "loss": promise.loss,
+            "epsilon": promise.epsilon,
+            "delta": promise.delta,
+            "tiers": tiers,
+            "chain": [tiers[i] for i in calibration.policy.chain],
+            "n_fit": n_fit,
+            "n_certify": certify.n_questions,
+            "data_sha256": origin.data_sha256,
+            "endpoints": origin.endpoints,
+            "sampling": dict(origin.sampling),
+            "fingerprint": origin.fingerprint and FingerprintPart(**origin.fingerprint),
+            "cost": CostPart(
+                source=origin.cost_source,
+                tiers=dict(zip(tiers, map(float, certify.costs), strict=True)),
+                cascade=mean_cost,
+                last=float(certify.costs[certify.last]),
+            ),
+            "models": _models(calibration, certify),
+            "gate": _gate(calibration, certify),
+            "policy": chosen and _policy(chosen, calibration, certify),
+            "strict_policy": strict and _policy(strict, calibration, certify),
+        }
+    )
+
+
+def stricter(certified: Sequence[Step], chosen: Step) -> Step | None:
+    """What an alarm falls back on: the cheapest certified step that lost at most half as much.
+
+    None where the chosen one lost nothing, or every such step accepts nothing.
+    """
+    candidates = [
+        step
+        for step in certified
+        if step.n_lost < chosen.n_lost and 2 * step.n_lost <= chosen.n_lost and step.n_accepted
+    ]
+    return min(candidates, key=lambda step: step.mean_cost, default=None)
+
+
+def disagreement_bound(n_disagreed: int, n: int, *, delta: float) -> float:
+    """Clopper-Pearson upper bound at level `delta` on a share of which `n_disagreed` of n are."""
+    if n_disagreed >= n:
+        return 1.0
+    return float(stats.beta.ppf(1 - delta, n_disagreed + 1, n - n_disagreed))
+
+
+def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPart:
+    """The policy with what the watch needs; its bound holds for all certified steps at once.
+
+    The step was chosen by looking at the certify split, so delta is divided among all of them.
+    """
+    done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
+    level = calibration.promise.delta / len(calibration.certified)
+    return PolicyPart(
+        rules=_rules(step.policy, certify.tiers),
+        n=step.n,
+        n_lost=step.n_lost,
+        n_rescued=step.n_rescued,
+        p_value=step.p_value,
+        acceptance={
+            certify.tiers[i]: float((done.answering == i).mean()) for i in step.policy.chain[:-1]
+        },
+        disagreement=disagreement_bound(_n_disagreed(done, certify), step.n, delta=level),
+        mean_cost=step.mean_cost,
+    )
+
+
+def _n_disagreed(done: Replay, outcomes: Outcomes) -> int:
+    """Questions that are answered below the last tier and otherwise than it does."""
+    rows = range(outcomes.n_questions)
+    given = outcomes.answers[rows, done.answering]
+    is_below = done.answering != outcomes.last
+    return int((is_below & (given != outcomes.answers[:, outcomes.last])).sum())
+
+
+def _rules(policy: WholePolicy, tiers: Sequence[str]) -> tuple[RulePart, ...]:
+    return tuple(
+        RulePart(
+            asked=tuple(tiers[i] for i in state),
+            accept_at_risk=_finite(rule.accept_at_most),
+            else_ask=tuple(
+                BandPart(risk_above=_finite(band.risk_above), tier=tiers[band.to_tier])
+                for band in rule.bands
+            ),
+        )
+        for state, rule in sorted(policy.rules.items())
+    )
+
+
+def _models(calibration: Calibration, outcomes: Outcomes) -> list[StatePart]:
+    parts = []
+    for state in states_of(calibration.policy.chain):
+        model = calibration.fitted.states[state]
+        names = state_feature_names(outcomes.tiers, state, outcomes.answer_feature_names)
+        parts.append(
+            StatePart(
+                asked=tuple(outcomes.tiers[i] for i in state),
+                wrong=_linear(model.wrong, names, model.columns),
+                last_right=_linear(model.last_right, names, model.columns),
+            )
+        )
+    return parts
+
+
+def _gate(calibration: Calibration, outcomes: Outcomes) -> LinearPart | None:
+    policy = calibration.policy
+    if not policy.has_gate:
+        return None
+    names = outcomes.prompt_feature_names
+    every = range(len(names))
+    return _linear(calibration.fitted.gates[policy.chain[0]].wrong, names, every)
+
+
+def _linear(model: Logistic, names: Sequence[str], columns: Sequence[int] | Ints) -> LinearPart:
+    """The model without the features that have no weight."""
+    slopes = (model.weights / model.scales).tolist()
+    read = [
+        (names[column], slope, mean)
+        for column, slope, mean in zip(columns, slopes, model.means.tolist(), strict=True)
+        if slope != 0
+    ]
+    return LinearPart(
+        intercept=model.intercept,
+        features=tuple(name for name, _, _ in read),
+        slopes=tuple(slope for _, slope, _ in read),
+        means=tuple(mean for _, _, mean in read),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,52 @@
+"""One request on its way up the tiers, and the tiers that it climbs."""
+
+from dataclasses import dataclass, field
+
+from hybridserve_llm.cascade.policy import Bounds, Policy
+from hybridserve_llm.errors import HybridServeError
+from hybridserve_llm.interfaces import Engine, Scorer
+from hybridserve_llm.records import Attempt, GenerateRequest, Ledger, Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """One tier as the cascade sees it; `model` is the checkpoint's name in ledgers."""
+
+    name: str
+    model: str
+    engine: Engine
+    scorer: Scorer
+    needs_token_ids: bool = False
+
+
+@dataclass(slots=True)
+class Climb:
+    """One request on its way up: what was tried so far, and what went wrong last.
+
+    `is_covered`: whether the certificate, if there is one, still speaks of this request.
+    """
+
+    request: GenerateRequest
+    policy: Policy
+    bounds: Bounds
+    is_covered: bool
+    started_s: float
+    attempts: list[Attempt] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    failure: HybridServeError | None = None
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether the certificate's promise holds for the answer that is to come."""
+        return self.policy.is_certified and self.is_covered and self.failure is None
+
+    def ledger(self, answering: Attempt | None) -> Ledger:
+        """What was done so far; `answering` is the attempt whose answer is taken, if one is."""
+        return Ledger(
+            request_id=self.request.request_id,
+            attempts=tuple(self.attempts),
+            tier=answering.tier if answering else None,
+            model=answering.model if answering else None,
+            confidence=answering.confidence if answering else None,
+            certified=answering is not None and self.is_certified,
+        )

@@ -1,0 +1,101 @@
+"""The policy that a certificate holds for: risk against one bound per set of tiers asked.
+
+The same decisions, one request at a time, as `calibration/policies.py` replays over recorded
+outcomes; a test holds both to each other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hybridserve_llm.cascade.policy import LAST_RESORT, Bounds, Decision
+from hybridserve_llm.interfaces import Judge
+from hybridserve_llm.records import Assessment, GenerateRequest, Seen, Verdict
+
+State = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskBand:
+    """Risks above `risk_above` send the prompt to the tier at index `to_tier`."""
+
+    risk_above: float
+    to_tier: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskRule:
+    """Accept where risk <= `accept_at_most`; else the last band whose bound the risk exceeds.
+
+    `bands` rise in both fields. An answer without a risk goes where the first band leads.
+    """
+
+    accept_at_most: float
+    bands: tuple[RiskBand, ...]
+
+    def band_of(self, risk: float | None) -> RiskBand:
+        """The band that a rejected answer of this risk falls into."""
+        applying = [b for b in self.bands[1:] if risk is not None and risk > b.risk_above]
+        return applying[-1] if applying else self.bands[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskPolicy:
+    """Accepts, escalates and skips by risk.
+
+    Attributes:
+        chain: Indices of the tiers that are kept, rising; a chain of one asks it for everything.
+        rules: By the set of tiers that answered; of the empty set, the gate's.
+    """
+
+    chain: tuple[int, ...]
+    rules: Mapping[State, RiskRule]
+    judge: Judge
+    is_certified: bool = False
+    has_confidence: bool = True
+
+    def entry(self, request: GenerateRequest, bounds: Bounds) -> int:
+        """The chain's first tier, or where its gate sends the prompt, within what is allowed."""
+        at = self.chain[0]
+        if () in self.rules:
+            at = self.rules[()].band_of(self.judge.entry_risk(request)).to_tier
+        if at < bounds.first_tier:
+            at = self.above(bounds.first_tier - 1)
+        return min(at, bounds.final_tier)
+
+    def decide(self, seen: Sequence[Seen], bounds: Bounds) -> tuple[Assessment, Decision]:
+        """By the risk of the last answer, given all answers before it."""
+        assessment, tier = self.judge.judge(seen), seen[-1].tier
+        if tier >= bounds.final_tier:
+            return assessment, LAST_RESORT
+        rule = self.rules.get(tuple(one.tier for one in seen))
+        if assessment.risk is None or rule is None:
+            reason = assessment.reason or "nothing was fitted for the tiers asked so far"
+            next_tier = self.above(tier) if rule is None else rule.bands[0].to_tier
+            return assessment, self._onward(tier, next_tier, reason, bounds)
+        if assessment.risk > rule.accept_at_most:
+            band = rule.band_of(assessment.risk)
+            bound = rule.accept_at_most  # the first band may say less: it begins where this ends
+            if band != rule.bands[0]:
+                bound = max(bound, band.risk_above)
+            reason = f"risk {assessment.risk:.4g} > {bound:.4g}"
+            if bound == -math.inf:
+                reason = f"risk {assessment.risk:.4g}: nothing is accepted here"
+            return assessment, self._onward(tier, band.to_tier, reason, bounds)
+        wanted, confidence = bounds.min_confidence, assessment.confidence
+        if wanted is not None and (confidence is None or confidence < wanted):
+            known = "unknown" if confidence is None else f"{confidence:.4g}"
+            reason = f"confidence {known} < {wanted:g}, which the request demands"
+            return assessment, self._onward(tier, rule.bands[0].to_tier, reason, bounds)
+        reason = f"risk {assessment.risk:.4g} <= {rule.accept_at_most:.4g}"
+        return assessment, Decision(verdict=Verdict.ACCEPT, reason=reason)
+
+    def above(self, tier: int) -> int:
+        """The chain's next tier above `tier`."""
+        return next((index for index in self.chain if index > tier), tier + 1)
+
+    def _onward(self, tier: int, next_tier: int, reason: str, bounds: Bounds) -> Decision:
+        goes_to = min(next_tier, bounds.final_tier)
+        is_skip = goes_to > self.above(tier)
+        verdict = Verdict.SKIP if is_skip else Verdict.ESCALATE
+        return Decision(verdict=verdict, reason=reason, next_tier=goes_to)

@@ -1,0 +1,179 @@
+"""The certificate file: what `hs-calibrate` found, in JSON that a person can read and compare.
+
+Tiers and features go by name, numbers are plain, -inf ("never") is null. Reading it checks its
+form; whether it holds for a running cascade is the fingerprint's to say.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hybridserve_llm.errors import ConfigError
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LinearPart(_Part):
+    """`sigmoid(intercept + sum_i slopes_i (features_i - means_i))`; an absent feature adds 0."""
+
+    intercept: Finite
+    features: tuple[str, ...]
+    slopes: tuple[Finite, ...]
+    means: tuple[Finite, ...]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not len(self.features) == len(self.slopes) == len(self.means):
+            raise ValueError("features, slopes and means must be of one length")
+        return self
+
+
+class StatePart(_Part):
+    """The models of the answer of the last of `asked`, given all answers so far."""
+
+    asked: tuple[str, ...] = Field(min_length=1)
+    wrong: LinearPart
+    last_right: LinearPart
+
+
+class BandPart(_Part):
+    """Risks above `risk_above` (null: all) send the prompt to `tier`."""
+
+    risk_above: Finite | None
+    tier: str
+
+
+class RulePart(_Part):
+    """Accept where risk <= `accept_at_risk` (null: nothing), else the last band that applies."""
+
+    asked: tuple[str, ...]
+    accept_at_risk: Finite | None
+    else_ask: tuple[BandPart, ...] = Field(min_length=1)
+
+
+class PolicyPart(_Part):
+    """A whole policy and what the certify split says of it.
+
+    Attributes:
+        acceptance: Share of all certify questions that each tier below the last answers.
+        disagreement: Upper bound on the share of all requests that are answered below the last
+            tier and disagree with it; the watch looks after this one.
+    """
+
+    rules: tuple[RulePart, ...]
+    n: int = Field(ge=1)
+    n_lost: int = Field(ge=0)
+    n_rescued: int = Field(ge=0)
+    p_value: Share
+    acceptance: dict[str, Share]
+    disagreement: Share
+    mean_cost: float = Field(gt=0)
+
+
+class CostPart(_Part):
+    """Mean cost of a request: each tier's own, and the cascade's beside the last tier's alone.
+
+    `cascade` and `last` are those of the test questions, or of the certify questions without any.
+    """
+
+    source: str
+    tiers: dict[str, float]
+    cascade: float = Field(gt=0)
+    last: float = Field(gt=0)
+
+
+class FingerprintPart(_Part):
+    """What the certificate holds for; `hash` is of `parts`."""
+
+    hash: str
+    parts: dict[str, Any]
+
+
+class Certificate(_Part):
+    """A fitted cascade with its promise, or the finding that nothing can be promised that pays."""
+
+    schema_: Literal["hybridserve-certificate/1"] = Field(alias="schema")
+    created: str
+    certified: bool
+    preset: Literal["accuracy", "energy"]
+    labels: Literal["reference", "agreement"]
+    loss: Literal["net", "harm"]
+    epsilon: Share
+    delta: Share
+    tiers: tuple[str, ...] = Field(min_length=2)
+    chain: tuple[str, ...] = Field(min_length=1)
+    n_fit: int = Field(ge=1)
+    n_certify: int = Field(ge=1)
+    data_sha256: str
+    endpoints: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...] = Field(min_length=1)
+    sampling: dict[str, Any]
+    fingerprint: FingerprintPart | None
+    cost: CostPart
+    models: tuple[StatePart, ...]
+    gate: LinearPart | None
+    policy: PolicyPart | None
+    strict_policy: PolicyPart | None
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        order = {name: i for i, name in enumerate(self.tiers)}
+        rules = [r for p in (self.policy, self.strict_policy) if p for r in p.rules]
+        named = [self.chain, *(s.asked for s in self.models), *(r.asked for r in rules)]
+        named += [tuple(band.tier for band in rule.else_ask) for rule in rules]
+        named += [(*rule.asked, band.tier) for rule in rules for band in rule.else_ask]
+        for names in named:
+            unknown = [name for name in names if name not in order]
+            if unknown:
+                raise ValueError(f"tier {unknown[0]!r} is not among tiers {', '.join(order)}")
+            places = [order[name] for name in names]
+            if places != sorted(set(places)):
+                raise ValueError(f"tiers {', '.join(names)} are not in order, each once")
+        if self.chain[-1] != self.tiers[-1]:
+            raise ValueError(f"the chain must end in the last tier, {self.tiers[-1]!r}")
+        if self.cost.tiers.keys() != order.keys():
+            raise ValueError(f"cost.tiers must name the tiers {', '.join(order)}, each once")
+        if self.certified != (self.policy is not None):
+            raise ValueError("certified is true where there is a policy, and only there")
+        return self
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Tiers that do not pay, and are asked nothing."""
+        return tuple(name for name in self.tiers if name not in self.chain)
+
+    @property
+    def cost_ratio(self) -> float:
+        """Cost of the last tier alone over the cascade's."""
+        return self.cost.last / self.cost.cascade
+
+    def to_json(self) -> str:
+        """The file's text: indented, keys in the order of this class."""
+        values = self.model_dump(mode="json", by_alias=True)
+        return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def load_certificate(path: Path) -> Certificate:
+    """The certificate in the file `path`.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a certificate of a schema known here.
+    """
+    try:
+        return Certificate.model_validate(orjson.loads(path.read_bytes()))
+    except OSError as exc:
+        raise ConfigError(f"cannot read certificate {path}: {exc.strerror}") from exc
+    except orjson.JSONDecodeError as exc:
+        raise ConfigError(f"certificate {path} is not JSON: {exc}") from exc
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise ConfigError(
+            f"certificate {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
+        ) from exc
