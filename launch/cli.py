@@ -40,6 +40,8 @@ DEMO_CONFIG = CHECKPOINTS.parent / "cascade.yaml"
 DEMO_QUESTIONS = ("What is 47 * 6?", "What is 347 * 58?")
 
 _EXIT_CONFIG, _EXIT_CANNOT = 2, 3
+
+log = logging.getLogger(__name__)
 _TABLE_WIDTH = 80
 
 
@@ -122,6 +124,9 @@ def _launch(options: argparse.Namespace) -> None:
     certificate = None if config.certificate is None else load_certificate(config.certificate)
     if certificate is not None and not options.allow_unprofitable:
         check_it_pays(certificate)
+    has_place = config.launch.run_folder or config.watch.state_file
+    if certificate is not None and not (has_place or options.demo or options.dry_run):
+        log.warning("an alarm of the watch will not survive a restart: name watch.state_file")
     with contextlib.ExitStack() as stack:
         bound = None
         if not options.dry_run:

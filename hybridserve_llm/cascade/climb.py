@@ -40,6 +40,13 @@ class Climb:
         """Whether the certificate's promise holds for the answer that is to come."""
         return self.policy.is_certified and self.is_covered and self.failure is None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether its decisions tell of the policy that is watched, and not of a stricter one."""
+        overrides = self.request.overrides
+        is_plain = overrides.min_confidence is None and overrides.policy in (None, "default")
+        return is_plain and self.is_certified
+
     def ledger(self, answering: Attempt | None) -> Ledger:
         """What was done so far; `answering` is the attempt whose answer is taken, if one is."""
         return Ledger(

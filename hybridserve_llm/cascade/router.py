@@ -158,7 +158,7 @@ class CascadeRouter:
             assessment = self._tiers[at].scorer.assess(climb.request, completion)
         climb.seen.append(Seen(tier=at, assessment=assessment))
         assessment, decision = climb.policy.decide(climb.seen, climb.bounds)
-        is_watched = climb.is_covered and at < climb.bounds.final_tier
+        is_watched = climb.is_watched and at < climb.bounds.final_tier
         if is_watched and self._policies.watcher is not None:
             is_accepted = decision.next_tier is None
             self._policies.watcher.judged(self._tiers[at].name, assessment, is_accepted=is_accepted)
@@ -176,7 +176,7 @@ class CascadeRouter:
         is_below_last = at < len(self._tiers) - 1
         if is_below_last and any(one.finish_reason == "length" for one in completion.answers):
             climb.is_covered = False  # the client's limit cut it, which no calibration question was
-        if is_below_last and climb.is_certified and self._policies.watcher is not None:
+        if is_below_last and climb.is_watched and self._policies.watcher is not None:
             self._policies.watcher.accepted(
                 climb.request, self._tiers[at].name, completion, assessment
             )

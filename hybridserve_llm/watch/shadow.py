@@ -164,13 +164,16 @@ class ShadowWorker:
 def answer_text(completion: Completion) -> str | None:
     """The completion's answer as one text; None where it holds several choices or none.
 
-    Tool calls follow the text, a line each, with their arguments' keys sorted: so two answers that
-    call the same tool with the same values are the same text.
+    Of tool calls it is the calls alone, a line each, with their arguments' keys sorted: so two
+    answers that call the same tool with the same values are the same text, as they agree in
+    calibration (`confidence/agreement.py`).
     """
     if len(completion.answers) != 1:
         return None
     answer = completion.answers[0]
-    return "\n".join([answer.text, *map(_tool_call_line, answer.tool_calls)])
+    if not answer.tool_calls:
+        return answer.text
+    return "\n".join(map(_tool_call_line, answer.tool_calls))
 
 
 def _tool_call_line(call: ToolCall) -> str:

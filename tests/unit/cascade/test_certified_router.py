@@ -271,6 +271,18 @@ async def test_the_watch_is_told_of_every_judgement_and_of_what_was_accepted() -
     assert these.watcher.acceptances == [("medium", "m", -0.6)]
 
 
+@pytest.mark.parametrize(
+    "overrides", [Overrides(min_confidence=0.5), Overrides(policy="strict")], ids=["min", "strict"]
+)
+async def test_a_stricter_wish_stays_certified_and_tells_the_watch_nothing(
+    overrides: Overrides,
+) -> None:
+    # Its answers are fewer and better than the watched policy's: they would dilute the evidence.
+    these = cascade(strict=policy())
+    assert (await these.ledger(overrides=overrides)).certified
+    assert these.watcher == RecordingWatcher()
+
+
 async def test_the_watch_is_not_told_of_the_last_tiers_answers() -> None:
     these = cascade(UNSURE, UNSURE)
     await these.ledger()

@@ -398,6 +398,11 @@ async def test_a_server_that_hangs_is_not_healthy():
         assert await engine.check_health() is False
 
 
+async def test_version_is_what_the_server_tells(tmp_path):
+    async with engine_over_fake(tmp_path) as (engine, _):
+        assert await engine.version() == "0.0.0+fake"
+
+
 async def test_describe_tells_the_context_length(tmp_path):
     async with engine_over_fake(tmp_path) as (engine, _):
         assert await engine.describe() == EngineInfo(model="fake", max_model_len=512)

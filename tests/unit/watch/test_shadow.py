@@ -309,12 +309,13 @@ def test_the_text_of_an_answer_is_its_own_when_it_calls_no_tool() -> None:
 
 
 def test_tool_calls_are_compared_by_value() -> None:
-    def calling(arguments: str) -> str | None:
+    def calling(arguments: str, text: str = "") -> str | None:
         call = ToolCall(name="weather", arguments=arguments)
-        answer = Answer(text="", finish_reason="tool_calls", tool_calls=(call,))
+        answer = Answer(text=text, finish_reason="tool_calls", tool_calls=(call,))
         return answer_text(Completion(answers=(answer,), usage=Usage(), body={}))
 
     assert calling('{"town": "Ulm", "days": 2}') == calling('{"days":2,"town":"Ulm"}')
+    assert calling('{"town": "Ulm"}', "I shall look.") == calling('{"town": "Ulm"}')
     assert calling('{"town": "Ulm"}') != calling('{"town": "Bonn"}')
     assert calling("not JSON") == calling("not JSON")
     assert calling("[" * 100_000) is not None  # deeper than Python's parser goes
