@@ -4,7 +4,7 @@ The risk of accepting a tier's answer is fitted to the tier's own score alone, w
 asked before it. Path, choice of the chain and skip bands are those of ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,15 @@ from eval.baselines import JudgedPath, judged, measured
 from hybridserve_llm.calibration.logistic import Logistic, fit_logistic
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes, State
-from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, N_PRICES_TO_WALK, policy_path
-from hybridserve_llm.calibration.policies import Replay, WholePolicy, replay
+from hybridserve_llm.calibration.path import (
+    N_PRICES_TO_CHOOSE,
+    N_PRICES_TO_WALK,
+    N_STEPS_TO_CHOOSE,
+    N_STEPS_TO_WALK,
+    finely_stepped,
+    policy_path,
+)
+from hybridserve_llm.calibration.policies import Replay, Risks, WholePolicy, replay
 from hybridserve_llm.calibration.risk_models import (
     cross_fitted,
     fold_of_groups,
@@ -66,7 +73,10 @@ class CalibratedScores:
         """The path of every chain of two tiers or more, in as few steps as a choice needs."""
         paths = []
         for state in states_below(self.fit.last):
-            ways = self._ways((*state, self.fit.last), N_PRICES_TO_CHOOSE)
+            prices = policy_path(
+                (*state, self.fit.last), self.out_of_fold, self.fit, N_PRICES_TO_CHOOSE
+            )
+            ways = self._ways(prices, self.out_of_fold, N_STEPS_TO_CHOOSE)
             done = [replay(way.policy, self.out_of_fold, self.fit) for way in ways]
             figures = [measured(each, self.fit) for each in done]
             paths.append(judged(ways, figures, n_tiers=len(state) + 1, loss=loss))
@@ -74,10 +84,16 @@ class CalibratedScores:
 
     def to_walk(self, path: JudgedPath[CalibratedChain]) -> tuple[CalibratedChain, ...]:
         """The same path in as many steps as a walk needs."""
-        return self._ways(path.ways[0].policy.chain, N_PRICES_TO_WALK)
+        chain = path.ways[0].policy.chain
+        own = {model.tier: model.risk(self.fit) for model in self.models}
+        served = {state: own[state[-1]] for state in self.out_of_fold}
+        prices = policy_path(chain, self.out_of_fold, self.fit, N_PRICES_TO_WALK)
+        return self._ways(prices, served, N_STEPS_TO_WALK)
 
-    def _ways(self, chain: tuple[int, ...], n_prices: int) -> tuple[CalibratedChain, ...]:
-        policies = policy_path(chain, self.out_of_fold, self.fit, n_prices)
+    def _ways(
+        self, prices: Sequence[WholePolicy], served: Risks, n_steps: int
+    ) -> tuple[CalibratedChain, ...]:
+        policies = finely_stepped(prices, self.out_of_fold, served, n_steps)
         return tuple(CalibratedChain(policy=policy, models=self.models) for policy in policies)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,15 @@ def test_the_words(run: Callable[..., int], capsys: Capture) -> None:
     assert "Cost: joules per request (meter)." in out
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """SIGINT as a terminal's process has it: one that a shell put in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_leaves_a_file_to_go_on_with(
     run: Callable[..., int], cascade: Any, tmp_path: Path, capsys: Capture
 ) -> None:
