@@ -20,6 +20,8 @@ from hybridserve_llm.calibration.policies import Replay
 
 N_SHARES = 101
 """Steps of the path of random acceptance, from nothing to everything."""
+_OWN_STREAM = 1
+"""Keeps the draws apart from those of the rows, which `splits.py` takes with the same seed."""
 
 
 class Way(Protocol):
@@ -108,7 +110,8 @@ class RandomShare:
 
     def replay(self, outcomes: Outcomes) -> Replay:
         """One draw; a larger share gives `tier` the same questions and more."""
-        draws = np.random.default_rng(self.seed).random(outcomes.n_questions)
+        rng = np.random.default_rng([self.seed, _OWN_STREAM])
+        draws = rng.random(outcomes.n_questions)
         answering = np.where(draws < self.share, self.tier, outcomes.last)
         was_asked = np.arange(len(outcomes.tiers)) == answering[:, None]
         was_asked[:, self.tier] |= self.asks_first

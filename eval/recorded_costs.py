@@ -13,7 +13,8 @@ KNOWN_COSTS = {
     "llama3.1-70b": 0.479,
     "llama3.1-405b": 2.06,
     # US dollars of 2024 for a million prompt tokens, which are 20 times the output here: list
-    # prices of OpenAI, and of Fireworks for any dense model above 16 billion parameters.
+    # prices of OpenAI, and of Fireworks for any dense model above 16 billion parameters. They were
+    # written down from memory and not checked against a price list.
     "gpt-4o-mini": 0.15,
     "qwen2.5-32b-coder-instruct": 0.9,
     "qwen2.5-72b-instruct": 0.9,
