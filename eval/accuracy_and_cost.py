@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.baselines import oracle, perfect_chain
 from eval.intervals import Interval, paired_interval, wilson_interval
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay, Risks, WholePolicy, replay
@@ -75,18 +76,15 @@ def tier_alone(outcomes: Outcomes, tier: int) -> AccuracyAndCost:
 
 
 def oracle_and_perfect_chain(outcomes: Outcomes) -> tuple[AccuracyAndCost, AccuracyAndCost]:
-    """Each question answered by the cheapest tier that does no harm.
+    """Each question answered by the cheapest tier that does no harm (`baselines.py`).
 
     The oracle pays for that tier alone, the perfect chain for every tier up to it. Where the last
     tier is wrong nothing does harm, so the first tier answers.
     """
-    does_no_harm = outcomes.is_right | ~outcomes.is_right[:, -1:]
-    answering = does_no_harm.argmax(axis=1)
-    is_right = outcomes.is_right[np.arange(outcomes.n_questions), answering]
-    up_to = np.cumsum(outcomes.costs)
+    alone, chain = oracle(outcomes), perfect_chain(outcomes)
     return (
-        accuracy_and_cost("oracle", is_right, outcomes.costs[answering]),
-        accuracy_and_cost("perfect chain", is_right, up_to[answering]),
+        accuracy_and_cost("oracle", alone.is_right(outcomes), alone.costs(outcomes)),
+        accuracy_and_cost("perfect chain", chain.is_right(outcomes), chain.costs(outcomes)),
     )
 
 

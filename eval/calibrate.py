@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from eval.calibrate_options import parser
+from eval.calibrate_options import check_options, parser
 from eval.calibrate_prompts import how_to_go_on, record_attempts
 from eval.calibration_data import CalibrationData, read_calibration_data
 from eval.calibration_files import write_files
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        check_options(options)
         path = options.file
         if options.command == "prompts":
             path = record_attempts(options, console=Console(stderr=True))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from eval.graders import GRADER_TYPES, GraderSpec, grader_spec
+from eval.option_values import cost, natural, positive, share
 from eval.prompts import SET_BY_COLLECTION
 from eval.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT
 from hybridserve_llm.errors import ConfigError
@@ -27,6 +28,21 @@ def parser() -> argparse.ArgumentParser:
     _add_records(commands.add_parser("records", help="from recorded answers", parents=[shared]))
     _add_prompts(commands.add_parser("prompts", help="from labelled prompts", parents=[shared]))
     return top
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Passes where the options go together.
+
+    Raises:
+        ConfigError: Two of them do not.
+    """
+    if options.bootstrap and options.certificate is not None:
+        raise ConfigError(
+            "--certificate does not go with --bootstrap: the same questions would be fitted and "
+            "certified on, and nothing would be promised"
+        )
+    if options.keep_all_tiers and options.preset == "energy":
+        raise ConfigError("--keep-all-tiers goes with --preset accuracy only")
 
 
 def _add_records(command: argparse.ArgumentParser) -> None:
@@ -64,7 +80,7 @@ def _add_prompts(command: argparse.ArgumentParser) -> None:
         help="body fields sent with every prompt; default: none, as a plain client sends",
     )
     command.add_argument(
-        "--concurrency", type=_positive, default=DEFAULT_CONCURRENCY, help="prompts asked at a time"
+        "--concurrency", type=positive, default=DEFAULT_CONCURRENCY, help="prompts asked at a time"
     )
 
 
@@ -82,9 +98,9 @@ def _calibration_options() -> argparse.ArgumentParser:
         "and certifies what it loses",
     )
     shared.add_argument(
-        "--epsilon", type=_share, default=0.02, help="greatest loss of preset accuracy, e.g. 0.02"
+        "--epsilon", type=share, default=0.02, help="greatest loss of preset accuracy, e.g. 0.02"
     )
-    shared.add_argument("--delta", type=_share, default=0.1, help="chance that it is exceeded")
+    shared.add_argument("--delta", type=share, default=0.1, help="chance that it is exceeded")
     shared.add_argument("--loss", choices=("net", "harm"), default="net")
     shared.add_argument(
         "--keep-all-tiers",
@@ -92,10 +108,10 @@ def _calibration_options() -> argparse.ArgumentParser:
         help="drop no tier, though one may not pay; for preset accuracy",
     )
     shared.add_argument(
-        "--cost", type=_cost, action="append", default=[], metavar="MODEL=X", help="per request"
+        "--cost", type=cost, action="append", default=[], metavar="MODEL=X", help="per request"
     )
-    shared.add_argument("--n-fit", type=_positive, help=f"default {DEFAULT_N_FIT}")
-    shared.add_argument("--n-certify", type=_positive, help=f"default {DEFAULT_N_CERTIFY}")
+    shared.add_argument("--n-fit", type=positive, help=f"default {DEFAULT_N_FIT}")
+    shared.add_argument("--n-certify", type=positive, help=f"default {DEFAULT_N_CERTIFY}")
     shared.add_argument(
         "--bootstrap", action="store_true", help="draw both with replacement; test on the file"
     )
@@ -104,7 +120,7 @@ def _calibration_options() -> argparse.ArgumentParser:
     shared.add_argument(
         "--report", type=Path, metavar="DIR", help="folder for report.html and report.md"
     )
-    shared.add_argument("--seed", type=_seed, default=0)
+    shared.add_argument("--seed", type=natural, default=0)
     shared.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return shared
 
@@ -144,32 +160,3 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _cost(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    cost = float(value)
-    if not name or not 0 < cost < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=X with X above 0")
-    return name, cost

@@ -22,6 +22,7 @@ from rich.progress import track
 from eval.certificate_page import as_markdown, as_text
 from eval.certificate_seeds import SeedResult, Setup, measure_seed, seed_result_from
 from eval.certificate_summary import repeated_seed, sections_of
+from eval.option_values import cost, natural, positive, share
 from eval.recorded_costs import costs_for, outcomes_at
 from eval.records_csv import read_records
 from eval.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT
@@ -57,50 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="eval.certificate_table", description=__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="CSV; with --merge: files of --out")
-    parser.add_argument("--seeds", type=_positive, default=100, help="how many")
-    parser.add_argument("--first-seed", type=_natural, default=0)
-    parser.add_argument("--epsilon", type=_share, nargs="+", default=[0.01, 0.02])
+    parser.add_argument("--seeds", type=positive, default=100, help="how many")
+    parser.add_argument("--first-seed", type=natural, default=0)
+    parser.add_argument("--epsilon", type=share, nargs="+", default=[0.01, 0.02])
     parser.add_argument("--loss", nargs="+", choices=("net", "harm"), default=["net", "harm"])
-    parser.add_argument("--delta", type=_share, default=0.1)
-    parser.add_argument("--n-fit", type=_positive, default=DEFAULT_N_FIT)
-    parser.add_argument("--n-certify", type=_positive, default=DEFAULT_N_CERTIFY)
-    parser.add_argument("--cost", type=_cost, action="append", default=[], metavar="MODEL=X")
-    parser.add_argument("--workers", type=_positive, default=1, help="processes")
+    parser.add_argument("--delta", type=share, default=0.1)
+    parser.add_argument("--n-fit", type=positive, default=DEFAULT_N_FIT)
+    parser.add_argument("--n-certify", type=positive, default=DEFAULT_N_CERTIFY)
+    parser.add_argument("--cost", type=cost, action="append", default=[], metavar="MODEL=X")
+    parser.add_argument("--workers", type=positive, default=1, help="processes")
     parser.add_argument("--out", type=Path, metavar="JSONL", help="add each seed's figures to it")
     parser.add_argument("--merge", action="store_true", help="print the table from such files")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON list on stdout")
     form.add_argument("--markdown", action="store_true")
     return parser
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _cost(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    cost = float(value)
-    if not name or not 0 < cost < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=X with X above 0")
-    return name, cost
 
 
 def _measured(options: argparse.Namespace) -> list[SeedResult]:

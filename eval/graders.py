@@ -7,6 +7,7 @@ failed to say would make every certificate too rosy.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -26,16 +27,16 @@ Grader = Callable[[str], Grade]
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n?```", re.DOTALL | re.IGNORECASE)
 
 
-class _Spec(BaseModel):
+class _Spec(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def grader(self, reference: object) -> Grader:
         """The grader for one question.
 
         Raises:
             ConfigError: The reference is not of the kind that this grader compares with.
         """
-        raise NotImplementedError
 
 
 class Exact(_Spec):
