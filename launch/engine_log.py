@@ -1,9 +1,15 @@
-"""Reads what an engine's log tells: how far its start has come, and why it ended."""
+"""What an engine's log tells: how far its start has come, and why it ended; old logs are kept."""
 
+import contextlib
+import itertools
 import re
 from pathlib import Path
 
 _TAIL_BYTES = 65536
+_OLD_LOGS = 5
+
+READY = "ready"
+"""The last stage of a start."""
 
 # What vLLM puts before a line: "(EngineCore pid=12) ERROR 11-23 20:35:09 [core.py:133] ".
 _PREFIX = re.compile(
@@ -21,7 +27,7 @@ _MAX_LINE = 300
 _SECOND_HAND = ("See root cause above", "See stack trace for root cause", "Engine process failed")
 
 _STAGES = (
-    ("Application startup complete", "ready"),
+    ("Application startup complete", READY),
     ("Starting vLLM server", "starting its server"),
     ("KV cache size", "warming up"),
     ("Capturing CUDA graph", "warming up"),
@@ -30,6 +36,17 @@ _STAGES = (
     ("Initializing a V1 LLM engine", "starting workers"),
     ("non-default args", "reading the model's configuration"),
 )
+
+
+def keep_old_log(path: Path) -> None:
+    """Moves the log of an engine's last life to `NAME.1`, that one to `NAME.2`, … up to `NAME.5`.
+
+    So what a crash left is still there when the engine has been started again.
+    """
+    logs = [path, *(path.with_name(f"{path.name}.{i}") for i in range(1, _OLD_LOGS + 1))]
+    for newer, older in reversed(list(itertools.pairwise(logs))):
+        with contextlib.suppress(FileNotFoundError):
+            newer.replace(older)
 
 
 def log_tail(path: Path) -> str:

@@ -4,12 +4,13 @@ Run as a program by `process.py`, as a file of its own, so it needs the standard
 
     launcher ──pipe──► guard (subreaper) ──► engine ──► its children, their children, …
 
-The launcher holds the pipe's other end and writes nothing. When the pipe closes, for whatever
-reason, or SIGTERM comes, the guard sends SIGTERM to the engine, which lets vLLM shut its children
-down in order; what is left when the time is up is killed. SIGQUIT kills at once (a second SIGTERM
-would not do: two that come together are delivered as one). As a subreaper the guard inherits every
-orphan below it, so no process leaves its sight by changing its session or losing its parent.
-Linux only.
+The launcher holds the pipe's other end and writes nothing. When the pipe closes, which is the
+launcher's end however it came, or SIGTERM comes, the guard sends SIGTERM to the engine, which lets
+vLLM shut its children down in order; what is left when the time is up is killed. SIGQUIT kills at
+once (a second SIGTERM would not do: two that come together are delivered as one). As a subreaper
+the guard inherits every orphan below it, so no process leaves its sight by changing its session or
+losing its parent. The guard also holds what the launcher passes it open: the run folder's lock, so
+that no other launch takes the folder before the last engine has ended. Linux only.
 """
 
 import argparse
@@ -28,6 +29,9 @@ from types import FrameType
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.05
+_ORPHANED_STOP_TIMEOUT_S = 5.0
+"""What an engine gets at most when its launcher is gone: nobody is left who wants it to drain, and
+with `_ORPHAN_GRACE_S` nothing is left 10 s after the launcher's end."""
 _ORPHAN_GRACE_S = 1.0
 """After the engine's own end: enough for Python's resource tracker to free shared memory."""
 
@@ -63,6 +67,7 @@ class Guard:
             self._drain_wake_pipe()
             if sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 1):
                 self._is_to_stop = True
+                self._stop_timeout_s = min(self._stop_timeout_s, _ORPHANED_STOP_TIMEOUT_S)
             self._reap()
         if self._engine.poll() is None:
             self._end_engine()

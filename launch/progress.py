@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 
 from hybridserve_llm.interfaces import Clock
+from launch.engine_log import READY
 
-WAITING, READY, FAILED = "waiting for its GPU", "ready", "failed"
+FAILED = "failed"
 _ENDS = {READY: "[green]ready[/]", FAILED: "[red]failed[/]"}
 
 

@@ -1,8 +1,9 @@
 """The wish to stop, from Ctrl-C or SIGTERM: the first asks politely, the second hurries."""
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -40,6 +41,19 @@ class StopRequest:
         self._has_come = True
         self._on_first()
         self._on_first = lambda: None
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Makes SIGTERM a KeyboardInterrupt, as Ctrl-C is, where no event loop takes signals over.
+
+    So a launch that is stopped while it plans leaves its run folder in order. Main thread only.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def has_ended(task: asyncio.Future[T], *, hurry: asyncio.Event, timeout_s: float) -> bool:

@@ -1,37 +1,58 @@
-"""Carries out a plan: starts its engines, waits until all are healthy, stops them in any case.
+"""Carries out a plan: starts its engines, keeps them running, stops them in any case.
 
     start ─┬─ small/0   process ─ healthy ┐
            ├─ medium/0  process ─ healthy ├─ endpoints ─ (serving) ─ stop all, at once
            └─ giant/0   waits for its GPU ─ process ─ healthy ┘
 
-Engines that share a GPU start one after the other, since each measures the memory that is free
-when it starts; all others start together. The first to fail stops all.
+Engines that share a GPU start one after the other, restarts included, since each measures the
+memory that is free when it starts; all others start together. The first whose first start fails
+stops all. One that fails later is started again (`engine_life.py`).
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
 
 from rich.console import Console
 
 from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.config.cascade import CascadeConfig
-from hybridserve_llm.errors import EngineStartError
-from hybridserve_llm.planner.plan import Placement, Plan
+from hybridserve_llm.config.cascade import CascadeConfig, LaunchConfig
+from hybridserve_llm.errors import CannotBeDone
+from hybridserve_llm.planner.plan import Plan
 from launch.argv import engine_command
-from launch.engine_log import log_tail, start_stage
+from launch.engine_life import EngineLife, LifeRules
+from launch.engine_log import READY
 from launch.process import EngineProcess
-from launch.progress import FAILED, READY, WAITING, StartProgress
+from launch.progress import FAILED, StartProgress
+from launch.restart import RestartRules
 from launch.run_folder import RunFolder
+from launch.state import EngineState, StateFile
 
 log = logging.getLogger(__name__)
 
-_STAGE_INTERVAL_S = 0.5
+_HERE = "localhost"
 
 Endpoints = Mapping[str, tuple[str, ...]]
 """Base URLs (`unix:/path` or `http://…`) of every tier's replicas."""
+
+
+def check_is_here(plan: Plan) -> None:
+    """Passes when every engine of the plan runs on this machine.
+
+    Raises:
+        CannotBeDone: It has engines on other nodes, which this version plans and does not start.
+    """
+    nodes = sorted({placement.node for placement in plan.placements} - {_HERE})
+    if nodes:
+        raise CannotBeDone(
+            f"the plan has engines on {', '.join(nodes)}; engines are started on this machine "
+            "only: look at the plan with --dry-run, start them there yourself, and name them as "
+            "the tiers' endpoints"
+        )
 
 
 def endpoints_of(plan: Plan, run_folder: RunFolder) -> Endpoints:
@@ -43,122 +64,142 @@ def endpoints_of(plan: Plan, run_folder: RunFolder) -> Endpoints:
     }
 
 
+def engine_states(config: CascadeConfig, plan: Plan, folder: RunFolder) -> tuple[EngineState, ...]:
+    """The state of every engine of the plan before it is started."""
+    limit = config.launch.restart_limit
+    return tuple(
+        EngineState(
+            name=placement.name,
+            log_path=str(folder.log_path(placement.name)),
+            restart_limit=limit,
+        )
+        for placement in plan.placements
+    )
+
+
 @contextlib.asynccontextmanager
 async def running_engines(
     config: CascadeConfig,
     plan: Plan,
     run_folder: RunFolder,
+    state: StateFile,
     *,
     hurry: asyncio.Event | None = None,
     console: Console | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """The plan's engines, all healthy inside the block and ended after it, whatever happens.
+    """The plan's engines, all healthy when the block begins and ended after it, whatever happens.
 
-    An engine that ends inside the block is logged; requests pass over it. `hurry`, once set, lets
+    An engine that fails inside the block is logged and started again; requests pass over it
+    meanwhile. `state` shows it, and has the engines of `engine_states`. `hurry`, once set, lets
     engines be killed instead of waited for. Progress goes to `console`, stderr by default.
 
     Raises:
-        EngineStartError: An engine exited, or was not healthy within `launch.startup_timeout_s`;
-            by then the others are stopped.
+        EngineStartError: An engine exited, or was not healthy within `launch.startup_timeout_s`,
+            at its first start; by then the others are stopped.
     """
     hurry = hurry or asyncio.Event()
-    console = console or Console(stderr=True)
-    engines = _engines(config, plan, run_folder)
+    names = [placement.name for placement in plan.placements]
+    progress = StartProgress(names, console=console or Console(stderr=True), clock=SystemClock())
+    lives = _lives(config, plan, run_folder, state, progress)
     run_folder.write_plan(plan)
-    watching: list[asyncio.Task[None]] = []
+    keeping: list[asyncio.Task[None]] = []
     try:
-        progress = StartProgress(tuple(engines), console=console, clock=SystemClock())
         with progress:
-            await _start_all(config, plan.placements, engines, progress)
+            await _start_all(lives, keeping)
         endpoints = endpoints_of(plan, run_folder)
         run_folder.write_endpoints(endpoints)
-        watching += [asyncio.create_task(_log_end(engine)) for engine in engines.values()]
         yield endpoints
     finally:
-        for task in watching:
+        for task in keeping:
             task.cancel()
-        ends = [engine.stop(hurry=hurry) for engine in engines.values()]
-        for result in await asyncio.gather(*ends, *watching, return_exceptions=True):
+        await asyncio.gather(*keeping, return_exceptions=True)  # `_log_bug` has said what
+        ends = [life.process.stop(hurry=hurry) for life in lives]
+        for result in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(result, Exception):
                 log.error("while the engines were stopped", exc_info=result)
 
 
-def _engines(config: CascadeConfig, plan: Plan, run_folder: RunFolder) -> dict[str, EngineProcess]:
+def _lives(
+    config: CascadeConfig,
+    plan: Plan,
+    run_folder: RunFolder,
+    state: StateFile,
+    progress: StartProgress,
+) -> list[EngineLife]:
+    """The engines; the one place that knows how an engine of a node is started."""
     settings = {tier.name: tier for tier in config.tiers}
-    engines = {}
+    gpus = {uuid: asyncio.Lock() for p in plan.placements for uuid in p.gpu_uuids}
+    lives = []
     for tier in plan.tiers:
         for placement in tier.placements:
             socket_path = run_folder.socket_path(placement.name)
-            engines[placement.name] = EngineProcess(
+            command = engine_command(
+                settings[tier.tier], placement, socket_path=socket_path, python=sys.executable
+            )
+            process = EngineProcess(
                 placement.name,
-                engine_command(
-                    settings[tier.tier],
-                    placement,
-                    socket_path=socket_path,
-                    python=sys.executable,
-                ),
+                command,
                 socket_path=socket_path,
                 log_path=run_folder.log_path(placement.name),
                 stop_timeout_s=config.launch.stop_timeout_s,
+                held_open=(run_folder.lock,),
             )
-    return engines
+            lives.append(
+                EngineLife(
+                    process,
+                    _rules(config.launch),
+                    gpus=[gpus[uuid] for uuid in sorted(placement.gpu_uuids)],
+                    tell=functools.partial(_tell, state, progress, placement.name),
+                    clock=SystemClock(),
+                )
+            )
+    return lives
 
 
-async def _start_all(
-    config: CascadeConfig,
-    placements: Sequence[Placement],
-    engines: Mapping[str, EngineProcess],
-    progress: StartProgress,
-) -> None:
-    gpu_locks = {uuid: asyncio.Lock() for p in placements for uuid in p.gpu_uuids}
-    timeout_s = config.launch.startup_timeout_s
+def _rules(launch: LaunchConfig) -> LifeRules:
+    return LifeRules(
+        startup_timeout_s=launch.startup_timeout_s,
+        health_interval_s=launch.health_interval_s,
+        health_timeout_s=launch.health_timeout_s,
+        restart=RestartRules(
+            limit=launch.restart_limit,
+            backoff_s=launch.restart_backoff_s,
+            backoff_limit_s=launch.restart_backoff_limit_s,
+            forget_after_s=launch.restart_forget_after_s,
+        ),
+    )
+
+
+def _tell(state: StateFile, progress: StartProgress, name: str, **changes: Any) -> None:
+    """Notes what changed of an engine; `progress` shows it until the engine's first start ended."""
+    state.update_engine(name, **changes)
+    ends = {"healthy": READY, "failed": FAILED}
+    shown = ends.get(changes.get("condition", ""), changes.get("stage"))
+    if shown is not None:
+        progress.show(name, shown)
+
+
+async def _start_all(lives: Iterable[EngineLife], keeping: list[asyncio.Task[None]]) -> None:
+    """Waits until all are healthy; adds to `keeping` the task that keeps each so."""
     try:
         async with asyncio.TaskGroup() as group:
-            for placement in placements:
-                # Taken in one order by all, so that no two wait for each other.
-                locks = [gpu_locks[uuid] for uuid in sorted(placement.gpu_uuids)]
-                group.create_task(_start(engines[placement.name], locks, timeout_s, progress))
+            for life in lives:
+                group.create_task(_start(life, keeping))
     except BaseExceptionGroup as failures:
         # One failure cancels the other starts, so the first is the cause.
         raise failures.exceptions[0] from None
 
 
-async def _start(
-    engine: EngineProcess,
-    gpu_locks: Sequence[asyncio.Lock],
-    timeout_s: float,
-    progress: StartProgress,
-) -> None:
-    if any(lock.locked() for lock in gpu_locks):
-        progress.show(engine.name, WAITING)
-    for lock in gpu_locks:
-        await lock.acquire()
-    await engine.start()
-    showing = asyncio.create_task(_show_stages(engine, progress))
-    try:
-        await engine.wait_healthy(timeout_s)
-        progress.show(engine.name, READY)
-    except EngineStartError:
-        progress.show(engine.name, FAILED)
-        raise
-    finally:
-        showing.cancel()
-    # Only a success frees the GPUs: after a failure no other engine may start.
-    for lock in gpu_locks:
-        lock.release()
+async def _start(life: EngineLife, keeping: list[asyncio.Task[None]]) -> None:
+    await life.first_start()
+    # At once, not when all are healthy: the others may take minutes.
+    task = asyncio.create_task(life.keep(), name=f"keep {life.process.name}")
+    task.add_done_callback(_log_bug)
+    keeping.append(task)
 
 
-async def _show_stages(engine: EngineProcess, progress: StartProgress) -> None:
-    while True:
-        text = await asyncio.to_thread(log_tail, engine.log_path)
-        stage = start_stage(text)
-        if stage != READY:  # its health decides, not its log
-            progress.show(engine.name, stage)
-        await asyncio.sleep(_STAGE_INTERVAL_S)
-
-
-async def _log_end(engine: EngineProcess) -> None:
-    status = await engine.wait()
-    log.error(
-        "engine %s ended: %s (log: %s)", engine.name, engine.end_in_words(status), engine.log_path
-    )
+def _log_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(
+            "bug: %s ended; the engine is not watched any more", task.get_name(), exc_info=error
+        )

@@ -174,11 +174,21 @@ def test_the_overrides_are_the_codes() -> None:
     assert shown == set(CascadeOverrides.model_fields)
 
 
-def test_every_option_of_the_launcher_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "heading"),
+    [
+        ([], "# hs-launch"),
+        (["status"], "## hs-launch status"),
+        (["stop"], "## hs-launch stop"),
+    ],
+)
+def test_every_option_of_the_launcher_has_its_row(
+    capsys: pytest.CaptureFixture[str], command: list[str], heading: str
+) -> None:
     with pytest.raises(SystemExit):
-        main(["--help"])
+        main([*command, "--help"])
     offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    shown = {row[0].split()[0] for row in rows_after(text_of("docs/launch.md"), "# hs-launch")}
+    shown = {row[0].split()[0] for row in rows_after(text_of("docs/launch.md"), heading)}
     assert shown == offered
 
 

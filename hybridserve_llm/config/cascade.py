@@ -104,12 +104,30 @@ class ServerConfig(_Settings):
 
 
 class LaunchConfig(_Settings):
-    """How engines are started and stopped."""
+    """How engines are started, kept running and stopped."""
 
     run_folder: Path | None = Field(None, description="logs, sockets, plan.json; default a new one")
     startup_timeout_s: float = Field(600.0, gt=0, description="seconds until an engine is healthy")
     stop_timeout_s: float = Field(
         20.0, gt=0, description="seconds to end before engines are killed"
+    )
+    health_interval_s: float = Field(
+        2.0, gt=0, description="seconds between the launcher's health probes of an engine"
+    )
+    health_timeout_s: float = Field(
+        60.0, gt=0, description="seconds without a healthy answer until an engine counts as hung"
+    )
+    restart_limit: int = Field(
+        3, ge=0, le=1000, description="restarts in a row of an engine that failed; 0: none"
+    )
+    restart_backoff_s: float = Field(
+        1.0, ge=0, description="seconds before the first restart; doubled for each one more"
+    )
+    restart_backoff_limit_s: float = Field(
+        60.0, ge=0, description="seconds before any restart at most"
+    )
+    restart_forget_after_s: float = Field(
+        600.0, gt=0, description="seconds of health after which restarts are counted anew"
     )
 
 

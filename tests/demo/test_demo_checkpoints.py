@@ -5,10 +5,10 @@ import json
 import pytest
 
 from hybridserve_llm.config.load import load_config
-from launch.cli import DEMO_CONFIG
 from launch.demo.card import n_parameters_of
 from launch.demo.family import CHECKPOINTS, FAMILY
 from launch.demo.tokenizer import build_tokenizer
+from launch.run import DEMO_CONFIG
 
 MAX_WEIGHT_BYTES = 24_000_000
 

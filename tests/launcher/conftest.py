@@ -8,10 +8,36 @@ import pytest
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.planner.plan import Plan
 from launch.argv import EngineCommand
 from launch.process import EngineProcess
+from launch.run_folder import RunFolder
+from launch.state import LaunchState, StateFile
+from launch.supervisor import engine_states
 
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Keeps the launches of tests out of the user's own list of running ones."""
+    folder = tmp_path_factory.mktemp("runtime")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def state_of() -> Callable[[CascadeConfig, Plan, RunFolder], StateFile]:
+    """Makes the state file of a launch whose engines are about to start."""
+
+    def make(config: CascadeConfig, plan: Plan, folder: RunFolder) -> StateFile:
+        engines = engine_states(config, plan, folder)
+        state = LaunchState(pid=1, phase="starting", started_s=0.0, engines=engines)
+        return StateFile(folder.state_path, state)
+
+    return make
 
 
 @pytest.fixture

@@ -47,14 +47,20 @@ def main() -> None:
         # A child in a session of its own, which outlives SIGTERM to the parent's group.
         child = subprocess.Popen([sys.executable, "-c", STUBBORN_CHILD], start_new_session=True)
         Path(os.environ["FAKE_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
-    if mode == "dies":  # a moment after it became healthy
-        threading.Thread(target=end_once_told).start()
+    if mode == "dies":  # once it is told so; the telling file goes
+        threading.Thread(target=end_once_told, daemon=True).start()
+    if mode == "once":  # its next start fails
+        if Path(os.environ["FAKE_PIDS"]).exists():
+            raise ValueError("no second life")
+        Path(os.environ["FAKE_PIDS"]).write_text(str(os.getpid()))
     Server(sys.argv[sys.argv.index("--uds") + 1], Handler).serve_forever()
 
 
 def end_once_told() -> None:
-    while not Path(os.environ["FAKE_PIDS"]).exists():
+    told = Path(os.environ["FAKE_PIDS"])
+    while not told.exists():
         time.sleep(0.02)
+    told.unlink()
     os._exit(3)
 
 

@@ -16,7 +16,8 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.planner.plan import Plan
 from launch.checkpoints import check_checkpoints
-from launch.cli import DEMO_CONFIG, main
+from launch.cli import main
+from launch.run import DEMO_CONFIG
 
 Make = Callable[..., CascadeConfig]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -275,3 +276,58 @@ def test_killed_launcher_leaves_no_engine(
         time.sleep(0.02)
     assert not left_over()
     assert os.listdir(tmp_path / "run" / "sockets") == []
+
+
+def test_status_and_stop_from_another_terminal(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    left_over: Callable[[], list[str]],
+) -> None:
+    launch = launched(config_file("", ""))
+    launch.wait_for(lambda: "ready: " in launch.stdout.read_text())
+    assert main(["status", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["launches"]
+    assert found["pid"] == launch.process.pid
+    assert found["run_folder"] == str(tmp_path / "run")
+    assert f"ready: {found['base_url']}/v1" in launch.stdout.read_text()
+    assert [engine["condition"] for engine in found["engines"]] == ["healthy", "healthy"]
+    assert main(["stop"]) == 0
+    assert f"stopped: pid {launch.process.pid}" in capsys.readouterr().out
+    assert launch.process.wait(timeout=30) == 0
+    assert not left_over()
+    assert main(["status", "--run-folder", str(tmp_path / "run")]) == 3
+    assert "no launcher runs in" in capsys.readouterr().out
+
+
+def test_second_launch_on_the_same_folder_says_who_has_it(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = config_file("", "")
+    launch = launched(path)
+    launch.wait_for(lambda: "ready: " in launch.stdout.read_text())
+    arguments = ["--config", str(path), "--cpu", "--port", "0"]
+    line = fails_with_one_line(capsys, [*arguments, "--run-folder", str(tmp_path / "run")], 3)
+    assert f"in use by another hs-launch (pid {launch.process.pid})" in line
+    assert main(["status"]) == 0  # the first is not disturbed
+
+
+def test_stop_that_is_not_over_in_time_says_so_and_a_second_one_hurries(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    capsys: pytest.CaptureFixture[str],
+    left_over: Callable[[], list[str]],
+) -> None:
+    launch = launched(config_file("stubborn", "", launch={"stop_timeout_s": 500}))
+    launch.wait_for(lambda: "ready: " in launch.stdout.read_text())
+    assert main(["stop", "--timeout", "0.1"]) == 3
+    assert "still runs after 0.1 s" in capsys.readouterr().err
+    launch.wait_for(lambda: "stopping" in launch.stderr.read_text())
+    assert main(["status"]) == 3
+    assert ": draining at " in capsys.readouterr().out
+    assert main(["stop"]) == 0
+    assert not left_over()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.engine_log import log_tail, start_stage, telling_line
+from launch.engine_log import keep_old_log, log_tail, start_stage, telling_line
 
 CHILD_FAILED = """\
 (EngineCore pid=7) ERROR 11-23 20:35:09 [core.py:1200] Traceback (most recent call last):
@@ -60,3 +60,13 @@ def test_log_tail_reads_the_end_and_a_missing_log_is_empty(tmp_path: Path) -> No
     log.write_bytes(b"x" * 100_000 + b"\xffend")
     assert len(log_tail(log)) == 65536
     assert log_tail(log).endswith("\N{REPLACEMENT CHARACTER}end")
+
+
+def test_five_old_logs_are_kept_the_newest_first(tmp_path: Path) -> None:
+    log = tmp_path / "small-0.log"
+    keep_old_log(log)  # none yet
+    for life in range(1, 8):
+        log.write_text(f"life {life}")
+        keep_old_log(log)
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {f"small-0.log.{i}": f"life {8 - i}" for i in range(1, 6)}

@@ -63,13 +63,23 @@ async def test_engine_that_ends_by_itself_takes_its_children_along(
     await process.wait_healthy(10.0)
     main, child = (int(pid) for pid in (tmp_path / "pids").read_text().split())
     os.kill(main, signal.SIGKILL)
-    status = await process.wait()
-    assert process.end_in_words(status).startswith("killed by SIGKILL (out of memory?)")
+    reason = await process.wait_failed(interval_s=5.0, timeout_s=5.0)
+    assert reason.startswith("killed by SIGKILL (out of memory?)")
     assert await gone(child)
     await process.stop(hurry=asyncio.Event())
 
 
-async def test_killed_launcher_leaves_no_process_and_no_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "stop_timeout_s"),
+    [
+        ("family", "5"),
+        # Its engine does not end on SIGTERM, and the time to drain is the launcher's, who is gone.
+        ("stubborn", "500"),
+    ],
+)
+async def test_killed_launcher_leaves_no_process_and_no_socket(
+    tmp_path: Path, mode: str, stop_timeout_s: str
+) -> None:
     """The launcher here is a process of its own, killed with SIGKILL while its engine serves."""
     socket_path = tmp_path / "engine.sock"
     fake = Path(__file__).parent / "fake_engine.py"
@@ -80,11 +90,11 @@ async def test_killed_launcher_leaves_no_process_and_no_socket(tmp_path: Path) -
             "import subprocess, sys, time\n"
             "subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, start_new_session=True)\n"
             "time.sleep(600)",
-            *(sys.executable, guard.__file__, "--stop-timeout-s", "5"),
+            *(sys.executable, guard.__file__, "--stop-timeout-s", stop_timeout_s),
             *("--socket", str(socket_path), "--", sys.executable, str(fake)),
             *("--uds", str(socket_path)),
         ],
-        env={**os.environ, "FAKE_ENGINE": "family", "FAKE_PIDS": str(tmp_path / "pids")},
+        env={**os.environ, "FAKE_ENGINE": mode, "FAKE_PIDS": str(tmp_path / "pids")},
         stdout=subprocess.DEVNULL,
     )
     deadline_s = time.monotonic() + NO_HURRY_S
@@ -190,6 +200,33 @@ async def test_cancelled_start_is_stopped_too(
     await asyncio.wait({starting})
     await process.stop(hurry=asyncio.Event())
     assert not left_over()
+
+
+async def test_engine_starts_again_after_it_was_stopped_and_its_old_log_is_kept(
+    engine: Make,
+) -> None:
+    process = engine()
+    for _ in range(2):
+        await process.start()
+        await process.wait_healthy(10.0)
+        await process.stop(hurry=asyncio.Event())
+    assert process.log_path.with_name("engine.log.1").read_text() == process.log_path.read_text()
+
+
+async def test_hung_engine_is_told_from_a_healthy_one(engine: Make, tmp_path: Path) -> None:
+    process = engine("family")
+    await process.start()
+    await process.wait_healthy(10.0)
+    main = int((tmp_path / "pids").read_text().split()[0])
+    failing = asyncio.create_task(process.wait_failed(interval_s=0.02, timeout_s=0.2))
+    done, _ = await asyncio.wait({failing}, timeout=0.5)
+    assert not done
+    os.kill(main, signal.SIGSTOP)
+    assert await failing == "no healthy answer for 0.2 s"
+    hurry = asyncio.Event()
+    hurry.set()
+    await process.stop(hurry=hurry)
+    assert await gone(main)
 
 
 async def test_stop_of_an_engine_never_started_does_nothing(engine: Make) -> None:

@@ -2,7 +2,8 @@ import io
 
 from rich.console import Console
 
-from launch.progress import FAILED, READY, StartProgress
+from launch.engine_log import READY
+from launch.progress import FAILED, StartProgress
 
 
 class Watch:

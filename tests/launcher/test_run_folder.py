@@ -1,5 +1,9 @@
+import fcntl
 import json
+import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -7,7 +11,8 @@ import pytest
 
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
-from launch.run_folder import MAX_SOCKET_PATH_BYTES, open_run_folder
+from launch.identity import ProcessIdentity
+from launch.run_folder import MAX_SOCKET_PATH_BYTES, holder_of, open_run_folder
 
 ENGINES = ("small/0", "giant/0")
 
@@ -76,6 +81,63 @@ def test_second_launch_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     folder.log_path("small/0").touch()
     with open_run_folder(tmp_path, ENGINES):
         pass
+
+
+def test_the_lock_says_who_holds_it_and_nobody_after_the_end(tmp_path: Path) -> None:
+    assert holder_of(tmp_path) is None
+    with open_run_folder(tmp_path, ENGINES):
+        holder = holder_of(tmp_path)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+        assert holder.is_alive()
+    assert holder_of(tmp_path) is None
+
+
+def test_folder_of_a_killed_launch_is_free_when_its_last_engine_has_ended(tmp_path: Path) -> None:
+    """Launcher and guard are stood in for by two processes that hold the lock's descriptor."""
+    program = (
+        "import pathlib, subprocess, sys, time\n"
+        "from launch.run_folder import open_run_folder\n"
+        "with open_run_folder(pathlib.Path(sys.argv[1]), []) as folder:\n"
+        "    guard = ['sleep', '0.7']\n"
+        "    subprocess.Popen(guard, pass_fds=(folder.lock,), start_new_session=True)\n"
+        "    print('locked', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == b"locked\n"
+        with (
+            pytest.raises(CannotBeDone, match=rf"in use by another hs-launch \(pid {launcher.pid}"),
+            open_run_folder(tmp_path, ENGINES),
+        ):
+            pass
+        launcher.kill()
+    assert not is_free(tmp_path)
+    with open_run_folder(tmp_path, ENGINES):  # waits for the guard
+        assert holder_of(tmp_path) == ProcessIdentity.of_this_process()
+
+
+def is_free(folder: Path) -> bool:
+    with (folder / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_temporary_folder_without_a_log_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with open_run_folder(None, ENGINES) as folder:
+        pass
+    assert not folder.path.exists()
+    with open_run_folder(None, ENGINES) as folder:
+        folder.log_path("small/0").touch()
+    assert folder.path.exists()
 
 
 def test_sockets_a_killed_launch_left_are_removed(tmp_path: Path) -> None:

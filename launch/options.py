@@ -1,0 +1,162 @@
+"""The command lines of `hs-launch`, `hs-launch status` and `hs-launch stop`, as values."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Command = Literal["launch", "status", "stop"]
+
+_STOP_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """What `hs-launch` is told; None leaves it to the configuration."""
+
+    config: Path | None
+    demo: bool
+    dry_run: bool
+    json: bool
+    host: str | None
+    port: int | None
+    cpu: bool
+    gpus: int | None
+    run_folder: Path | None
+    allow_uncertified: bool
+    allow_unprofitable: bool
+    acknowledge_alarm: str | None
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusOptions:
+    """What `hs-launch status` is told; without a run folder, all that run are meant."""
+
+    run_folder: Path | None
+    json: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopOptions:
+    """What `hs-launch stop` is told; without a run folder, the one that runs is meant."""
+
+    run_folder: Path | None
+    timeout: float
+
+
+def read_command_line(
+    arguments: Sequence[str] | None,
+) -> LaunchOptions | StatusOptions | StopOptions:
+    """The options in `arguments`, or in this process's own; exits with 2 on wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["status"]:
+        return StatusOptions(**vars(_status_parser().parse_args(words[1:])))
+    if words[:1] == ["stop"]:
+        return StopOptions(**vars(_stop_parser().parse_args(words[1:])))
+    parser = _launch_parser()
+    options = parser.parse_args(words)
+    if options.json and not options.dry_run:
+        parser.error("--json goes with --dry-run")
+    return LaunchOptions(**vars(options))
+
+
+def _launch_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hs-launch",
+        description="Start a cascade's engines and serve it; Ctrl-C stops all.",
+        epilog="hs-launch status and hs-launch stop: a launch that runs in another terminal.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--demo", action="store_true", help="the demo cascade shipped with this")
+    what.add_argument("--config", type=Path, metavar="FILE", help="the cascade's YAML file")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan; start nothing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as JSON")
+    parser.add_argument("--host", help="address to listen on, instead of server.host")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        help="TCP port (0 to 65535; 0 takes a free one), instead of the file's",
+    )
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    device.add_argument(
+        "--gpus", type=_positive, metavar="N", help="use the first N GPUs; default all"
+    )
+    parser.add_argument(
+        "--run-folder", type=Path, metavar="DIR", help="logs, sockets, plan.json; default a new one"
+    )
+    parser.add_argument(
+        "--allow-uncertified",
+        action="store_true",
+        help="serve a certificate's policy though its fingerprint differs",
+    )
+    parser.add_argument(
+        "--allow-unprofitable",
+        action="store_true",
+        help="serve a cascade that does not pay by its certificate",
+    )
+    parser.add_argument(
+        "--acknowledge-alarm", metavar="NAME", help="lift the watch's alarm; NAME is who decided so"
+    )
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning"
+    )
+    return parser
+
+
+def _status_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hs-launch status", description="Show launches and their engines; exits 0 when ready."
+    )
+    parser.add_argument(
+        "--run-folder", type=Path, metavar="DIR", help="the launch; default all that run"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _stop_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hs-launch stop", description="Ask a launcher to stop and wait until it is gone."
+    )
+    parser.add_argument(
+        "--run-folder", type=Path, metavar="DIR", help="the launch; default the one that runs"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=_STOP_TIMEOUT_S,
+        metavar="S",
+        help="seconds to wait; default %(default)g",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: allowed are 0 to 65535")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds: allowed are 0 to {_LONGEST_S:g}"
+        )
+    return seconds
+
+
+_LONGEST_S = 86400.0
