@@ -5,11 +5,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-Command = Literal["launch", "status", "stop"]
 
 _STOP_TIMEOUT_S = 120.0
+_LONGEST_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +155,3 @@ def _seconds(text: str) -> float:
             f"{text!r} is not a number of seconds: allowed are 0 to {_LONGEST_S:g}"
         )
     return seconds
-
-
-_LONGEST_S = 86400.0

@@ -326,7 +326,7 @@ async def test_a_client_that_leaves_ends_the_engines_work(
 
 
 def test_a_tier_whose_engine_died_is_passed_over_and_the_ledger_says_so(demo: Demo) -> None:
-    """Last in this file: the launcher starts the engine again, which takes longer than this test."""
+    """Last in this file: the engine is started again, which takes longer than this test."""
     for process in psutil.process_iter(["cmdline"]):
         words = _words(process)
         is_guard = "--stop-timeout-s" in words
