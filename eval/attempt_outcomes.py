@@ -9,7 +9,7 @@ import numpy as np
 from eval.attempts import Attempts, RecordedAttempt
 from eval.prompts import Question
 from eval.records_csv import equal_numbers
-from hybridserve_llm.calibration.outcomes import Floats, Outcomes
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes, draws_of
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 from hybridserve_llm.errors import ConfigError
@@ -89,8 +89,16 @@ def _outcomes(
         answer_features=np.array([[_answer_row(a) for a in row] for row in rows], dtype=np.float64),
         answer_feature_names=FEATURE_NAMES,
         questions=tuple(row[0].question for row in rows),
+        draws=_draws(rows),
         groups=tuple(row[0].group for row in rows),
     )
+
+
+def _draws(rows: Rows) -> Floats:
+    """As the server would draw; by the question's name in files from before it did."""
+    by_name = draws_of(tuple(row[0].question for row in rows))
+    known = [row[-1].prompt_draw for row in rows]
+    return np.array([x if d is None else d for d, x in zip(known, by_name, strict=True)])
 
 
 def costs_of_attempts(

@@ -22,6 +22,7 @@ SCHEMA: Literal["hybridserve-attempts/1"] = "hybridserve-attempts/1"
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Score = Annotated[float, Field(le=1e-6, allow_inf_nan=False)]
 """A log-probability, which rounding may lift a little above 0."""
 
@@ -74,6 +75,8 @@ class RecordedAttempt:
         answer: Text of the answer; None where the attempt failed, and `reason` says why.
         answer_key: Normal form: equal keys mean agreeing answers.
         features: Of the answer, by name; None where it has none.
+        prompt_draw: A number in [0, 1) made from the prompt, which policies that take a share of
+            the prompts go by; None in files from before there were any.
         prompt_features: Of the prompt, by name.
     """
 
@@ -98,6 +101,7 @@ class RecordedAttempt:
     latency_s: Amount | None
     energy_j: Amount | None
     energy_source: str | None
+    prompt_draw: Share | None = None
 
     @property
     def question(self) -> Question:

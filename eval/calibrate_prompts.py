@@ -17,7 +17,7 @@ from eval.collect import MAX_RETRIES, cascade_client, collect, describe_cascade
 from eval.collect_progress import CollectProgress
 from eval.prompts import PromptSet, read_prompts
 from eval.splits import disjoint_splits
-from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 
@@ -69,6 +69,7 @@ def _unanswered(prompts: PromptSet) -> Outcomes:
         answer_features=np.empty((n, 0, 0)),
         answer_feature_names=(),
         questions=tuple(prompt.question for prompt in prompts.prompts),
+        draws=draws_of(tuple(prompt.question for prompt in prompts.prompts)),
         groups=tuple(prompt.group for prompt in prompts.prompts),
     )
 

@@ -81,8 +81,14 @@ class Report:
         """What else a reader has to know."""
         dropped = [tier.name for tier in self.tiers if tier.name not in self.chain]
         lines = [f"Cost: {self.cost_source}."]
-        if dropped:
+        if dropped and self.certified:
             lines.append(f"Dropped, as they do not pay: {', '.join(dropped)}.")
+        share = self.calibration.policy.share
+        if share < 1:
+            lines.append(
+                f"Of all prompts {share:.1%} enter the cascade, by a number made from their text; "
+                f"the others go to {self.chain[-1]} at once."
+            )
         if self.n_incomplete:
             lines.append(f"Left out, not answered by every tier: {self.n_incomplete} questions.")
         return lines
@@ -97,6 +103,7 @@ class Report:
             "loss": promise.loss,
             "certified": self.certified,
             "policy": policy_as_json(self.calibration.policy, [tier.name for tier in self.tiers]),
+            "share": self.calibration.policy.share,
             "n_fit": self.n_fit,
             "n_certify": self.n_certify,
             "n_test": self.n_test,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from eval.baselines import (
     JudgedPath,
     Measured,
@@ -26,8 +28,9 @@ from eval.peer_rules import PEER_RULES
 from eval.raw_score import SAVING_PER_TIER as RAW_SAVING_PER_TIER
 from eval.raw_score import ScoreChain, raw_score_paths
 from eval.splits import Splits, bootstrap_splits
-from hybridserve_llm.calibration.certify import Promise, calibrate
+from hybridserve_llm.calibration.certify import Promise, certify_fitted
 from hybridserve_llm.calibration.choice import SAVING_PER_TIER
+from hybridserve_llm.calibration.fitted import FittedModels, fit_models
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.policies import replay
@@ -103,13 +106,15 @@ def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: Setup) -> list
     """Every way under every promise of `setup` on one draw of rows."""
     splits = bootstrap_splits(outcomes, setup.n_fit, setup.n_certify, seed)
     always = _uncertified(outcomes)
+    fitted = fit_models(splits.fit, np.random.default_rng(seed))
     scores = fit_calibrated_scores(splits.fit, seed=seed)
     results = []
     for loss in setup.losses:
         paths = _Paths.fitted(scores, loss, seed)
         for epsilon in setup.epsilons:
             promise = Promise(loss=loss, epsilon=epsilon, delta=setup.delta)
-            ways = {OURS: _ours(splits, promise, seed), **_rivals(splits, paths, promise), **always}
+            ours = _ours(fitted, splits, promise)
+            ways = {OURS: ours, **_rivals(splits, paths, promise), **always}
             results.append(
                 SeedResult(
                     file=file,
@@ -126,8 +131,8 @@ def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: Setup) -> list
     return results
 
 
-def _ours(splits: Splits, promise: Promise, seed: int) -> WayResult:
-    calibration = calibrate(splits.fit, splits.certify, promise, seed=seed)
+def _ours(fitted: FittedModels, splits: Splits, promise: Promise) -> WayResult:
+    calibration = certify_fitted(fitted, splits.fit, splits.certify, promise)
     if calibration.chosen is None:
         return _nothing(splits.test)
     done = replay(calibration.policy, calibration.risks(splits.test), splits.test)

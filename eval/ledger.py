@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eval.attempts import Amount, Count, Number, RecordedAttempt, RecordedTier, Score
 from eval.prompts import LabelledPrompt
+from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES, prompt_features
 from hybridserve_llm.errors import CannotBeDone
@@ -139,6 +140,7 @@ def _frame(prompt: LabelledPrompt, tier: RecordedTier, body: JsonObject) -> dict
         "group": prompt.group,
         "tier": tier.name,
         "model": tier.model,
+        "prompt_draw": prompt_draw(body),
         "prompt_features": dict(zip(PROMPT_FEATURE_NAMES, prompt_features(body), strict=True)),
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
 from hybridserve_llm.errors import ConfigError
 
 _COLUMNS = (
@@ -185,6 +185,7 @@ def outcomes_of(
         answer_features=np.empty((len(rows), len(chain), 0)),
         answer_feature_names=(),
         questions=tuple(complete),
+        draws=draws_of(tuple(complete)),
         groups=tuple(row[0].group for row in rows),
     )
     return outcomes, len(records.answers) - len(complete)

@@ -156,7 +156,7 @@ def _path(
         for estimate in several
         if not is_served or (estimate.chain, estimate.has_gate) == (served.chain, served.has_gate)
     )
-    policies = best_path(shown, fitted, splits.fit)
+    policies = best_path(shown, fitted, splits.fit, calibration.promise)
     risks = fitted.risks(policies[0], test)
     certified = {step.policy.shape() for step in calibration.certified}
     return PolicyPath(

@@ -65,6 +65,7 @@ def policy_json(accept_at_risk: float, *, acceptance: float) -> dict[str, Any]:
                 "else_ask": [{"risk_above": accept_at_risk, "tier": "giant"}],
             }
         ],
+        "share": 1.0,
         "n": 600,
         "n_lost": 3,
         "n_rescued": 1,

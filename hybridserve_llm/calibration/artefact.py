@@ -118,6 +118,7 @@ def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPa
     level = calibration.promise.delta / len(calibration.certified)
     return PolicyPart(
         rules=_rules(step.policy, certify.tiers),
+        share=step.policy.share,
         n=step.n,
         n_lost=step.n_lost,
         n_rescued=step.n_rescued,

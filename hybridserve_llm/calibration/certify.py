@@ -4,18 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridserve_llm.calibration.choice import ChainEstimate, estimate_chains
+from hybridserve_llm.calibration.choice import ChainEstimate, estimate_chains, pivot_of
 from hybridserve_llm.calibration.fitted import FittedModels, fit_models
 from hybridserve_llm.calibration.knee import knee_policy
 from hybridserve_llm.calibration.loss_tests import Loss, smallest_epsilon
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes, State
 from hybridserve_llm.calibration.path import (
     N_PRICES_TO_WALK,
+    N_STEPS_TO_CHOOSE,
     N_STEPS_TO_WALK,
     finely_stepped,
     policy_path,
 )
 from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, escalate_all
+from hybridserve_llm.calibration.sharing import growing_shares
 from hybridserve_llm.calibration.walk import Step, tested, walk
 
 
@@ -71,13 +73,25 @@ def calibrate(
     `keeps_all_tiers` the chain is given, and only a gate is chosen.
     """
     fitted = fit_models(fit, np.random.default_rng(seed))
+    return certify_fitted(fitted, fit, certify, promise, keeps_all_tiers=keeps_all_tiers)
+
+
+def certify_fitted(
+    fitted: FittedModels,
+    fit: Outcomes,
+    certify: Outcomes,
+    promise: Promise,
+    *,
+    keeps_all_tiers: bool = False,
+) -> Calibration:
+    """As `calibrate`, with models that were `fitted` on `fit` before, for several promises."""
     risks, gates = fitted.out_of_fold, fitted.gates_out_of_fold
     estimates = estimate_chains(fit, risks, gates, loss=promise.loss, epsilon=promise.epsilon)
     if keeps_all_tiers:
         estimates.sort(
             key=lambda estimate: -len(estimate.chain)
         )  # stable: gate or not stays chosen
-    path = best_path(estimates[0], fitted, fit)
+    path = best_path(estimates[0], fitted, fit, promise)
     certified = walk(
         path,
         fitted.risks(path[0], certify),
@@ -96,13 +110,26 @@ def calibrate(
     )
 
 
-def best_path(best: ChainEstimate, fitted: FittedModels, fit: Outcomes) -> list[WholePolicy]:
-    """The path of the chain `best`, strict to lax, as it is walked on the certify split."""
+def best_path(
+    best: ChainEstimate, fitted: FittedModels, fit: Outcomes, promise: Promise
+) -> list[WholePolicy]:
+    """The path of the chain `best`, strict to lax, as it is walked on the certify split.
+
+    It begins with shares of the prompts where these are worth it both by the models that serve and
+    out of fold; the former alone would believe the strict thresholds that they were fitted to.
+    """
     risks = fitted.out_of_fold
     if best.has_gate:
         risks[NO_TIER] = fitted.gates_out_of_fold[best.chain[0]]
-    path = policy_path(best.chain, risks, fit, N_PRICES_TO_WALK)
-    return finely_stepped(path, risks, fitted.risks(path[0], fit), N_STEPS_TO_WALK)
+    prices = policy_path(best.chain, risks, fit, N_PRICES_TO_WALK)
+    served = fitted.risks(prices[0], fit)
+    path = finely_stepped(prices, risks, served, N_STEPS_TO_WALK)
+    pivot = pivot_of(path, served, fit, promise.loss, promise.epsilon)
+    unseen = finely_stepped(prices, risks, risks, N_STEPS_TO_CHOOSE)
+    pivot_unseen = pivot_of(unseen, risks, fit, promise.loss, promise.epsilon)
+    if pivot.index is None or not (pivot.is_worth_it and pivot_unseen.is_worth_it):
+        return path
+    return [*growing_shares(path[pivot.index], N_STEPS_TO_WALK), *path[pivot.index + 1 :]]
 
 
 def calibrate_knee(

@@ -21,6 +21,7 @@ from hybridserve_llm.calibration.path import (
 )
 from hybridserve_llm.calibration.policies import NO_TIER, Risks, WholePolicy, replay
 from hybridserve_llm.calibration.risk_models import states_below
+from hybridserve_llm.calibration.sharing import PathFigures, Pivot, best_pivot, cost_at
 
 GateRisks = Mapping[int, Floats]
 """The gate's risk, by the index of the first tier of a chain, each [n_questions]."""
@@ -82,30 +83,39 @@ def with_and_without_gate(
         yield True, {**risks, NO_TIER: gates[chain[0]]}
 
 
+def pivot_of(
+    path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
+) -> Pivot:
+    """Where the path may turn to shares, judged by `risks` on `outcomes`."""
+    last_cost = float(outcomes.costs[outcomes.last])
+    return best_pivot(figures_of(path, risks, outcomes, loss), _levels(epsilon), last_cost)
+
+
 def _mean_cost(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> float:
-    last_cost = float(outcomes.costs[outcomes.last])
-    costs, losses = costs_and_losses(path, risks, outcomes, loss)
-    worst_so_far: Floats = np.maximum.accumulate(losses)
-    at_levels = [
-        min(costs[worst_so_far <= level * epsilon].min(initial=np.inf), last_cost)
-        for level in LOSS_LEVELS
-    ]
-    return float(np.mean(at_levels))
+    figures, last_cost = figures_of(path, risks, outcomes, loss), float(outcomes.costs[-1])
+    return float(cost_at(_levels(epsilon), figures.costs, figures.losses, last_cost).mean())
 
 
-def costs_and_losses(
+def _levels(epsilon: float) -> Floats:
+    return np.array(LOSS_LEVELS) * epsilon
+
+
+def figures_of(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss
-) -> tuple[Floats, Floats]:
-    """Mean cost and mean loss of each policy on `outcomes`, both [n_policies].
-
-    Rescues count by RESCUE_SHRINKAGE.
-    """
-    costs, losses = np.empty(len(path)), np.empty(len(path))
+) -> PathFigures:
+    """What each policy of the path comes to on `outcomes`; rescues count by RESCUE_SHRINKAGE."""
+    figures = np.empty((3, len(path)))
     for i, policy in enumerate(path):
         done = replay(policy, risks, outcomes)
-        costs[i] = done.costs(outcomes).mean()
+        lost = done.is_lost(outcomes).mean()
         rescued = done.is_rescued(outcomes).mean() if loss == "net" else 0.0
-        losses[i] = done.is_lost(outcomes).mean() - RESCUE_SHRINKAGE * rescued
-    return costs, losses
+        accepted = (done.answering != outcomes.last).mean()
+        figures[:, i] = (
+            done.costs(outcomes).mean(),
+            lost - RESCUE_SHRINKAGE * rescued,
+            lost / max(accepted, 1e-12),
+        )
+    costs, losses, harm_of_accepted = figures
+    return PathFigures(costs=costs, losses=losses, harm_of_accepted=harm_of_accepted)

@@ -12,7 +12,7 @@ from hybridserve_llm.calibration.choice import (
     SAVING_PER_TIER,
     ChainEstimate,
     GateRisks,
-    costs_and_losses,
+    figures_of,
     with_and_without_gate,
 )
 from hybridserve_llm.calibration.loss_tests import Loss
@@ -52,11 +52,11 @@ def _at_knee(
     chain: tuple[int, ...], has_gate: bool, outcomes: Outcomes, risks: Risks, loss: Loss
 ) -> _Candidate:
     path = policy_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
-    costs, losses = costs_and_losses(path, risks, outcomes, loss)
+    figures = figures_of(path, risks, outcomes, loss)
     last_cost, least_cost = float(outcomes.costs[outcomes.last]), float(outcomes.costs.min())
     whole_loss = max(float(outcomes.harmful(0).mean()), 1 / outcomes.n_questions)
-    saved = (last_cost - costs) / max(last_cost - least_cost, 1e-12)
-    distances = saved - losses / whole_loss
+    saved = (last_cost - figures.costs) / max(last_cost - least_cost, 1e-12)
+    distances = saved - figures.losses / whole_loss
     best = int(distances.argmax())
-    estimate = ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=float(costs[best]))
+    estimate = ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=float(figures.costs[best]))
     return _Candidate(policy=path[best], estimate=estimate, distance=float(distances[best]))

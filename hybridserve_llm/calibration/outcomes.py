@@ -1,5 +1,6 @@
 """What every tier did on every question: the data that policies are fitted and certified on."""
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,7 @@ class Outcomes:
             n_answer_features], NaN where absent; the last axis may be empty.
         answer_feature_names: Their names, in order.
         questions: What names each question, e.g. (split, id); a repeated one was drawn again.
+        draws: A number in [0, 1) for each question, as if drawn at random; made from it.
         groups: User or conversation of each question; questions of one group depend on each other.
     """
 
@@ -43,6 +45,7 @@ class Outcomes:
     answer_features: Floats
     answer_feature_names: tuple[str, ...]
     questions: tuple[Hashable, ...]
+    draws: Floats
     groups: tuple[Hashable, ...]
 
     @property
@@ -66,9 +69,20 @@ class Outcomes:
             prompt_features=self.prompt_features[picked],
             answer_features=self.answer_features[picked],
             questions=tuple(self.questions[i] for i in picked),
+            draws=self.draws[picked],
             groups=tuple(self.groups[i] for i in picked),
         )
 
     def harmful(self, tier: int) -> Bools:
         """Where accepting `tier` does harm: it is wrong and the last tier right, [n_questions]."""
         return ~self.is_right[:, tier] & self.is_right[:, self.last]
+
+
+def draws_of(questions: Sequence[Hashable]) -> Floats:
+    """A number in [0, 1) for each question, by a hash of what names it, shape [n_questions].
+
+    A policy that serves a share of the prompts takes those whose number is below the share: the
+    same question always goes the same way, and the number tells nothing of its answer.
+    """
+    digests = (hashlib.sha256(repr(question).encode()).digest() for question in questions)
+    return np.array([int.from_bytes(digest[:6]) / 2**48 for digest in digests], dtype=np.float64)

@@ -49,10 +49,14 @@ class WholePolicy:
     A rule for the empty state is a gate: it accepts nothing, and its bands say where a prompt
     enters. Without one, prompts enter at the chain's first tier. A chain of the last tier alone
     has no rule: everything is asked of it.
+
+    `share` of all prompts go through the chain, by their number in `Outcomes.draws`; the others go
+    to the last tier, and no other is asked.
     """
 
     chain: tuple[int, ...]
     rules: Mapping[State, StateRule]
+    share: float = 1.0
 
     @property
     def has_gate(self) -> bool:
@@ -61,7 +65,8 @@ class WholePolicy:
 
     def shape(self) -> tuple[object, ...]:
         """Equal for policies that decide alike."""
-        return (self.chain, *sorted((state, repr(rule)) for state, rule in self.rules.items()))
+        rules = sorted((state, repr(rule)) for state, rule in self.rules.items())
+        return (self.chain, self.share, *rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +107,7 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
     answering = np.full(n, outcomes.last)
     was_asked = np.zeros((n, len(outcomes.tiers)), dtype=bool)
     final_risk = np.zeros(n)
-    waiting: dict[State, Bools] = {policy.chain[:1]: np.ones(n, dtype=bool)}
-    if policy.has_gate:
-        _, enters_at = decide(policy.rules[NO_TIER], risks[NO_TIER])
-        waiting = {(tier,): enters_at == tier for tier in policy.chain}
+    waiting = _entries(policy, risks, outcomes)
     while waiting:
         state = min(waiting)
         here = waiting.pop(state)
@@ -120,6 +122,16 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
             goes = here & ~accepted & (goes_to == tier)
             waiting[onward] = waiting.get(onward, np.zeros(n, dtype=bool)) | goes
     return Replay(answering=answering, was_asked=was_asked, final_risk=final_risk)
+
+
+def _entries(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> dict[State, Bools]:
+    """Which questions begin at each tier where any does, each [n_questions]."""
+    enters_at = np.full(outcomes.n_questions, policy.chain[0])
+    if policy.has_gate:
+        _, enters_at = decide(policy.rules[NO_TIER], risks[NO_TIER])
+    if policy.share < 1:
+        enters_at = np.where(outcomes.draws < policy.share, enters_at, outcomes.last)
+    return {(tier,): enters_at == tier for tier in policy.chain if (enters_at == tier).any()}
 
 
 def decide(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybridserve_llm.cascade.policy import LAST_RESORT, Bounds, Decision
+from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.interfaces import Judge
 from hybridserve_llm.records import Assessment, GenerateRequest, Seen, Verdict
 
@@ -46,18 +47,25 @@ class RiskPolicy:
     Attributes:
         chain: Indices of the tiers that are kept, rising; a chain of one asks it for everything.
         rules: By the set of tiers that answered; of the empty set, the gate's.
+        share: Of all prompts, how many go through the chain; the others go to the last tier.
     """
 
     chain: tuple[int, ...]
     rules: Mapping[State, RiskRule]
     judge: Judge
+    share: float = 1.0
     is_certified: bool = False
     has_confidence: bool = True
 
     def entry(self, request: GenerateRequest, bounds: Bounds) -> int:
-        """The chain's first tier, or where its gate sends the prompt, within what is allowed."""
+        """Where the gate sends the prompt, else the chain's first tier, within what is allowed.
+
+        A prompt whose number is not below the share enters at the last tier.
+        """
         at = self.chain[0]
-        if () in self.rules:
+        if self.share < 1 and prompt_draw(request.payload) >= self.share:
+            at = self.chain[-1]
+        elif () in self.rules:
             at = self.rules[()].band_of(self.judge.entry_risk(request)).to_tier
         if at < bounds.first_tier:
             at = self.above(bounds.first_tier - 1)

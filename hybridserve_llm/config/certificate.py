@@ -62,12 +62,15 @@ class PolicyPart(_Part):
     """A whole policy and what the certify split says of it.
 
     Attributes:
+        share: Of all prompts, how many go through the chain, by a number made from their text; the
+            others go to the last tier at once.
         acceptance: Share of all certify questions that each tier below the last answers.
         disagreement: Upper bound on the share of all requests that are answered below the last
             tier and disagree with it; the watch looks after this one.
     """
 
     rules: tuple[RulePart, ...]
+    share: float = Field(default=1.0, gt=0, le=1)
     n: int = Field(ge=1)
     n_lost: int = Field(ge=0)
     n_rescued: int = Field(ge=0)

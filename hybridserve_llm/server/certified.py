@@ -64,6 +64,7 @@ def certified_parts(
                 )
                 for rule in part.rules
             },
+            share=part.share,
             judge=models,
             is_certified=is_certified,
         )

@@ -35,6 +35,7 @@ def outcomes(is_right: list[list[int]], costs: list[float]) -> Outcomes:
         answer_features=np.empty((n, n_tiers, 0)),
         answer_feature_names=(),
         questions=tuple(range(n)),
+        draws=np.zeros(n),
         groups=(None,) * n,
     )
 

@@ -84,6 +84,7 @@ def tiny() -> Splits:
         answer_features=np.empty((305, 2, 0)),
         answer_feature_names=(),
         questions=tuple(range(305)),
+        draws=np.zeros(305),
         groups=(None,) * 305,
     )
     return disjoint_splits(outcomes, 100, 200, seed=0)

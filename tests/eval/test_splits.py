@@ -22,6 +22,7 @@ def asked(n: int, groups: list[str | None] | None = None) -> Outcomes:
         answer_features=np.empty((n, 2, 0)),
         answer_feature_names=(),
         questions=tuple(range(n)),
+        draws=np.zeros(n),
         groups=(None,) * n if groups is None else tuple(groups),
     )
 

@@ -33,6 +33,7 @@ def table(
         answer_features=np.empty((n, n_tiers, 0)),
         answer_feature_names=(),
         questions=tuple(range(n)) if questions is None else tuple(questions),
+        draws=np.random.default_rng(n).random(n),
         groups=(None,) * n if groups is None else tuple(groups),
     )
 

@@ -32,6 +32,7 @@ from hybridserve_llm.calibration.policies import (
 )
 from hybridserve_llm.calibration.walk import tested as what_is_said_of
 from hybridserve_llm.cascade.policy import Bounds
+from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.cascade.risk_policy import RiskBand, RiskPolicy, RiskRule
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES, prompt_features
@@ -117,6 +118,7 @@ def world_of(make_world: Make, n: int, n_tiers: int, seed: int) -> World:
             prompt_feature_names=PROMPT_FEATURE_NAMES,
             answer_features=features,
             answer_feature_names=FEATURE_NAMES,
+            draws=np.array([prompt_draw({"prompt": prompt}) for prompt in prompts]),
         ),
     )
 
@@ -137,7 +139,7 @@ class Setting:
         """Policies over all tiers, strict to lax, as they are walked."""
         chain = tuple(range(self.last + 1))
         all_tiers = ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=1.0)
-        return best_path(all_tiers, self.fitted, self.fit.outcomes)
+        return best_path(all_tiers, self.fitted, self.fit.outcomes, PROMISE)
 
     def served(self, policy: WholePolicy) -> CertifiedParts:
         """What serves `policy`, by way of the text of its certificate."""
@@ -311,7 +313,8 @@ def cases(draw: st.DrawFn) -> Case:
         )
         values = LEVELS if state == NO_TIER else st.one_of(LEVELS, st.just(math.nan))
         risks[state] = np.array(draw(st.lists(values, min_size=n, max_size=n)))
-    return Case(WholePolicy(chain=chain, rules=rules), risks, n_tiers, n)
+    share = draw(st.sampled_from([1.0, 1.0, 0.5, 0.02]))
+    return Case(WholePolicy(chain=chain, rules=rules, share=share), risks, n_tiers, n)
 
 
 @dataclass(frozen=True)
@@ -337,17 +340,23 @@ def served_rules(rules: Mapping[tuple[int, ...], StateRule]) -> Iterator[Any]:
 
 @given(cases())
 def test_any_policy_goes_the_way_of_its_replay(make_table: Make, case: Case) -> None:
-    outcomes = make_table([[1] * case.n_tiers] * case.n_questions)
+    payloads = [{"prompt": f"question {question}"} for question in range(case.n_questions)]
+    outcomes = replace(
+        make_table([[1] * case.n_tiers] * case.n_questions),
+        draws=np.array([prompt_draw(payload) for payload in payloads]),
+    )
     done = replay(case.whole, case.risks, outcomes)
-    request = GenerateRequest(request_id="r", endpoint=Endpoint.COMPLETIONS, payload={})
-    for question in range(case.n_questions):
+    for question, payload in enumerate(payloads):
         judge: Judge = TableJudge({**case.risks, **_nothing_known_of_the_last(case)}, question)
         policy = RiskPolicy(
-            chain=case.whole.chain, rules=dict(served_rules(case.whole.rules)), judge=judge
+            chain=case.whole.chain,
+            rules=dict(served_rules(case.whole.rules)),
+            judge=judge,
+            share=case.whole.share,
         )
         asked = climbed(
             policy,
-            request,
+            GenerateRequest(request_id="r", endpoint=Endpoint.COMPLETIONS, payload=payload),
             lambda tier: Seen(tier=tier, assessment=Assessment(score=-1.0)),
             outcomes.last,
         )
