@@ -15,7 +15,7 @@ import numpy as np
 
 from hybridserve_llm.calibration.logistic import Logistic, fit_logistic, log_losses
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes, State
-from hybridserve_llm.confidence.risk_models import LOWEST_SCORE, SURE
+from hybridserve_llm.confidence.risk_models import KNOTS, LOWEST_SCORE, SURE
 
 N_FOLDS = 5
 RIDGES = (5.0, 20.0, 80.0)
@@ -32,25 +32,36 @@ def score_pair(scores: Floats) -> Floats:
     return np.stack([np.maximum(lp, LOWEST_SCORE), -np.log(-np.expm1(lp))], axis=1)
 
 
+def above_knots(pair: Floats) -> Floats:
+    """How far the log-odds of a score are above each knot, 0 below; shape [n, 2] -> [n, n_knots].
+
+    `lp - log(1 - exp lp)` are the log-odds. Together with the pair this is a linear spline: a tier
+    whose scores tell nothing over a stretch, and much beyond it, is calibrated as well.
+    """
+    log_odds = pair.sum(axis=1, keepdims=True)
+    return np.asarray(np.maximum(log_odds - np.array(KNOTS), 0.0), dtype=np.float64)
+
+
 def state_features(outcomes: Outcomes, state: State) -> Floats:
     """The features of a state, shape [n_questions, n_features]; NaN where a tier gave no score.
 
     In the order of `confidence.risk_models.state_feature_names`.
     """
-    columns = [score_pair(outcomes.scores[:, tier]) for tier in state]
-    columns += [
+    pairs = [score_pair(outcomes.scores[:, tier]) for tier in state]
+    agreements = [
         (outcomes.answers[:, a] == outcomes.answers[:, b]).astype(np.float64)[:, None]
         for a, b in itertools.combinations(state, 2)
     ]
-    return np.concatenate([*columns, outcomes.answer_features[:, state[-1]]], axis=1)
+    own = [above_knots(pairs[-1]), outcomes.answer_features[:, state[-1]]]
+    return np.concatenate([*pairs, *agreements, *own], axis=1)
 
 
 def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
     """Which columns of `state_features` may be read, from the own score alone to all of them."""
     n_scores, n_pairs = 2 * len(state), len(state) * (len(state) - 1) // 2
-    n_all = n_scores + n_pairs + outcomes.answer_features.shape[2]
-    sizes = dict.fromkeys((n_scores + n_pairs, n_all))
-    own = np.arange(n_scores - 2, n_scores)
+    n_of_scores = n_scores + n_pairs + len(KNOTS)
+    sizes = dict.fromkeys((n_of_scores, n_of_scores + outcomes.answer_features.shape[2]))
+    own = np.r_[n_scores - 2 : n_scores, n_scores + n_pairs : n_of_scores]
     return [own, *(np.arange(size) for size in sizes if size > len(own))]
 
 

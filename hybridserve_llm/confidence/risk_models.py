@@ -17,6 +17,9 @@ State = tuple[int, ...]
 """Indices of the tiers that answered so far, rising; the last one's answer is on the table."""
 
 SCORE_PAIR_NAMES = ("logprob", "neg_log_complement")
+KNOTS = (-2.0, 0.0, 2.0, 4.0)
+"""Log-odds of a score at which what it tells may change: e^lp of 12, 50, 88 and 98 %."""
+KNOT_NAMES = tuple(f"log_odds_above_{knot:g}" for knot in KNOTS)
 SURE = -1e-9
 """A score nearer to 0 than this is taken as this: its complement has a logarithm."""
 LOWEST_SCORE = -8.0
@@ -27,10 +30,13 @@ _LARGEST_LOGIT = 30.0
 def state_feature_names(
     tiers: Sequence[str], state: State, answer_feature_names: Sequence[str] = FEATURE_NAMES
 ) -> tuple[str, ...]:
-    """Names of a state's features, in order: scores, agreements, the answer's own features."""
+    """Names of a state's features, in order.
+
+    Scores of all tiers, agreements, then the answer's own score above knots, and its features.
+    """
     scores = [f"{tiers[t]}.{name}" for t in state for name in SCORE_PAIR_NAMES]
     agree = [f"agree.{tiers[a]}.{tiers[b]}" for a, b in itertools.combinations(state, 2)]
-    beyond = [f"{tiers[state[-1]]}.{name}" for name in answer_feature_names]
+    beyond = [f"{tiers[state[-1]]}.{name}" for name in (*KNOT_NAMES, *answer_feature_names)]
     return (*scores, *agree, *beyond)
 
 
@@ -42,6 +48,7 @@ def state_features(seen: Sequence[Seen]) -> list[float | None]:
         vector += score_pair(assessment.score)
     keys = [assessment.answer_key for assessment in assessments]
     vector += [float(a is not None and a == b) for a, b in itertools.combinations(keys, 2)]
+    vector += _above_knots(*vector[2 * len(seen) - 2 : 2 * len(seen)])
     own = assessments[-1].features
     if own is not None:
         vector += map(own.__getitem__, FEATURE_NAMES)
@@ -56,6 +63,14 @@ def score_pair(score: float | None) -> tuple[float | None, float | None]:
         return (None, None)
     lp = min(score, SURE)
     return (max(lp, LOWEST_SCORE), -math.log(-math.expm1(lp)))
+
+
+def _above_knots(lp: float | None, neg_log_complement: float | None) -> list[float | None]:
+    """How far the score's log-odds are above each knot, 0 below it."""
+    if lp is None or neg_log_complement is None:
+        return [None] * len(KNOTS)
+    log_odds = lp + neg_log_complement
+    return [max(log_odds - knot, 0.0) for knot in KNOTS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.cascade.risk_policy import RiskBand, RiskPolicy, RiskRule
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES, prompt_features
+from hybridserve_llm.confidence.risk_models import KNOTS
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.interfaces import Judge
 from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest, Seen
@@ -187,9 +188,9 @@ def test_the_world_is_one_in_which_the_richer_models_are_chosen(
 ) -> None:
     fitted = setting(3).fitted
     assert 0 in fitted.gates
-    # Both features of the own score, of the other tier's, agreement, and the answer's features.
-    assert len(fitted.states[0,].columns) == 2 + len(FEATURE_NAMES)
-    assert len(fitted.states[0, 1].columns) == 4 + 1 + len(FEATURE_NAMES)
+    # All features of the own score, both of the other tier's, agreement, and the answer's features.
+    assert len(fitted.states[0,].columns) == 2 + len(KNOTS) + len(FEATURE_NAMES)
+    assert len(fitted.states[0, 1].columns) == 4 + 1 + len(KNOTS) + len(FEATURE_NAMES)
     scores = setting(3).fresh.outcomes.scores
     assert 0.02 < np.isnan(scores).mean() < 0.1
 

@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.risk_models import (
     state_features,
     states_below,
 )
-from hybridserve_llm.confidence.risk_models import state_feature_names
+from hybridserve_llm.confidence.risk_models import KNOT_NAMES, state_feature_names
 
 Make = Callable[..., Outcomes]
 NAN = math.nan
@@ -50,7 +50,7 @@ def test_a_states_features_are_the_scores_of_all_and_who_agrees(make_table: Make
     names = state_feature_names(outcomes.tiers, (0, 1, 2), ())
     features = state_features(outcomes, (0, 1, 2))
     by_name = dict(zip(names, features.T, strict=True))
-    assert len(names) == len(by_name) == 9
+    assert len(names) == len(by_name) == 9 + 4
     assert by_name["t0.logprob"].tolist() == [-1, -1]
     assert by_name["t2.logprob"].tolist() == [-3, -3]
     assert by_name["t1.logprob"][0] == -2
@@ -61,6 +61,17 @@ def test_a_states_features_are_the_scores_of_all_and_who_agrees(make_table: Make
     assert by_name["agree.t0.t1"].tolist() == [1, 0]
     assert by_name["agree.t0.t2"].tolist() == [1, 1]
     assert by_name["agree.t1.t2"].tolist() == [1, 0]
+
+
+def test_the_own_score_is_read_as_a_spline_of_its_log_odds(make_table: Make) -> None:
+    # p = 0.9 has log-odds of log 9 = 2.1972246; p = 0.01 of log(1 / 99) = -4.5951199.
+    outcomes = make_table([[1, 1, 1]] * 3, scores=[[-1, math.log(p), -1] for p in (0.9, 0.01, NAN)])
+    names = state_feature_names(outcomes.tiers, (0, 1), ())
+    by_name = dict(zip(names, state_features(outcomes, (0, 1)).T, strict=True))
+    assert [name for name in names if "above" in name] == [f"t1.{name}" for name in KNOT_NAMES]
+    found = np.stack([by_name[f"t1.{name}"] for name in KNOT_NAMES], axis=1)
+    expected = [[4.1972246, 2.1972246, 0.1972246, 0.0], [0.0] * 4, [NAN] * 4]
+    assert found == pytest.approx(np.array(expected), abs=1e-7, nan_ok=True)
 
 
 def test_the_states_are_the_sets_of_tiers_below_the_last() -> None:
@@ -137,7 +148,7 @@ def paired(n: int, make_table: Make, *, agreement_tells: bool) -> Outcomes:
 
 def test_agreement_is_read_where_it_tells_more_than_the_own_score(make_table: Make) -> None:
     model = fit_state_models(paired(300, make_table, agreement_tells=True), rng())[0, 1]
-    assert model.columns.tolist() == [0, 1, 2, 3, 4]
+    assert model.columns.tolist() == list(range(4 + 1 + 4))  # scores, agreement, knots
     # P(wrong) is 0.1 where they agree and 0.9 where not; shrunk a little towards 1/2.
     outcomes = make_table(
         [[1, 1, 1]] * 2, scores=[[-0.5, -0.5, -0.5]] * 2, answers=[[1, 1, 2], [0, 1, 2]]
@@ -147,8 +158,8 @@ def test_agreement_is_read_where_it_tells_more_than_the_own_score(make_table: Ma
 
 def test_only_the_own_score_is_read_where_agreement_tells_nothing(make_table: Make) -> None:
     models = fit_state_models(paired(300, make_table, agreement_tells=False), rng())
-    assert models[0, 1].columns.tolist() == [2, 3]  # the second tier's pair
-    assert models[0,].columns.tolist() == [0, 1]
+    assert models[0, 1].columns.tolist() == [2, 3, 5, 6, 7, 8]  # the second pair, its knots
+    assert models[0,].columns.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_confidence_and_risk_are_near_the_truth(make_world: Make) -> None:

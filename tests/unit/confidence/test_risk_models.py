@@ -8,6 +8,8 @@ import pytest
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 from hybridserve_llm.confidence.risk_models import (
+    KNOT_NAMES,
+    KNOTS,
     LOWEST_SCORE,
     SURE,
     LinearModel,
@@ -65,6 +67,14 @@ def test_the_two_features_of_a_score() -> None:
     assert score_pair(None) == (None, None)
 
 
+def test_what_a_score_tells_may_change_at_knots() -> None:
+    # p = 0.9 has log-odds of log 9 = 2.1972246: above -2, 0 and 2, below 4.
+    vector = state_features(seen(math.log(0.9)))
+    assert vector[2:6] == pytest.approx([4.1972246, 2.1972246, 0.1972246, 0.0], abs=1e-7)
+    assert tuple(f"log_odds_above_{at}" for at in (-2, 0, 2, 4)) == KNOT_NAMES
+    assert state_features(seen(None))[2:6] == [None] * 4
+
+
 def test_features_come_in_the_order_of_their_names() -> None:
     # Every feature of the answer on the table has the number of its place.
     own = {name: float(place) for place, name in enumerate(FEATURE_NAMES)}
@@ -75,7 +85,7 @@ def test_features_come_in_the_order_of_their_names() -> None:
     ]
     names = state_feature_names((*TIERS, "huge"), (0, 1, 2))
     vector = state_features(answers)
-    assert len(names) == len(set(names)) == len(vector) == 6 + 3 + len(FEATURE_NAMES)
+    assert len(names) == len(set(names)) == len(vector) == 6 + 3 + 4 + len(FEATURE_NAMES)
     by_name = dict(zip(names, vector, strict=True))
     assert [by_name[f"{tier}.logprob"] for tier in TIERS] == [-1.0, -2.0, -3.0]
     # -log(1 - e^-2) = 0.1454135
@@ -83,6 +93,8 @@ def test_features_come_in_the_order_of_their_names() -> None:
     assert by_name["agree.small.medium"] == 0.0
     assert by_name["agree.small.giant"] == 1.0
     assert by_name["agree.medium.giant"] == 0.0
+    # The log-odds of e^-3 are -3 + 0.0510692 = -2.9489308, below all knots.
+    assert [by_name[f"giant.{name}"] for name in KNOT_NAMES] == [0.0, 0.0, 0.0, 0.0]
     assert [by_name[f"giant.{name}"] for name in FEATURE_NAMES] == list(own.values())
 
 
@@ -95,7 +107,7 @@ def test_answers_that_nobody_read_do_not_agree() -> None:
 def test_an_answer_without_features_has_them_all_absent() -> None:
     vector = state_features(seen(-1.0))
     assert vector[:2] == list(score_pair(-1.0))
-    assert vector[2:] == [None] * len(FEATURE_NAMES)
+    assert vector[2 + len(KNOTS) :] == [None] * len(FEATURE_NAMES)
 
 
 def models(**gate: Any) -> RiskModels:
