@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eval.certificate_summary import Section, WayRow
+from eval.certificate_summary import Comparison, Section, WayRow
 from eval.intervals import Interval
 
 _HEADINGS = ("way", "cost ratio", "mean of ratios", "loss %", "violated %", "none certified %")
@@ -14,7 +14,7 @@ def as_text(sections: Sequence[Section]) -> str:
 
 
 def as_markdown(sections: Sequence[Section]) -> str:
-    """Every section as a heading, a table and the comparison."""
+    """Every section as a heading, a table and the comparisons."""
     return "\n".join(line for section in sections for line in (*_markdown_lines(section), ""))
 
 
@@ -29,7 +29,7 @@ def _text_lines(section: Section) -> Iterator[str]:
             f"{row.way:24} {ratio:>20} {row.mean_cost_ratio:7.2f} {100 * row.loss:6.2f} "
             f"{violated:>12} {_nothing(row):>4}"
         )
-    yield comparison_text(section)
+    yield from map(comparison_text, section.comparisons)
 
 
 def _markdown_lines(section: Section) -> Iterator[str]:
@@ -48,7 +48,7 @@ def _markdown_lines(section: Section) -> Iterator[str]:
         )
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield comparison_text(section)
+    yield from (f"* {comparison_text(comparison)}" for comparison in section.comparisons)
 
 
 def title(section: Section) -> str:
@@ -59,14 +59,14 @@ def title(section: Section) -> str:
     )
 
 
-def comparison_text(section: Section) -> str:
-    """One line: how ours and the best raw score compare."""
-    found, verdict = section.comparison, "(no interval)"
+def comparison_text(found: Comparison) -> str:
+    """One line: how ours and a rival compare."""
+    verdict = "(no interval)"
     if found.interval is not None:
         low, high = found.interval
         verdict = f"({low:+.3f} to {high:+.3f})"
-        verdict += ": ours is dearer" if found.is_worse else ": ours is cheaper" * (low > 0)
-    return f"log(cost of best raw score / ours): {found.mean_log_ratio:+.3f} {verdict}"
+        verdict += ": ours dearer" if found.is_worse else ": ours cheaper" * (low > 0)
+    return f"{found.rival}: log(cost / ours) {found.mean_log_ratio:+.3f} {verdict}"
 
 
 def interval_text(interval: Interval | None) -> str:

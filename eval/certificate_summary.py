@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from eval.certificate_seeds import CERTIFIED_WAYS, OURS, PLAIN, RAW, SeedResult
+from eval.certificate_seeds import CERTIFIED_WAYS, OURS, PLAIN, SeedResult
 from eval.intervals import LEVEL, Interval, paired_interval
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Floats
@@ -43,11 +43,12 @@ class WayRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Ours against the best raw score, seed by seed: mean of log(its cost / our cost).
+    """Ours against another certified way, seed by seed: mean of log(its cost / our cost).
 
     Above 0 ours is cheaper. `is_worse` where the whole interval is below 0.
     """
 
+    rival: str
     mean_log_ratio: float
     interval: Interval | None
 
@@ -69,7 +70,7 @@ class Section:
     n_certify: int
     n_seeds: int
     rows: tuple[WayRow, ...]
-    comparison: Comparison
+    comparisons: tuple[Comparison, ...]
 
 
 def sections_of(results: Sequence[SeedResult]) -> list[Section]:
@@ -107,7 +108,7 @@ def _section(results: Sequence[SeedResult]) -> Section:
         n_certify=first.n_certify,
         n_seeds=len(results),
         rows=tuple(_row(way, results) for way in first.ways),
-        comparison=_comparison(results),
+        comparisons=tuple(_comparison(rival, results) for rival in CERTIFIED_WAYS[1:]),
     )
 
 
@@ -134,9 +135,9 @@ def _row(way: str, results: Sequence[SeedResult]) -> WayRow:
     )
 
 
-def _comparison(results: Sequence[SeedResult]) -> Comparison:
-    logs = np.array([np.log(each.ways[RAW].cost / each.ways[OURS].cost) for each in results])
-    return Comparison(mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs))
+def _comparison(rival: str, results: Sequence[SeedResult]) -> Comparison:
+    logs = np.array([np.log(each.ways[rival].cost / each.ways[OURS].cost) for each in results])
+    return Comparison(rival=rival, mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs))
 
 
 def clopper_pearson(n_hits: int, n: int) -> Interval:
