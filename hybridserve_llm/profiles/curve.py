@@ -1,0 +1,224 @@
+"""Step time and power of a replica over its batch: from the fitted model, from a profile, or both.
+
+A table is read between its points and never beyond them. The fitted model may go beyond: there the
+ratio of measurement to model stays what it is at the nearest point, and the grade says so.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.profiles.correction import correction_factor
+from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
+from hybridserve_llm.profiles.grades import Grade
+from hybridserve_llm.profiles.power_model import H100_POWER, PowerConstants, power_w
+from hybridserve_llm.profiles.profile_file import Profile
+from hybridserve_llm.profiles.step_model import (
+    H100_STEP,
+    StepConstants,
+    prefill_token_s,
+    step_time_s,
+)
+from hybridserve_llm.profiles.step_work import Floats
+
+_POINTS_OF_A_TABLE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCurve:
+    """A replica at every batch from 1 to its `max_num_seqs`.
+
+    Attributes:
+        batch: Sequences that decode at a time: 1, 2, ... [n].
+        step_time_s: Seconds from one token of a sequence to its next, [n].
+        power_w: Watts of all GPUs of the replica together, [n]; None where nobody knows.
+        prefill_token_s: Seconds that each prompt token takes; None where nobody knows.
+        grade: What `step_time_s` and `power_w` are worth.
+    """
+
+    batch: Floats
+    step_time_s: Floats
+    power_w: Floats | None
+    prefill_token_s: float | None
+    grade: Grade
+
+
+def batch_curve(
+    facts: ModelFacts,
+    gpu: GpuType,
+    *,
+    tensor_parallel_size: int,
+    pipeline_parallel_size: int,
+    max_num_seqs: int,
+    context_tokens: float,
+    prefill_ratio: float,
+    profile: Profile | None = None,
+    step_constants: StepConstants = H100_STEP,
+    power_constants: PowerConstants = H100_POWER,
+) -> BatchCurve:
+    """The fitted model's curve, corrected by `profile` where there is one.
+
+    Where the profile was measured with other prompts and answers, the model carries it over: the
+    factor that corrects is measured over modelled, both at the profile's own lengths.
+
+    Args:
+        facts: The model.
+        gpu: What it runs on.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: Stages that share the layers.
+        max_num_seqs: The largest batch.
+        context_tokens: Mean tokens that a sequence has in its KV cache.
+        prefill_ratio: Prompt tokens computed per output token.
+        profile: Measurements of this model on this hardware.
+        step_constants: What is fitted of time.
+        power_constants: What is fitted of power.
+
+    Raises:
+        ConfigError: `profile` is of another GPU type or of other parallel sizes.
+    """
+    replica = _Replica(
+        facts=facts,
+        gpu=gpu,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        step_constants=step_constants,
+        power_constants=power_constants,
+    )
+    batch = np.arange(1, max_num_seqs + 1, dtype=np.float64)
+    time_s, watts = replica.modelled(batch, context_tokens, prefill_ratio)
+    grade: Grade = "fleet-fit" if step_constants.gpu == gpu.name else "datasheet"
+    prefill_s = prefill_token_s(
+        facts,
+        gpu,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        constants=step_constants,
+    )
+    if profile is not None:
+        replica.check(profile)
+        time_factor, power_factor = replica.corrections(profile, batch)
+        time_s, watts = time_s * time_factor, watts * power_factor
+        grade = _corrected_grade(profile, batch)
+    return BatchCurve(
+        batch=batch, step_time_s=time_s, power_w=watts, prefill_token_s=prefill_s, grade=grade
+    )
+
+
+def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> BatchCurve:
+    """A table alone as a curve, read between its points; power is None where it has none.
+
+    Args:
+        profile: Measured from one request at a time on.
+        max_num_seqs: The largest batch; None for the largest that was measured.
+
+    Raises:
+        ConfigError: The curve would have to go beyond what was measured.
+    """
+    at = np.array([point.concurrency for point in profile.points])
+    last = int(at[-1]) if max_num_seqs is None else max_num_seqs
+    if at[0] > 1 or last > at[-1] or last < 1:
+        raise ConfigError(
+            f"the profile of {profile.model} was measured at {at[0]:g} to {at[-1]:g} requests at a "
+            f"time, which does not hold 1 to {last}; a table alone is not extrapolated"
+        )
+    batch = np.arange(1, last + 1, dtype=np.float64)
+    watts = _powers(profile)
+    return BatchCurve(
+        batch=batch,
+        step_time_s=_between(batch, at, _times(profile)),
+        power_w=None if watts is None else _between(batch, at, watts),
+        prefill_token_s=None,
+        grade="measured",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Replica:
+    """One replica and the constants its model runs on."""
+
+    facts: ModelFacts
+    gpu: GpuType
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    step_constants: StepConstants
+    power_constants: PowerConstants
+
+    def modelled(
+        self, batch: Floats, context_tokens: float, prefill_ratio: float
+    ) -> tuple[Floats, Floats]:
+        """Step time and power of the whole replica."""
+        time_s = step_time_s(
+            self.facts,
+            self.gpu,
+            tensor_parallel_size=self.tensor_parallel_size,
+            pipeline_parallel_size=self.pipeline_parallel_size,
+            batch=batch,
+            context_tokens=context_tokens,
+            prefill_ratio=prefill_ratio,
+            constants=self.step_constants,
+        )
+        watts = power_w(
+            self.facts,
+            self.gpu,
+            tensor_parallel_size=self.tensor_parallel_size,
+            pipeline_parallel_size=self.pipeline_parallel_size,
+            batch=batch,
+            context_tokens=context_tokens,
+            prefill_ratio=prefill_ratio,
+            constants=self.power_constants,
+            step_constants=self.step_constants,
+        )
+        return time_s, watts * (self.tensor_parallel_size * self.pipeline_parallel_size)
+
+    def corrections(self, profile: Profile, batch: Floats) -> tuple[Floats, Floats]:
+        """Factors of step time and power; power stays as modelled where none was measured."""
+        at = np.array([point.concurrency for point in profile.points])
+        context = profile.prompt_tokens + profile.output_tokens / 2
+        ratio = profile.prompt_tokens / profile.output_tokens
+        time_s, watts = self.modelled(at, context, ratio)
+        measured_w = _powers(profile)
+        return (
+            correction_factor(batch, at=at, measured=_times(profile), modelled=time_s),
+            np.ones_like(batch)
+            if measured_w is None
+            else correction_factor(batch, at=at, measured=measured_w, modelled=watts),
+        )
+
+    def check(self, profile: Profile) -> None:
+        """Raises ConfigError where `profile` is not of this replica's hardware."""
+        if profile.gpu is None or gpu_type(profile.gpu).name != self.gpu.name:
+            raise ConfigError(
+                f"the profile of {profile.model} was measured on {profile.gpu or 'a CPU'}, "
+                f"the replica runs on {self.gpu.name}"
+            )
+        sizes = (profile.tensor_parallel_size, profile.pipeline_parallel_size)
+        if sizes != (self.tensor_parallel_size, self.pipeline_parallel_size):
+            raise ConfigError(
+                f"the profile of {profile.model} was measured with tensor_parallel_size "
+                f"{sizes[0]} and pipeline_parallel_size {sizes[1]}, the replica has "
+                f"{self.tensor_parallel_size} and {self.pipeline_parallel_size}"
+            )
+
+
+def _corrected_grade(profile: Profile, batch: Floats) -> Grade:
+    """`measured` only where the table has points enough, covers the curve, and knows power."""
+    first, last = profile.points[0].concurrency, profile.points[-1].concurrency
+    is_table = len(profile.points) >= _POINTS_OF_A_TABLE and profile.has_power
+    is_inside = first <= batch[0] and batch[-1] <= last
+    return "measured" if is_table and is_inside else "calibrated-2pt"
+
+
+def _times(profile: Profile) -> Floats:
+    return np.array([point.step_time_s for point in profile.points])
+
+
+def _powers(profile: Profile) -> Floats | None:
+    watts = [point.power_w for point in profile.points if point.power_w is not None]
+    return np.array(watts) if watts else None
+
+
+def _between(batch: Floats, at: Floats, values: Floats) -> Floats:
+    """Interpolated linearly in the logarithms of both, as factors of corrections are."""
+    return np.asarray(np.exp(np.interp(np.log(batch), np.log(at), np.log(values))))

@@ -1,0 +1,159 @@
+"""Time of a decoding step: an additive roofline with constants fitted to public measurements."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.profiles.gpu_types import GpuType
+from hybridserve_llm.profiles.step_work import Floats, StepWork, step_work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepConstants:
+    """What the datasheet does not say of a step; fitted by `hs-eval planner-fit`.
+
+    Attributes:
+        bandwidth_share: Share of the datasheet's bandwidth that reading weights comes to.
+        kv_bandwidth_share: The same of reading the KV cache.
+        compute_share: Share of the datasheet's compute.
+        fixed_s: Seconds of a step whatever it does.
+        layer_s: Seconds of each layer.
+        expert_layer_s: Further seconds of each layer of a mixture of experts.
+        sequence_s: Seconds for each sequence of the batch: scheduling and sampling.
+        all_reduce_s: Seconds of an all-reduce whatever it moves.
+        fp8_factor: Seconds of a layer with 8-bit activations over those of one with 16.
+        link_share: Share of the link's bandwidth that an all-reduce comes to; not fitted.
+        gpu: Name of the GPU type that was fitted on.
+    """
+
+    bandwidth_share: float
+    kv_bandwidth_share: float
+    compute_share: float
+    fixed_s: float
+    layer_s: float
+    expert_layer_s: float
+    sequence_s: float
+    all_reduce_s: float
+    fp8_factor: float
+    link_share: float = 0.7
+    gpu: str = "H100-80GB"
+
+
+H100_STEP = StepConstants(
+    bandwidth_share=0.85,
+    kv_bandwidth_share=0.8,
+    compute_share=0.7,
+    fixed_s=1.0e-3,
+    layer_s=2.0e-5,
+    expert_layer_s=3.0e-5,
+    sequence_s=2.0e-5,
+    all_reduce_s=1.5e-5,
+    fp8_factor=1.5,
+)
+
+
+def step_time_s(
+    facts: ModelFacts,
+    gpu: GpuType,
+    *,
+    tensor_parallel_size: int,
+    pipeline_parallel_size: int,
+    batch: ArrayLike,
+    context_tokens: ArrayLike,
+    prefill_ratio: ArrayLike,
+    constants: StepConstants = H100_STEP,
+) -> Floats:
+    """Seconds in which each of `batch` sequences gets one token, prompts of others included.
+
+    With p pipeline stages the batch is cut into p parts that follow each other through the stages:
+    a token takes p stage times of `batch / p` sequences, of one sequence at least.
+
+    Args:
+        facts: The model.
+        gpu: What it runs on.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: Stages that share the layers.
+        batch: Sequences that decode at a time, [n].
+        context_tokens: Mean tokens that a sequence has in its KV cache, [n] or one.
+        prefill_ratio: Prompt tokens computed per output token, [n] or one.
+        constants: What is fitted.
+    """
+    work = step_work(
+        facts,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        batch=stage_batch(batch, pipeline_parallel_size),
+        context_tokens=context_tokens,
+        prefill_ratio=prefill_ratio,
+    )
+    return pipeline_parallel_size * stage_time_s(facts, gpu, work, constants)
+
+
+def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
+    """Sequences that are in one stage at a time."""
+    sequences = np.asarray(batch, dtype=np.float64)
+    if pipeline_parallel_size == 1:
+        return sequences
+    return np.maximum(sequences / pipeline_parallel_size, 1.0)
+
+
+def stage_time_s(
+    facts: ModelFacts, gpu: GpuType, work: StepWork, constants: StepConstants
+) -> Floats:
+    """Seconds of one pipeline stage over the work of one step.
+
+    Terms add up: on measured engines reading, computing and communicating hardly overlap within a
+    decoding step, and a maximum of them fits worse (docs/planner-fit.md).
+    """
+    is_8_bit = facts.matmul_bits == 8
+    reading = work.weight_bytes / (constants.bandwidth_share * gpu.bandwidth_bytes_s)
+    caching = work.kv_bytes / (constants.kv_bandwidth_share * gpu.bandwidth_bytes_s)
+    computing = work.flops / (constants.compute_share * flops_s(facts, gpu))
+    talking = work.n_all_reduces * constants.all_reduce_s + work.all_reduce_bytes / (
+        constants.link_share * gpu.link_bytes_s
+    )
+    layer_s = constants.layer_s * (constants.fp8_factor if is_8_bit else 1.0)
+    if facts.n_experts:
+        layer_s += constants.expert_layer_s
+    fixed = constants.fixed_s + work.n_layers * layer_s + work.batch * constants.sequence_s
+    return np.asarray(reading + caching + computing + talking + fixed)
+
+
+def prefill_token_s(
+    facts: ModelFacts,
+    gpu: GpuType,
+    *,
+    tensor_parallel_size: int,
+    pipeline_parallel_size: int,
+    constants: StepConstants = H100_STEP,
+) -> float:
+    """Seconds that one more prompt token adds to a step of one stage."""
+    per_token = [
+        float(
+            step_time_s(
+                facts,
+                gpu,
+                tensor_parallel_size=tensor_parallel_size,
+                pipeline_parallel_size=pipeline_parallel_size,
+                batch=1.0,
+                context_tokens=0.0,
+                prefill_ratio=ratio,
+                constants=constants,
+            )
+        )
+        for ratio in _PROMPT_CHUNKS
+    ]
+    return (per_token[1] - per_token[0]) / (_PROMPT_CHUNKS[1] - _PROMPT_CHUNKS[0])
+
+
+# Two sizes of a prompt's chunk, both large enough to meet all experts of a mixture.
+_PROMPT_CHUNKS = (1024.0, 2048.0)
+
+
+def flops_s(facts: ModelFacts, gpu: GpuType) -> float:
+    """Operations per second of the datasheet, at the precision in which the model multiplies."""
+    if facts.matmul_bits == 8 and gpu.flops_fp8_s is not None:
+        return gpu.flops_fp8_s
+    return gpu.flops_s
