@@ -21,7 +21,8 @@ def _attention_bytes(values: dict[str, Any]) -> int:
 
 def _expert_bytes(values: dict[str, Any]) -> int:
     share = values["n_expert_parameters"] / values["n_parameters"]
-    return int(round(values["weight_bytes"] * share))
+    expert_bytes: int = round(values["weight_bytes"] * share)
+    return expert_bytes
 
 
 def _active_parameters(values: dict[str, Any]) -> int:
