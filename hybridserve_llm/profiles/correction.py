@@ -6,10 +6,42 @@ from numpy.typing import ArrayLike
 from hybridserve_llm.profiles.step_work import Floats
 
 
+def corrected_time_s(
+    batch: ArrayLike,
+    modelled: ArrayLike,
+    *,
+    at: ArrayLike,
+    measured: ArrayLike,
+    modelled_at: ArrayLike,
+) -> Floats:
+    """The modelled step time, corrected so that it meets what was measured, [n].
+
+    A step's time is a sum of a fixed part and of parts that grow with the batch, and so is what the
+    model lacks: the difference of measurement and model is interpolated linearly over the batch.
+    Beyond the first and the last point the ratio of both stays what it is there; between points it
+    stays within the ratios of all points, so that the time remains above 0.
+
+    Args:
+        batch: Batches to correct at, [n].
+        modelled: What the model says at them, [n].
+        at: Batches that were measured, rising, [k].
+        measured: What was measured there, [k].
+        modelled_at: What the model says there, [k].
+    """
+    batches, points = np.asarray(batch, dtype=np.float64), np.asarray(at, dtype=np.float64)
+    times, known = np.asarray(modelled, dtype=np.float64), np.asarray(measured, dtype=np.float64)
+    known_times = np.asarray(modelled_at, dtype=np.float64)
+    ratios = known / known_times
+    inside = (times + np.interp(batches, points, known - known_times)) / times
+    factor = np.clip(inside, ratios.min(), ratios.max())
+    factor = np.where(batches <= points[0], ratios[0], factor)
+    return np.asarray(times * np.where(batches >= points[-1], ratios[-1], factor))
+
+
 def correction_factor(
     batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike, modelled: ArrayLike
 ) -> Floats:
-    """By what to multiply the model at `batch`, [n], so that it meets what was measured.
+    """By what to multiply modelled power at `batch`, [n], so that it meets what was measured.
 
     The logarithm of measured over modelled is interpolated linearly over the logarithm of the
     batch; beyond the first and the last point the factor stays what it is there. One point gives a

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.profiles.correction import correction_factor
+from hybridserve_llm.profiles.correction import corrected_time_s, correction_factor
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from hybridserve_llm.profiles.grades import Grade
 from hybridserve_llm.profiles.power_model import H100_POWER, PowerConstants, power_w
@@ -98,8 +98,7 @@ def batch_curve(
     )
     if profile is not None:
         replica.check(profile)
-        time_factor, power_factor = replica.corrections(profile, batch)
-        time_s, watts = time_s * time_factor, watts * power_factor
+        time_s, watts = replica.corrected(profile, batch, time_s, watts)
         grade = _corrected_grade(profile, batch)
     return BatchCurve(
         batch=batch, step_time_s=time_s, power_w=watts, prefill_token_s=prefill_s, grade=grade
@@ -172,19 +171,23 @@ class _Replica:
         )
         return time_s, watts * (self.tensor_parallel_size * self.pipeline_parallel_size)
 
-    def corrections(self, profile: Profile, batch: Floats) -> tuple[Floats, Floats]:
-        """Factors of step time and power; power stays as modelled where none was measured."""
+    def corrected(
+        self, profile: Profile, batch: Floats, time_s: Floats, watts: Floats
+    ) -> tuple[Floats, Floats]:
+        """Both, meeting the profile; power stays as modelled where none was measured."""
         at = np.array([point.concurrency for point in profile.points])
         context = profile.prompt_tokens + profile.output_tokens / 2
         ratio = profile.prompt_tokens / profile.output_tokens
-        time_s, watts = self.modelled(at, context, ratio)
-        measured_w = _powers(profile)
-        return (
-            correction_factor(batch, at=at, measured=_times(profile), modelled=time_s),
-            np.ones_like(batch)
-            if measured_w is None
-            else correction_factor(batch, at=at, measured=measured_w, modelled=watts),
+        time_at, watts_at = self.modelled(at, context, ratio)
+        own_time, _ = self.modelled(batch, context, ratio)
+        met = corrected_time_s(
+            batch, own_time, at=at, measured=_times(profile), modelled_at=time_at
         )
+        # The profile's own lengths give the factor; the model carries it over to other lengths.
+        time_s = time_s * met / own_time
+        if (measured_w := _powers(profile)) is not None:
+            watts = watts * correction_factor(batch, at=at, measured=measured_w, modelled=watts_at)
+        return time_s, watts
 
     def check(self, profile: Profile) -> None:
         """Raises ConfigError where `profile` is not of this replica's hardware."""

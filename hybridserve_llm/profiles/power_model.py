@@ -1,4 +1,4 @@
-"""Power of a GPU in a decoding step, by how busy its memory and its tensor cores are."""
+"""Power of a GPU in a decoding step, by what its time goes to."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,37 @@ from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.step_model import (
     H100_STEP,
+    StageTime,
     StepConstants,
-    flops_s,
     stage_batch,
-    stage_time_s,
+    stage_time,
 )
-from hybridserve_llm.profiles.step_work import Floats, StepWork, step_work
+from hybridserve_llm.profiles.step_work import Floats, step_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConstants:
-    """Shares of TDP: of a busy GPU as such, and at full use of bandwidth and of compute."""
+    """Shares of TDP; fitted by `hs-eval planner-fit`.
+
+    Attributes:
+        busy_share: Of a GPU that runs a step, whatever it does in it.
+        reading_share: Further, while weights are read.
+        caching_share: Further, while the KV cache is read.
+        computing_share: Further, while numbers are multiplied.
+        gpu: Name of the GPU type that was fitted on.
+    """
 
     busy_share: float
-    bandwidth_share: float
-    compute_share: float
+    reading_share: float
+    caching_share: float
+    computing_share: float
     gpu: str = "H100-80GB"
 
 
-H100_POWER = PowerConstants(busy_share=0.437, bandwidth_share=0.320, compute_share=0.853)
+# Fitted together with `H100_STEP`, to the same runs.
+H100_POWER = PowerConstants(
+    busy_share=0.631, reading_share=0.001, caching_share=0.489, computing_share=0.630
+)
 
 
 def power_w(
@@ -54,9 +66,9 @@ def power_w(
         batch=stage_batch(batch, pipeline_parallel_size),
         context_tokens=context_tokens,
         prefill_ratio=prefill_ratio,
+        expert_spread=step_constants.expert_spread,
     )
-    stage_s = stage_time_s(facts, gpu, work, step_constants)
-    busy_w = busy_power_w(facts, gpu, work, stage_s, constants)
+    busy_w = busy_power_w(gpu, stage_time(facts, gpu, work, step_constants), constants)
     sequences = np.asarray(batch, dtype=np.float64)
     busy_share = np.minimum(sequences / pipeline_parallel_size, 1.0)
     if pipeline_parallel_size == 1:
@@ -64,23 +76,20 @@ def power_w(
     return np.asarray(busy_share * busy_w + (1 - busy_share) * gpu.idle_awake_w)
 
 
-def busy_power_w(
-    facts: ModelFacts,
-    gpu: GpuType,
-    work: StepWork,
-    stage_s: Floats,
-    constants: PowerConstants,
-) -> Floats:
-    """Watts of a GPU that does `work` in `stage_s` seconds.
+def busy_power_w(gpu: GpuType, stage: StageTime, constants: PowerConstants) -> Floats:
+    """Watts of a GPU while it works on a stage.
 
-    `TDP * min(1, busy + bandwidth * memory use + compute * compute use)`, a use being what the step
-    needs over what the datasheet allows in its time.
+    `TDP * min(1, busy + reading * r + caching * k + computing * c)` with r, k and c the shares of
+    the stage's time.
+
+    Source: a linear law of power over utilisation, as of servers (Fan et al., ISCA 2007, section
+    3.1). Deviation: shares of modelled time take the place of a measured utilisation.
     """
-    memory_use = (work.weight_bytes + work.kv_bytes) / (stage_s * gpu.bandwidth_bytes_s)
-    compute_use = work.flops / (stage_s * flops_s(facts, gpu))
+    total_s = stage.total_s
     share = (
         constants.busy_share
-        + constants.bandwidth_share * memory_use
-        + constants.compute_share * compute_use
+        + constants.reading_share * stage.reading_s / total_s
+        + constants.caching_share * stage.caching_s / total_s
+        + constants.computing_share * stage.computing_s / total_s
     )
     return np.asarray(gpu.tdp_w * np.minimum(share, 1.0))

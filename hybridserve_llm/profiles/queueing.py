@@ -10,9 +10,7 @@ time at a batch of b, requests leave at the rate
 Source: the state-dependent M/M/1 model of Inferno (github.com/llm-inferno/queue-analysis).
 Deviations: the queue has no end (the tail beyond B is a geometric series, summed in closed form),
 everything is in logarithms, and waiting for the prompts of others is added to TTFT, which the chain
-itself does not see. Against an iteration-level simulation of chunked prefill the model was within 5
-% in J/token up to a utilisation of 0.9, and within 5 % in mean batch, ITL and latency up to 0.6;
-TTFT is its weak side (docs/planner-fit.md).
+itself does not see. docs/planner-fit.md says how far it can be trusted: TTFT is its weak side.
 """
 
 import math

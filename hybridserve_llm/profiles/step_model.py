@@ -16,8 +16,10 @@ class StepConstants:
 
     Attributes:
         bandwidth_share: Share of the datasheet's bandwidth that reading weights comes to.
+        expert_bandwidth_share: The same of reading weights of routed experts.
         kv_bandwidth_share: The same of reading the KV cache.
         compute_share: Share of the datasheet's compute.
+        expert_spread: Share of the tokens that choose experts of their own.
         fixed_s: Seconds of a step whatever it does.
         layer_s: Seconds of each layer.
         expert_layer_s: Further seconds of each layer of a mixture of experts.
@@ -29,8 +31,10 @@ class StepConstants:
     """
 
     bandwidth_share: float
+    expert_bandwidth_share: float
     kv_bandwidth_share: float
     compute_share: float
+    expert_spread: float
     fixed_s: float
     layer_s: float
     expert_layer_s: float
@@ -41,16 +45,46 @@ class StepConstants:
     gpu: str = "H100-80GB"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """Seconds of one pipeline stage over one step, by what they go to; each of the batch's shape.
+
+    Attributes:
+        reading_s: Weights are read.
+        caching_s: The KV cache and states are read.
+        computing_s: Numbers are multiplied.
+        talking_s: GPUs exchange results.
+        fixed_s: Launching kernels, scheduling and sampling.
+    """
+
+    reading_s: Floats
+    caching_s: Floats
+    computing_s: Floats
+    talking_s: Floats
+    fixed_s: Floats
+
+    @property
+    def total_s(self) -> Floats:
+        """Seconds of the stage."""
+        return np.asarray(
+            self.reading_s + self.caching_s + self.computing_s + self.talking_s + self.fixed_s
+        )
+
+
+# `hs-eval planner-fit` on 371 runs of 26 dense and MoE models with vLLM 0.11 on H100, of ML.ENERGY's
+# leaderboard v3 (github.com/ml-energy/leaderboard); see docs/planner-fit.md.
 H100_STEP = StepConstants(
-    bandwidth_share=0.85,
-    kv_bandwidth_share=0.8,
-    compute_share=0.7,
-    fixed_s=1.0e-3,
-    layer_s=2.0e-5,
-    expert_layer_s=3.0e-5,
-    sequence_s=2.0e-5,
-    all_reduce_s=1.5e-5,
-    fp8_factor=1.5,
+    bandwidth_share=0.873,
+    expert_bandwidth_share=0.612,
+    kv_bandwidth_share=0.760,
+    compute_share=0.679,
+    expert_spread=0.307,
+    fixed_s=5.31e-4,
+    layer_s=4.04e-5,
+    expert_layer_s=8.70e-5,
+    sequence_s=4.14e-5,
+    all_reduce_s=6.87e-6,
+    fp8_factor=3.37,
 )
 
 
@@ -87,8 +121,9 @@ def step_time_s(
         batch=stage_batch(batch, pipeline_parallel_size),
         context_tokens=context_tokens,
         prefill_ratio=prefill_ratio,
+        expert_spread=constants.expert_spread,
     )
-    return pipeline_parallel_size * stage_time_s(facts, gpu, work, constants)
+    return pipeline_parallel_size * stage_time(facts, gpu, work, constants).total_s
 
 
 def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
@@ -99,26 +134,28 @@ def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
     return np.maximum(sequences / pipeline_parallel_size, 1.0)
 
 
-def stage_time_s(
+def stage_time(
     facts: ModelFacts, gpu: GpuType, work: StepWork, constants: StepConstants
-) -> Floats:
-    """Seconds of one pipeline stage over the work of one step.
+) -> StageTime:
+    """Where the time of one pipeline stage goes over the work of one step.
 
     Terms add up: on measured engines reading, computing and communicating hardly overlap within a
     decoding step, and a maximum of them fits worse (docs/planner-fit.md).
     """
     is_8_bit = facts.matmul_bits == 8
-    reading = work.weight_bytes / (constants.bandwidth_share * gpu.bandwidth_bytes_s)
-    caching = work.kv_bytes / (constants.kv_bandwidth_share * gpu.bandwidth_bytes_s)
-    computing = work.flops / (constants.compute_share * flops_s(facts, gpu))
-    talking = work.n_all_reduces * constants.all_reduce_s + work.all_reduce_bytes / (
-        constants.link_share * gpu.link_bytes_s
-    )
+    reading = (work.weight_bytes - work.expert_bytes) / constants.bandwidth_share
+    reading = reading + work.expert_bytes / constants.expert_bandwidth_share
+    messages = work.all_reduce_bytes / (constants.link_share * gpu.link_bytes_s)
     layer_s = constants.layer_s * (constants.fp8_factor if is_8_bit else 1.0)
     if facts.n_experts:
         layer_s += constants.expert_layer_s
-    fixed = constants.fixed_s + work.n_layers * layer_s + work.batch * constants.sequence_s
-    return np.asarray(reading + caching + computing + talking + fixed)
+    return StageTime(
+        reading_s=reading / gpu.bandwidth_bytes_s,
+        caching_s=work.kv_bytes / (constants.kv_bandwidth_share * gpu.bandwidth_bytes_s),
+        computing_s=work.flops / (constants.compute_share * flops_s(facts, gpu)),
+        talking_s=work.n_all_reduces * constants.all_reduce_s + messages,
+        fixed_s=constants.fixed_s + work.n_layers * layer_s + work.batch * constants.sequence_s,
+    )
 
 
 def prefill_token_s(

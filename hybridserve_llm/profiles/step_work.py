@@ -21,7 +21,8 @@ class StepWork:
 
     Attributes:
         batch: Sequences that decode in the step.
-        weight_bytes: Weights read.
+        weight_bytes: Weights read, of routed experts included.
+        expert_bytes: Of these, weights of routed experts.
         kv_bytes: KV cache and states read.
         flops: Operations, of decoding and of the prompt tokens that ride along.
         all_reduce_bytes: What a GPU sends and receives in the all-reduces of tensor parallelism.
@@ -32,6 +33,7 @@ class StepWork:
 
     batch: Floats
     weight_bytes: Floats
+    expert_bytes: Floats
     kv_bytes: Floats
     flops: Floats
     all_reduce_bytes: Floats
@@ -48,6 +50,7 @@ def step_work(
     batch: ArrayLike,
     context_tokens: ArrayLike,
     prefill_ratio: ArrayLike,
+    expert_spread: float = 1.0,
 ) -> StepWork:
     """What a step in which every one of `batch` sequences gets one token asks of each GPU.
 
@@ -58,21 +61,24 @@ def step_work(
         batch: Sequences.
         context_tokens: Mean tokens that a sequence has in its KV cache.
         prefill_ratio: Prompt tokens computed per output token, as chunked prefill mixes them in.
+        expert_spread: Share of the tokens that choose experts of their own, see
+            `expert_share_hit`.
 
     Source: the roofline model (Williams et al. 2009), with the terms of decoding as in LLM-Viewer
     (arXiv:2402.16363, section 3): 2 operations per active weight and token, 4 per attention head
     dimension and cached token. Deviations: attention inside a prompt is not counted, and experts
-    are taken to be hit independently of each other.
+    are counted by `expert_share_hit`.
     """
     sequences, context, ratio = np.broadcast_arrays(
         *(np.asarray(values, dtype=np.float64) for values in (batch, context_tokens, prefill_ratio))
     )
     n_gpus = tensor_parallel_size * pipeline_parallel_size
     tokens = sequences * (1 + ratio)
-    hit = expert_share_hit(facts, tokens)
+    hit = expert_share_hit(facts, tokens, spread=expert_spread)
+    expert_bytes = hit * facts.expert_weight_bytes
     shared_bytes = facts.weight_bytes - facts.expert_weight_bytes
     # Input embeddings are stored in 16 bits whatever the rest is in.
-    read_bytes = shared_bytes - 2 * facts.n_lookup_parameters + hit * facts.expert_weight_bytes
+    read_bytes = shared_bytes - 2 * facts.n_lookup_parameters + expert_bytes
     seen = seen_tokens(facts, context)
     layer_bytes = facts.kv_bytes_per_token / max(facts.n_attention_layers, 1)
     # A GPU keeps whole heads: with more GPUs than heads of keys and values, heads are repeated.
@@ -86,6 +92,7 @@ def step_work(
     return StepWork(
         batch=sequences,
         weight_bytes=read_bytes / n_gpus,
+        expert_bytes=expert_bytes / n_gpus,
         kv_bytes=sequences
         * (seen * layer_bytes / kv_gpus + facts.state_bytes_per_sequence / n_gpus),
         flops=(matmul + attention) / n_gpus,
@@ -104,13 +111,14 @@ def seen_tokens(facts: ModelFacts, context_tokens: ArrayLike) -> Floats:
     return np.asarray(full * context + facts.n_window_layers * in_window)
 
 
-def expert_share_hit(facts: ModelFacts, tokens: ArrayLike) -> Floats:
+def expert_share_hit(facts: ModelFacts, tokens: ArrayLike, *, spread: float = 1.0) -> Floats:
     """Expected share of a layer's routed experts that `tokens` go to; 0 for a dense model.
 
-    `1 - (1 - k / E)^tokens` with k of E experts a token.
+    `1 - (1 - k / E)^max(1, spread * tokens)` with k of E experts a token. With a `spread` of 1 each
+    token chooses by itself; below 1 tokens that are alike choose alike, so that fewer are hit.
     """
     counts = np.asarray(tokens, dtype=np.float64)
     if not facts.n_experts:
         return np.zeros_like(counts)
     missed = 1 - facts.n_experts_per_token / facts.n_experts
-    return np.asarray(1 - missed**counts)
+    return np.asarray(1 - missed ** np.maximum(spread * counts, 1.0))
