@@ -1,7 +1,7 @@
 """From a model's Hugging Face configuration to its facts, without loading weights.
 
-A folder's own `config.json` is read as it is; a hub id goes through `transformers.AutoConfig`, which
-looks into the local cache first. Where safetensors files or their index lie beside a local
+A folder's own `config.json` is read as it is; a hub id goes through `transformers.AutoConfig`,
+which looks into the local cache first. Where safetensors files or their index lie beside a local
 configuration, the bytes of weights are taken from them.
 """
 

@@ -71,8 +71,8 @@ class StageTime:
         )
 
 
-# `hs-eval planner-fit` on 371 runs of 26 dense and MoE models with vLLM 0.11 on H100, of ML.ENERGY's
-# leaderboard v3 (github.com/ml-energy/leaderboard); see docs/planner-fit.md.
+# `hs-eval planner-fit` on 371 runs of 26 dense and MoE models with vLLM 0.11 on H100, of the
+# ML.ENERGY leaderboard v3 (github.com/ml-energy/leaderboard); see docs/planner-fit.md.
 H100_STEP = StepConstants(
     bandwidth_share=0.873,
     expert_bandwidth_share=0.612,
