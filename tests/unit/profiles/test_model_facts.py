@@ -70,7 +70,7 @@ def test_kv_bytes_of_a_token_follow_from_the_shape(model: str, n_bytes: int) -> 
 
 @pytest.mark.parametrize(
     ("model", "low_gb", "high_gb"),
-    # Sizes of the files on the hub, in GB: 4-bit experts; FP8 with scales; FP8 of all but attention.
+    # Sizes of the files on the hub, in GB: 4-bit experts, and FP8 with scales.
     [
         ("openai/gpt-oss-20b", 12.5, 14.5),
         ("openai/gpt-oss-120b", 60, 66),
