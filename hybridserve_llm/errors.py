@@ -3,6 +3,7 @@
     HybridServeError
     ├── ConfigError                    a file or flag says something that is not allowed
     ├── CannotBeDone                   the wish is clear and cannot be met (port in use)
+    │   ├── MeterFault                 an energy meter has no reading to give
     │   └── EngineStartError           an engine died or stayed unhealthy while it started
     ├── RequestError                   the client's request is at fault
     │   ├── InvalidRequest             malformed or out of range
@@ -45,6 +46,14 @@ class EngineStartError(CannotBeDone):
         super().__init__(f"engine {engine} did not start: {reason} (log: {log_path})")
         self.engine = engine
         self.reason = reason
+
+
+class MeterFault(CannotBeDone):  # noqa: N818 - names what is wrong with the meter
+    """A meter cannot give a reading; the message says why. `is_gone`: the device itself is."""
+
+    def __init__(self, message: str, *, is_gone: bool = False) -> None:
+        super().__init__(message)
+        self.is_gone = is_gone
 
 
 class RequestError(HybridServeError):

@@ -6,6 +6,7 @@
 * `create_fake_vllm_app`: an ASGI app that speaks vLLM's API with a one-token-per-byte "model";
   `serving` puts it on a unix socket inside the running loop. `tests/contract` runs the same checks
   on it and on a real vLLM engine, which is why it can be trusted.
+* `ScriptedNvml`: an NVML whose counter stalls, wraps, is reset or is not there, as told.
 * `chat_body`, `completion_body`: the JSON that vLLM answers with.
 """
 
@@ -14,11 +15,13 @@ from hybridserve_llm.testing.fake_clock import FakeClock
 from hybridserve_llm.testing.fake_engine import FakeEngine, prompt_of, scripted_answer
 from hybridserve_llm.testing.fake_generation import FakeVllm
 from hybridserve_llm.testing.fake_vllm import create_fake_vllm_app, serving
+from hybridserve_llm.testing.scripted_nvml import ScriptedNvml
 
 __all__ = [
     "FakeClock",
     "FakeEngine",
     "FakeVllm",
+    "ScriptedNvml",
     "chat_body",
     "completion_body",
     "create_fake_vllm_app",

@@ -1,0 +1,120 @@
+"""CPU-seconds of whole process trees: what is measured where no energy counter is.
+
+    engine ── worker 0        pid 100: 12.3 s
+          └─ worker 1        pid 101: 11.9 s      -> 24.2 CPU-seconds
+
+CPU-seconds become joules only where somebody says how many watts a busy core draws.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from hybridserve_llm.energy.joules import Source
+from hybridserve_llm.energy.trace import Segment, Trace
+from hybridserve_llm.interfaces import Clock
+
+PROC = Path("/proc")
+_LOOK_UP_S = 1.0
+_PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
+"""Places in /proc/PID/stat after the command's name (proc_pid_stat(5): fields 4, 14 and 15)."""
+
+
+def process_time(pid: int, proc: Path = PROC) -> tuple[int, int] | None:
+    """The parent's id and the CPU time in clock ticks of one process; None when it has ended."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The command may hold spaces and parentheses itself, so the last one ends it.
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[_PARENT]), int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+
+
+def parents_of_all(proc: Path = PROC) -> dict[int, int]:
+    """For every process of the machine its parent's id; some 30 us a process."""
+    pids = [int(folder.name) for folder in proc.iterdir() if folder.name.isdigit()]
+    return {pid: found[0] for pid in pids if (found := process_time(pid, proc)) is not None}
+
+
+def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
+    """`roots` and all their descendants, as far as they are in `parents` (child to parent)."""
+    wanted = {root for root in roots if root in parents}
+    children: dict[int, list[int]] = {}
+    for child, parent in parents.items():
+        children.setdefault(parent, []).append(child)
+    waiting = list(wanted)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in wanted:
+                wanted.add(child)
+                waiting.append(child)
+    return wanted
+
+
+class CpuTimeMeter:
+    """CPU-seconds of named process trees, each a trace whose amounts are seconds, not joules.
+
+    Which processes there are is looked up every `_LOOK_UP_S` only, since that reads all of the
+    machine's; the time of one found late is counted whole. A process that ends between two samples
+    takes with it what it used since the last one, at most one sampling period per core.
+    """
+
+    def __init__(
+        self,
+        roots: Mapping[str, Callable[[], int | None]],
+        *,
+        clock: Clock,
+        proc: Path = PROC,
+        ticks_per_s: int | None = None,
+    ) -> None:
+        """`roots` tells for every engine the id of its first process, None while it has none."""
+        self.traces = {name: Trace() for name in roots}
+        self._roots = dict(roots)
+        self._clock = clock
+        self._proc = proc
+        self._ticks_per_s = ticks_per_s or os.sysconf("SC_CLK_TCK")
+        self._trees: dict[str, set[int]] = {}
+        self._looked_up_s = -math.inf
+        self._ticks: dict[str, dict[int, int]] = {}
+        self._last_s: float | None = None
+
+    def sample(self) -> None:
+        """Reads the processes once; never in the event loop."""
+        now_s = self._clock.monotonic_s()
+        if now_s == self._last_s:
+            return
+        if now_s - self._looked_up_s >= _LOOK_UP_S:
+            self._look_up(now_s)
+        for name, tree in self._trees.items():
+            times = {pid: process_time(pid, self._proc) for pid in tree}
+            ticks = {pid: time[1] for pid, time in times.items() if time is not None}
+            if self._last_s is not None:
+                self._close(name, ticks, self._last_s, now_s)
+            self._ticks[name] = ticks
+        self._last_s = now_s
+
+    def _look_up(self, now_s: float) -> None:
+        parents = parents_of_all(self._proc)
+        roots = {name: root() for name, root in self._roots.items()}
+        self._trees = {
+            name: tree_of(() if pid is None else (pid,), parents) for name, pid in roots.items()
+        }
+        self._looked_up_s = now_s
+
+    def _close(self, name: str, ticks: Mapping[int, int], start_s: float, end_s: float) -> None:
+        before = self._ticks[name]
+        # A process that was not there is new, and all of its time with it. An id that shows less
+        # than before is another process by now.
+        used = sum(max(now - before.get(pid, 0), 0) for pid, now in ticks.items())
+        has_ended = bool(before) and not ticks
+        self.traces[name].append(
+            Segment(
+                start_s=start_s,
+                end_s=end_s,
+                energy_j=None if has_ended else used / self._ticks_per_s,
+                source=Source.MODEL,
+                reason="the engine's processes ended" if has_ended else None,
+            )
+        )

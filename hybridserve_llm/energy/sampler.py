@@ -1,0 +1,54 @@
+"""One thread per node that reads every meter ten times a second, away from the event loop.
+
+A driver call can hang for seconds, so it must not be made where requests are served. What was read
+late is not lost: counters go on counting, and a span is settled only once it was read.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from hybridserve_llm.interfaces import Clock
+
+
+class Sampled(Protocol):
+    """Something that is read at every turn of the sampler."""
+
+    def sample(self) -> None:
+        """Takes one reading; raises no error of ours, may wait for a driver."""
+
+
+class Sampler:
+    """Reads `meters` every `period_s` from `start` until `stop`."""
+
+    def __init__(self, meters: Sequence[Sampled], *, clock: Clock, period_s: float = 0.1) -> None:
+        self._meters = tuple(meters)
+        self._clock = clock
+        self._period_s = period_s
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins; takes a first reading of everything at once."""
+        self._thread = threading.Thread(target=self._run, name="energy-sampler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends and waits for the reading under way, for 2 s at most: a driver may hang."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    def sample(self) -> None:
+        """One reading of every meter."""
+        for meter in self._meters:
+            meter.sample()
+
+    def _run(self) -> None:
+        due_s = self._clock.monotonic_s()
+        while not self._stopping.is_set():
+            self.sample()
+            due_s += self._period_s
+            now_s = self._clock.monotonic_s()
+            due_s = max(due_s, now_s)  # turns that a hanging driver missed are not made up for
+            self._stopping.wait(due_s - now_s)
