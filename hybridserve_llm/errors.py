@@ -48,12 +48,8 @@ class EngineStartError(CannotBeDone):
         self.reason = reason
 
 
-class MeterFault(CannotBeDone):  # noqa: N818 - names what is wrong with the meter
-    """A meter cannot give a reading; the message says why. `is_gone`: the device itself is."""
-
-    def __init__(self, message: str, *, is_gone: bool = False) -> None:
-        super().__init__(message)
-        self.is_gone = is_gone
+class MeterFault(CannotBeDone):
+    """A meter cannot give a reading; the message says why."""
 
 
 class RequestError(HybridServeError):

@@ -56,6 +56,7 @@ class GenerateRequest:
         tool_names: Names of the tools offered; a call of any other fails its check.
         assess: Whether every answer is to be scored, the final tier's too, and all that is known
             of it is to be told; for calibration.
+        is_shadow: Whether the watch asks, to compare an answer that a user got already.
     """
 
     request_id: str
@@ -70,6 +71,7 @@ class GenerateRequest:
     json_answer: bool = False
     tool_names: frozenset[str] = frozenset()
     assess: bool = False
+    is_shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,54 @@ class Ledger:
     model: str | None = None
     confidence: float | None = None
     certified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentEnergy:
+    """Energy of one component (`gpu`, `cpu`, `dram`); None where it is not known, with why.
+
+    Attributes:
+        energy_j: While serving, without idle time.
+        source: The meter, the worst of all that took part (docs/energy.md).
+        edge_j: By how much it may be off because meters are read ten times a second.
+        flags: What else a reader has to know: `allocated`, `estimated`, `counter_reset`, …
+    """
+
+    energy_j: float | None
+    source: str
+    reason: str | None = None
+    edge_j: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledEnergy:
+    """What a request cost in the end, over every tier it visited, retries included.
+
+    Attributes:
+        booking: `user`, `shadow` or `calibration`: whose joules they are.
+        tier: The tier that answered; None where none did.
+        component: What `active_j` and `loaded_j` are of: `gpu` where engines run on GPUs.
+        active_j: Energy while serving, shared by tokens computed.
+        loaded_j: The same plus its share of the idle energy of its tiers in the last hour.
+        source: The worst of all meters that took part.
+        reason: Why joules are null, or why the best meter was not used.
+        tiers: Active joules by tier.
+        components: All components, `component` among them.
+    """
+
+    request_id: str
+    booking: str
+    tier: str | None
+    component: str
+    active_j: float | None
+    loaded_j: float | None
+    source: str
+    reason: str | None
+    edge_j: float | None
+    flags: tuple[str, ...]
+    tiers: Mapping[str, float | None]
+    components: Mapping[str, ComponentEnergy]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,8 +127,7 @@ class PynvmlReader:
             return call(self._handles[uuid])
         except pynvml.NVMLError as exc:
             self._handles.pop(uuid, None)  # after a reset of the GPU an old handle stays dead
-            is_gone = isinstance(exc, _GONE)
-            raise MeterFault(f"GPU {uuid} tells no {what}: {exc}", is_gone=is_gone) from exc
+            raise MeterFault(f"GPU {uuid} tells no {what}: {exc}") from exc
 
 
 def _instant_power_mw(handle: Any) -> int:
@@ -136,10 +135,3 @@ def _instant_power_mw(handle: Any) -> int:
     if field.nvmlReturn != pynvml.NVML_SUCCESS:
         raise pynvml.NVMLError(field.nvmlReturn)
     return int(field.value.uiVal)
-
-
-_GONE = (
-    pynvml.NVMLError_GpuIsLost,
-    pynvml.NVMLError_NotFound,
-    pynvml.NVMLError_Uninitialized,
-)

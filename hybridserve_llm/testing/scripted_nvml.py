@@ -78,6 +78,6 @@ class ScriptedNvml:
 
     def _check(self, method: str, uuid: str) -> None:
         if self.is_lost:
-            raise MeterFault(f"GPU {uuid} is lost", is_gone=True)
+            raise MeterFault(f"GPU {uuid} is lost")
         if method in self.missing:
             raise MeterFault(f"{method} is not supported")

@@ -149,6 +149,7 @@ class ShadowWorker:
         return replace(
             request,
             request_id=f"{request.request_id}-shadow",
+            is_shadow=True,
             payload=payload,
             stream=False,
             include_usage=False,

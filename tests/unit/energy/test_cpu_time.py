@@ -1,5 +1,6 @@
 """CPU-seconds of process trees, read from a folder like /proc."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,6 @@ def test_joules_need_the_users_watts_and_are_graded_as_theirs(tmp_path: Path) ->
 
 
 def test_processes_of_this_machine_are_read() -> None:
-    import os
-
     clock = FakeClock()
     meter = CpuTimeMeter({"me": os.getpid}, clock=clock)
     meter.sample()

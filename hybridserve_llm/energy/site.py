@@ -1,0 +1,198 @@
+"""One component of one place: devices that are metered together, and the replicas that use them.
+
+site "gpu of large/0 over GPU-1 and GPU-2"    exclusive: all of it is that replica's
+site "gpu of small/0, medium/0 over GPU-0"    shared: by measured activity, or allocated
+site "cpu of this node"                       shared, with the rest of the machine as others
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hybridserve_llm.energy.attribution import (
+    Booking,
+    Stint,
+    TokenWeights,
+    busy_edges,
+    shares,
+    split,
+    tokens_in,
+    windows,
+)
+from hybridserve_llm.energy.joules import Flag, Joules
+from hybridserve_llm.energy.meters import Activity, Meter
+
+ActivityShares = Callable[[float, float], Mapping[str, float] | None]
+"""Measured activity of replicas in a span, in any unit; None where it was not measured.
+
+The key `OTHERS` stands for whatever else used the devices.
+"""
+OTHERS = "others"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings:
+    """What a site is made of.
+
+    Attributes:
+        component: `gpu`, `cpu` or `dram`.
+        replicas: The replicas on it (`tier/number`), each with its tier.
+        activity: What a shared site is split by.
+        weights: What tokens count, by tier; 1 each where a tier is not named.
+    """
+
+    component: str
+    replicas: Mapping[str, str]
+    activity: ActivityShares | None = None
+    weights: Mapping[str, TokenWeights]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A part of one window: to a stint, or with None to nobody's work (idle, others)."""
+
+    tier: str | None
+    booking: Booking
+    stint: Stint | None
+    seconds: float
+    joules: Joules
+
+
+class Site:
+    """Settles its time from the past on, window by window, each exactly once."""
+
+    def __init__(self, settings: SiteSettings, meter: Meter, *, start_s: float) -> None:
+        self.settings = settings
+        self.settled_until_s = start_s
+        self._meter = meter
+        self._stints: list[Stint] = []
+
+    @property
+    def component(self) -> str:
+        """What it meters."""
+        return self.settings.component
+
+    @property
+    def known_until_s(self) -> float:
+        """Until when its meter is final."""
+        return self._meter.known_until_s
+
+    @property
+    def oldest_running_s(self) -> float | None:
+        """When the oldest stint that still runs began."""
+        running = [stint.start_s for stint in self._stints if stint.end_s is None]
+        return min(running, default=None)
+
+    def add(self, stint: Stint) -> None:
+        """A stint began on one of its replicas."""
+        self._stints.append(stint)
+
+    def empty_span(self, at_s: float) -> Joules:
+        """What no time at all costs: nothing where the meter measures, else unknown."""
+        return self._meter.between(at_s, at_s, Activity(running=0.0))
+
+    def settle(self, until_s: float) -> list[Entry]:
+        """Every part of the time up to `until_s` that was not settled yet.
+
+        The parts' joules sum to the meter's. O(windows * stints).
+        """
+        if until_s <= self.settled_until_s:
+            return []
+        by_replica: dict[str, list[Stint]] = {name: [] for name in self.settings.replicas}
+        for stint in self._stints:
+            by_replica[stint.replica].append(stint)
+        edges = [edge for stints in by_replica.values() for edge in busy_edges(stints)]
+        entries: list[Entry] = []
+        for start_s, end_s in windows(self.settled_until_s, until_s, edges):
+            entries += self._settle_window(start_s, end_s, by_replica)
+        self.settled_until_s = until_s
+        self._stints = [one for one in self._stints if one.end_s is None or one.end_s > until_s]
+        return entries
+
+    def _settle_window(
+        self, start_s: float, end_s: float, by_replica: Mapping[str, Sequence[Stint]]
+    ) -> list[Entry]:
+        present = {
+            name: [one for one in stints if one.seconds_in(start_s, end_s) > 0]
+            for name, stints in by_replica.items()
+        }
+        everyone = [stint for stints in present.values() for stint in stints]
+        whole = self._meter.between(start_s, end_s, _activity(everyone, start_s, end_s))
+        parts = self._replica_parts(start_s, end_s, present)
+        flags = frozenset[Flag]() if parts.is_measured else frozenset({Flag.ALLOCATED})
+        entries = []
+        amounts = split(1.0, list(parts.values.values()))
+        for name, part in zip(parts.values, amounts, strict=True):
+            own = _part(whole, part, flags)
+            entries += self._replica_entries(name, own, present.get(name, ()), start_s, end_s)
+        return entries
+
+    def _replica_parts(
+        self, start_s: float, end_s: float, present: Mapping[str, Sequence[Stint]]
+    ) -> "_Parts":
+        """How the replicas share a window: by activity, else equally among those that are busy."""
+        if len(present) == 1 and self.settings.activity is None:
+            return _Parts(values=dict.fromkeys(present, 1.0), is_measured=True)
+        measured = self.settings.activity(start_s, end_s) if self.settings.activity else None
+        if measured is not None and sum(measured.values()) > 0:
+            values = {**dict.fromkeys(present, 0.0), **measured}
+            return _Parts(values=values, is_measured=True)
+        busy = [name for name, stints in present.items() if stints] or list(present)
+        return _Parts(values=dict.fromkeys(busy, 1.0), is_measured=False)
+
+    def _replica_entries(
+        self, name: str, own: Joules, stints: Sequence[Stint], start_s: float, end_s: float
+    ) -> list[Entry]:
+        seconds = end_s - start_s
+        tier = self.settings.replicas.get(name)
+        if tier is None or not stints:
+            booking = Booking.OTHERS if tier is None else Booking.IDLE
+            return [Entry(tier=tier, booking=booking, stint=None, seconds=seconds, joules=own)]
+        weights = self.settings.weights.get(tier, TokenWeights())
+        found = shares(stints, start_s, end_s, weights=weights)
+        return [
+            Entry(
+                tier=tier,
+                booking=share.stint.booking,
+                stint=share.stint,
+                seconds=share.stint.seconds_in(start_s, end_s),
+                joules=_part(
+                    own,
+                    share.part,
+                    frozenset({Flag.ESTIMATED}) if share.is_estimated else frozenset(),
+                ),
+            )
+            for share in found
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    values: Mapping[str, float]
+    is_measured: bool
+
+
+def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:
+    """A part of a window's joules; its edges are as uncertain in proportion."""
+    if whole.energy_j is None:
+        return replace(whole, flags=whole.flags | flags)
+    return replace(
+        whole,
+        energy_j=whole.energy_j * part,
+        edge_j=whole.edge_j * part,
+        flags=whole.flags | flags,
+    )
+
+
+def _activity(stints: Sequence[Stint], start_s: float, end_s: float) -> Activity:
+    """What all replicas of the site did in a window; tokens None where a stint's are not known."""
+    length_s = end_s - start_s
+    running = sum(stint.seconds_in(start_s, end_s) for stint in stints) / length_s
+    tokens = [tokens_in(stint, start_s, end_s) for stint in stints]
+    known = [one for one in tokens if one is not None]
+    if len(known) < len(tokens):
+        return Activity(running=running)
+    return Activity(
+        running=running,
+        prompt_tokens_per_s=sum(prompt for prompt, _ in known) / length_s,
+        output_tokens_per_s=sum(output for _, output in known) / length_s,
+    )
