@@ -4,14 +4,18 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
 
 from hybridserve_llm.records import (
+    Activity,
     Assessment,
     Attempt,
     Chunk,
     Completion,
     EngineRequest,
     GenerateRequest,
+    Joules,
     Ledger,
     Seen,
+    SettledEnergy,
+    Usage,
 )
 
 
@@ -94,13 +98,30 @@ class RecordSink(Protocol):
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """A request ended: answered, failed (`ledger.tier` is None) or given up."""
 
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """What a request cost is final; comes seconds after its end, and for shadows too."""
+
+
+class WorkObserver(Protocol):
+    """Is told when a replica works on a request; must not block and must not raise."""
+
+    def observe(self, request: GenerateRequest, tier: str, replica: str) -> "WorkEnd":
+        """Work begins on the replica `tier/number`; what is returned is called once at its end."""
+
+
+class WorkEnd(Protocol):
+    """Is told that the work ended, whatever came of it."""
+
+    def __call__(self, usage: Usage, first_token_s: float | None) -> None:
+        """The tokens that the engine reported, and when (monotonic) the first one came."""
+
 
 class EnergyMeter(Protocol):
-    """Measures joules; an implementation that cannot gives None and says why."""
+    """Joules of one component; an implementation that cannot tell gives None and says why."""
 
     @property
-    def source(self) -> str:
-        """Where the joules come from, or why there are none."""
+    def known_until_s(self) -> float:
+        """Until when (monotonic) its joules are final; infinite where nothing is waited for."""
 
-    def total_j(self) -> float | None:
-        """Joules since the meter started, or None."""
+    def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
+        """Joules of a span that is not too long ago; only a model looks at the activity."""

@@ -204,7 +204,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """A request's attempts in order; `tier` and `model` name the one that answered, if any did."""
+    """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
+
+    `energy_reason` says why it has no joules.
+    """
 
     request_id: str
     attempts: tuple[Attempt, ...]
@@ -212,6 +215,71 @@ class Ledger:
     model: str | None = None
     confidence: float | None = None
     certified: bool = False
+    energy_reason: str | None = None
+
+
+class Source(StrEnum):
+    """The rungs of the ladder, best first; a sum carries the worst of its parts."""
+
+    NVML_ENERGY = "nvml_energy"
+    RAPL = "rapl"
+    NVML_POWER = "nvml_power_integrated"
+    MODEL = "model"
+    UNAVAILABLE = "unavailable"
+
+
+class Flag(StrEnum):
+    """What a reader of an amount has to know beside its source."""
+
+    STALLED = "counter_stalled"
+    RESET = "counter_reset"
+    JUMPED = "counter_jumped"
+    WRAPPED = "counter_wrapped"
+    INCONSISTENT = "inconsistent"
+    """Counter and integrated power differed by more than 10 % in the last comparison."""
+    ALLOCATED = "allocated"
+    """A shared device was split by a rule, not by measured activity."""
+    ESTIMATED = "estimated"
+    """The tokens of a request were not known, so its share was estimated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joules:
+    """Energy of a span of time.
+
+    Attributes:
+        energy_j: None where it is not known; `reason` then says why.
+        edge_j: By how much it may be off because a span begins or ends between two readings.
+        grade: What a model rests on (`measured`, `calibrated-2pt`, `fleet-fit`, `datasheet`,
+            `user`); None for measured energy.
+    """
+
+    energy_j: float | None
+    source: Source
+    reason: str | None = None
+    edge_j: float = 0.0
+    grade: str | None = None
+    flags: frozenset[Flag] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """The source as records show it, a model with its grade: `model:datasheet`."""
+        return self.source if self.grade is None else f"{self.source}:{self.grade}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What a replica did in a span: what a power model may look at.
+
+    Attributes:
+        running: Requests running, on average.
+        prompt_tokens_per_s: Prompt tokens computed; None where no request told.
+        output_tokens_per_s: Tokens generated; None where no request told.
+    """
+
+    running: float
+    prompt_tokens_per_s: float | None = None
+    output_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,11 @@ def _serving(checked: Checked, options: LaunchOptions, plan: Plan, folder: RunFo
         allow_uncertified=options.allow_uncertified,
         state_folder=folder.path,
         acknowledged_by=options.acknowledge_alarm,
+        gpu_uuids={
+            tier.tier: [placement.gpu_uuids for placement in tier.placements]
+            for tier in plan.tiers
+            if any(placement.gpu_uuids for placement in tier.placements)
+        },
     )
 
 

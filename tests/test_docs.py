@@ -12,14 +12,28 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.config.load import load_config, parse_config
-from hybridserve_llm.records import Assessment, Attempt, Ledger, Verdict
+from hybridserve_llm.records import (
+    Assessment,
+    Attempt,
+    ComponentEnergy,
+    Flag,
+    Ledger,
+    SettledEnergy,
+    Source,
+    Verdict,
+)
 from hybridserve_llm.server.convert import ledger_json
+from hybridserve_llm.server.energy_metrics import EnergyCollector, energy_json
 from hybridserve_llm.server.error_responses import STATUS
+from hybridserve_llm.server.metering import Metered, Metering, Probes, metering_of
 from hybridserve_llm.server.protocol import CascadeOverrides
 from hybridserve_llm.server.standing import STATES
 from hybridserve_llm.server.watch_metrics import WatchCollector
+from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.testing import FakeClock, ScriptedNvml
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
     TierCounts,
@@ -75,6 +89,43 @@ WATCHED = WatchSnapshot(
 )
 
 
+SETTLED = SettledEnergy(
+    request_id="r",
+    booking="user",
+    tier="small",
+    component="gpu",
+    active_j=1.0,
+    loaded_j=2.0,
+    source="nvml_energy",
+    reason=None,
+    edge_j=0.1,
+    flags=(),
+    tiers={"small": 1.0},
+    components={"gpu": ComponentEnergy(energy_j=1.0, source="nvml_energy")},
+)
+
+
+def metering_of_a_minute() -> Metering:
+    """Meters over one GPU that were read for 70 s, and one replica that no meter sees."""
+    clock = FakeClock()
+    metering = metering_of(
+        EnergyConfig(),
+        Metered(
+            replicas={"small/0": "small", "far/0": "far"},
+            gpu_uuids={"small/0": ["GPU-1"]},
+            sockets={"small/0": "/nowhere.sock"},
+        ),
+        clock=clock,
+        on_settled=lambda _: None,
+        probes=Probes(open_nvml=lambda: ScriptedNvml(clock=clock), powercap=Path("/nowhere")),
+    )
+    for _ in range(700):
+        clock.advance(0.1)
+        metering.sample()
+    metering.books.settle()
+    return metering
+
+
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
@@ -100,15 +151,18 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.watch_gauges(lambda: 1, {"small": lambda: 1})
     metrics.show_state("certified", STATES)
     metrics.registry.register(WatchCollector(lambda: WATCHED))
+    metrics.registry.register(EnergyCollector(metering_of_a_minute()))
+    metrics.registry.register(DroppedRecords(lambda: 0))
     metrics.attempt_finished("r", ATTEMPT)
     metrics.request_finished(LEDGER, 0.5)
+    metrics.request_settled(SETTLED)
     in_code = []
     for family in metrics.registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         name = f"{family.name}_total" if family.type == "counter" else family.name
         shown = ", ".join(sorted(labels)) or "-"
         in_code.append([name, family.type, shown, family.documentation])
-    assert len(in_code) >= 17
+    assert len(in_code) >= 23
     assert sorted(rows_after(text_of("docs/metrics.md"), "# Metrics")) == sorted(in_code)
 
 
@@ -167,6 +221,31 @@ def test_the_fields_of_the_watch_are_the_codes() -> None:
     rows = rows_after(text_of("docs/api.md"), "Of `watch`:")
     shown = [name for row in rows for name in row[0].split(", ")]
     assert shown == [field.name for field in fields(WatchSnapshot)]
+
+
+def test_the_fields_of_energy_are_the_codes() -> None:
+    told = energy_json(metering_of_a_minute())
+    page = text_of("docs/api.md")
+    assert [row[0] for row in rows_after(page, "Of `energy`:")] == list(told)
+    fields_of_a_tier = [row[0] for row in rows_after(page, "An entry of `energy.tiers`:")]
+    assert fields_of_a_tier == list(told["tiers"]["small"])
+
+
+def test_the_fields_of_a_settled_record_are_the_codes() -> None:
+    shown = [
+        name
+        for row in rows_after(text_of("docs/energy.md"), "## Records")
+        for name in row[0].split(", ")
+    ]
+    assert shown == [field.name for field in fields(SettledEnergy)]
+
+
+def test_every_flag_and_source_of_joules_is_explained() -> None:
+    page = text_of("docs/energy.md")
+    sources = {row[0] for row in rows_after(page, "## Meters")}
+    assert sources == {source.value for source in Source}
+    flags = {row[0] for row in rows_after(page, "## Flags")}
+    assert flags == {flag.value for flag in Flag}
 
 
 def test_the_overrides_are_the_codes() -> None:

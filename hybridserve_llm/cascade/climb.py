@@ -34,6 +34,7 @@ class Climb:
     attempts: list[Attempt] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     failure: HybridServeError | None = None
+    energy_reason: str | None = None
 
     @property
     def is_certified(self) -> bool:
@@ -56,4 +57,5 @@ class Climb:
             model=answering.model if answering else None,
             confidence=answering.confidence if answering else None,
             certified=answering is not None and self.is_certified,
+            energy_reason=self.energy_reason,
         )

@@ -43,13 +43,21 @@ class CascadeRouter:
     """Routes requests up the tiers; holds no state between requests."""
 
     def __init__(
-        self, tiers: Sequence[Tier], policies: Policies, *, sink: RecordSink, clock: Clock
+        self,
+        tiers: Sequence[Tier],
+        policies: Policies,
+        *,
+        sink: RecordSink,
+        clock: Clock,
+        energy_reason: str | None = None,
     ) -> None:
+        """`energy_reason` is why no ledger has joules when its answer leaves."""
         self._tiers = tuple(tiers)
         self._policies = policies
         self._index = {tier.name: i for i, tier in enumerate(self._tiers)}
         self._sink = sink
         self._clock = clock
+        self._energy_reason = energy_reason
 
     async def answer(self, request: GenerateRequest) -> Outcome | LiveAnswer:
         """The accepted answer; a LiveAnswer where a streamed request reached its final tier.
@@ -95,6 +103,7 @@ class CascadeRouter:
             # A tier in the middle to begin at makes the cascade another one, not a stricter one.
             is_covered=final == last and first in (0, last) and self._policies.covers(request),
             started_s=self._clock.monotonic_s(),
+            energy_reason=self._energy_reason,
         )
 
     def _tier_index(self, name: str | None, parameter: str, *, default: int) -> int:

@@ -157,6 +157,32 @@ class WatchConfig(_Settings):
     )
 
 
+class EnergyConfig(_Settings):
+    """How energy is metered and shared (docs/energy.md)."""
+
+    sample_interval_s: float = Field(
+        0.1, ge=0.02, le=1, description="seconds between readings of the meters"
+    )
+    settle_interval_s: float = Field(
+        1.0, ge=0.05, le=60, description="seconds between settlements of what requests cost"
+    )
+    settle_within_s: float = Field(
+        120.0, gt=0, description="seconds after which a request that still runs is not waited for"
+    )
+    watts_per_busy_core: float | None = Field(
+        None, gt=0, le=1000, description="watts of a busy CPU core, where no counter tells joules"
+    )
+
+
+class RecordsConfig(_Settings):
+    """The record sink: one line of JSON for every request, and one for what it cost."""
+
+    file: Path | None = Field(None, description="file to append to; none writes no records")
+    max_file_mib: int = Field(64, ge=1, description="MiB after which a new file is begun")
+    keep_files: int = Field(5, ge=1, le=1000, description="full files that are kept beside it")
+    queue_size: int = Field(8192, ge=1, description="records that wait; more are dropped")
+
+
 class CascadeConfig(_Settings):
     """The whole file: two tiers or more, cheapest first, and the programs' settings."""
 
@@ -167,6 +193,8 @@ class CascadeConfig(_Settings):
     server: ServerConfig = Field(default_factory=ServerConfig)
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
     watch: WatchConfig = Field(default_factory=WatchConfig)
+    energy: EnergyConfig = Field(default_factory=EnergyConfig)
+    records: RecordsConfig = Field(default_factory=RecordsConfig)
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

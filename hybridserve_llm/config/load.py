@@ -14,8 +14,8 @@ def load_config(path: Path) -> CascadeConfig:
     """The configuration in the YAML file `path`.
 
     A tier's `model` that begins with `./` or `../` is taken relative to the file's folder, as are
-    `certificate`, `server.api_keys_file`, `launch.run_folder` and `watch.state_file` when they are
-    not absolute.
+    `certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file` and
+    `records.file` when they are not absolute.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or a value is not allowed; the message
@@ -59,7 +59,12 @@ def _fault(error: Any) -> str:
     return f"{where} = {error['input']!r}: {message}"
 
 
-_PATHS = (("server", "api_keys_file"), ("launch", "run_folder"), ("watch", "state_file"))
+_PATHS = (
+    ("server", "api_keys_file"),
+    ("launch", "run_folder"),
+    ("watch", "state_file"),
+    ("records", "file"),
+)
 
 
 def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from hybridserve_llm.energy.joules import Flag, Joules, unknown, worst
+from hybridserve_llm.energy.joules import unknown, worst
+from hybridserve_llm.records import Flag, Joules
 
 
 @dataclass(slots=True)

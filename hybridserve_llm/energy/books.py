@@ -8,17 +8,18 @@ its tokens are known. A request that runs for longer than `settle_within_s` is n
 share is estimated, and flagged.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hybridserve_llm.energy.account import Account
 from hybridserve_llm.energy.attribution import Booking, Stint
-from hybridserve_llm.energy.joules import Joules, total
+from hybridserve_llm.energy.joules import total
 from hybridserve_llm.energy.loaded import IdleLoad
 from hybridserve_llm.energy.site import Entry, Site
-from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import ComponentEnergy, GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.interfaces import Clock, WorkEnd
+from hybridserve_llm.records import ComponentEnergy, GenerateRequest, Joules, SettledEnergy, Usage
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
@@ -131,6 +132,10 @@ class EnergyBooks:
             stint.booking is Booking.SHADOW
         ):  # the router knows nothing of it, so nobody else ends it
             self.request_finished(stint.request_id, stint.tier)
+
+    def observe(self, request: GenerateRequest, tier: str, replica: str) -> WorkEnd:
+        """As `began`; what it gives is called at the end, in place of `ended`."""
+        return functools.partial(self.ended, self.began(request, tier, replica))
 
     def request_finished(self, request_id: str, tier: str | None) -> None:
         """The router is done with a request; `tier` answered, None where none did."""

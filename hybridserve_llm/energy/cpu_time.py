@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hybridserve_llm.energy.joules import Source
 from hybridserve_llm.energy.trace import Segment, Trace
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Source
 
 PROC = Path("/proc")
 _LOOK_UP_S = 1.0
+FindRoots = Callable[[Mapping[int, int]], Mapping[str, int]]
+"""From every process's parent to the first process of each engine that has one."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
 """Places in /proc/PID/stat after the command's name (proc_pid_stat(5): fields 4, 14 and 15)."""
 
@@ -36,6 +38,37 @@ def parents_of_all(proc: Path = PROC) -> dict[int, int]:
     """For every process of the machine its parent's id; some 30 us a process."""
     pids = [int(folder.name) for folder in proc.iterdir() if folder.name.isdigit()]
     return {pid: found[0] for pid in pids if (found := process_time(pid, proc)) is not None}
+
+
+def node_ticks(proc: Path = PROC) -> int | None:
+    """Clock ticks that all cores were busy (proc_stat(5): all but idle, iowait and guests)."""
+    try:
+        fields = (proc / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def engine_roots(
+    words: Mapping[str, str], parents: Mapping[int, int], *, under: int, proc: Path = PROC
+) -> dict[str, int]:
+    """The first process below `under` whose command line holds an engine's word, for each.
+
+    The word is one that no other engine has, such as the path of its socket. Below each engine are
+    its workers, so the first process on the way down is the one whose tree is all of it.
+    """
+    found: dict[str, int] = {}
+    for pid in sorted(tree_of((under,), parents) - {under}):
+        try:
+            command = (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        for name, word in words.items():
+            is_above = name not in found or found[name] in tree_of((pid,), parents)
+            if word.encode() in command and is_above:
+                found[name] = pid
+    return found
 
 
 def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
@@ -63,21 +96,27 @@ class CpuTimeMeter:
 
     def __init__(
         self,
-        roots: Mapping[str, Callable[[], int | None]],
+        names: Iterable[str],
+        find_roots: FindRoots,
         *,
         clock: Clock,
         proc: Path = PROC,
         ticks_per_s: int | None = None,
     ) -> None:
-        """`roots` tells for every engine the id of its first process, None while it has none."""
-        self.traces = {name: Trace() for name in roots}
-        self._roots = dict(roots)
+        """`names` are the engines'; `find_roots` is asked again and again, as engines restart."""
+        self.traces = {name: Trace() for name in names}
+        self.used_s = dict.fromkeys(self.traces, 0.0)
+        """CPU-seconds of each engine since the first sample."""
+        self.node = Trace()
+        """CPU-seconds of the whole machine."""
+        self._find_roots = find_roots
         self._clock = clock
         self._proc = proc
         self._ticks_per_s = ticks_per_s or os.sysconf("SC_CLK_TCK")
         self._trees: dict[str, set[int]] = {}
         self._looked_up_s = -math.inf
         self._ticks: dict[str, dict[int, int]] = {}
+        self._node_ticks: int | None = None
         self._last_s: float | None = None
 
     def sample(self) -> None:
@@ -93,13 +132,30 @@ class CpuTimeMeter:
             if self._last_s is not None:
                 self._close(name, ticks, self._last_s, now_s)
             self._ticks[name] = ticks
+        self._sample_node(now_s)
         self._last_s = now_s
+
+    def _sample_node(self, now_s: float) -> None:
+        ticks = node_ticks(self._proc)
+        if self._last_s is not None:
+            is_known = ticks is not None and self._node_ticks is not None
+            used = max(0, (ticks or 0) - (self._node_ticks or 0))
+            self.node.append(
+                Segment(
+                    start_s=self._last_s,
+                    end_s=now_s,
+                    energy_j=used / self._ticks_per_s if is_known else None,
+                    source=Source.MODEL,
+                    reason=None if is_known else "the machine's CPU time cannot be read",
+                )
+            )
+        self._node_ticks = ticks
 
     def _look_up(self, now_s: float) -> None:
         parents = parents_of_all(self._proc)
-        roots = {name: root() for name, root in self._roots.items()}
+        roots = self._find_roots(parents)
         self._trees = {
-            name: tree_of(() if pid is None else (pid,), parents) for name, pid in roots.items()
+            name: tree_of((roots[name],) if name in roots else (), parents) for name in self.traces
         }
         self._looked_up_s = now_s
 
@@ -109,6 +165,7 @@ class CpuTimeMeter:
         # than before is another process by now.
         used = sum(max(now - before.get(pid, 0), 0) for pid, now in ticks.items())
         has_ended = bool(before) and not ticks
+        self.used_s[name] += used / self._ticks_per_s
         self.traces[name].append(
             Segment(
                 start_s=start_s,

@@ -8,41 +8,14 @@ CPU    rapl | model:user | unavailable
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from hybridserve_llm.energy.joules import Joules, Source, total, unknown
+from hybridserve_llm.energy.joules import total, unknown
 from hybridserve_llm.energy.trace import Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
-    """What a replica did in a span: what a power model may look at.
-
-    Attributes:
-        running: Requests running, on average.
-        prompt_tokens_per_s: Prompt tokens computed; None where no request told.
-        output_tokens_per_s: Tokens generated; None where no request told.
-    """
-
-    running: float
-    prompt_tokens_per_s: float | None = None
-    output_tokens_per_s: float | None = None
-
+from hybridserve_llm.interfaces import EnergyMeter
+from hybridserve_llm.records import Activity, Joules, Source
 
 PowerFunction = Callable[[Activity], float]
 """Watts that all devices of a replica draw while it does this."""
-
-
-class Meter(Protocol):
-    """Joules of one component of one site, for any span not too long ago."""
-
-    @property
-    def known_until_s(self) -> float:
-        """Until when (monotonic) its joules are final; infinite where nothing is waited for."""
-
-    def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """Joules of the span; only a model looks at the activity."""
 
 
 class TraceMeter:
@@ -133,7 +106,7 @@ class Ladder:
     A span is of one rung as a whole: a window is at most a second, so little is lost by not mixing.
     """
 
-    def __init__(self, rungs: Sequence[Meter]) -> None:
+    def __init__(self, rungs: Sequence[EnergyMeter]) -> None:
         """Takes the rungs, best first.
 
         Raises:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import pynvml
 
 from hybridserve_llm.energy.counter import CounterSettings, CounterTrace, Reading
-from hybridserve_llm.energy.joules import Source
 from hybridserve_llm.energy.trace import Trace
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Source
 from hybridserve_llm.units import mj_to_j, mw_to_w
 
 _MOST_POWERFUL_GPU_W = 2000.0
@@ -85,7 +85,7 @@ def _told(ask: Callable[[], float]) -> tuple[float | None, str | None]:
 
 
 class PynvmlReader:
-    """`Nvml` over the driver of this machine; `close` ends it."""
+    """`Nvml` over the driver of this machine, open until the process ends."""
 
     def __init__(self) -> None:
         """Opens NVML.
@@ -98,11 +98,6 @@ class PynvmlReader:
             pynvml.nvmlInit()
         except pynvml.NVMLError as exc:
             raise MeterFault(f"no NVML: {exc}") from exc
-
-    def close(self) -> None:
-        """Ends NVML; readings fail from here on."""
-        self._handles.clear()
-        pynvml.nvmlShutdown()
 
     def energy_mj(self, uuid: str) -> int:
         """Millijoules since the driver was loaded."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from hybridserve_llm.energy.counter import CounterSettings, CounterTrace, Reading
-from hybridserve_llm.energy.joules import Source
 from hybridserve_llm.energy.trace import Trace
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Source
 from hybridserve_llm.units import uj_to_j
 
 POWERCAP = Path("/sys/class/powercap")

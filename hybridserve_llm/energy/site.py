@@ -18,8 +18,8 @@ from hybridserve_llm.energy.attribution import (
     tokens_in,
     windows,
 )
-from hybridserve_llm.energy.joules import Flag, Joules
-from hybridserve_llm.energy.meters import Activity, Meter
+from hybridserve_llm.interfaces import EnergyMeter
+from hybridserve_llm.records import Activity, Flag, Joules
 
 ActivityShares = Callable[[float, float], Mapping[str, float] | None]
 """Measured activity of replicas in a span, in any unit; None where it was not measured.
@@ -60,7 +60,7 @@ class Entry:
 class Site:
     """Settles its time from the past on, window by window, each exactly once."""
 
-    def __init__(self, settings: SiteSettings, meter: Meter, *, start_s: float) -> None:
+    def __init__(self, settings: SiteSettings, meter: EnergyMeter, *, start_s: float) -> None:
         self.settings = settings
         self.settled_until_s = start_s
         self._meter = meter

@@ -14,7 +14,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hybridserve_llm.energy.joules import Flag, Joules, Source, total, unknown
+from hybridserve_llm.energy.joules import total, unknown
+from hybridserve_llm.records import Flag, Joules, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

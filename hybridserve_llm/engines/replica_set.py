@@ -14,12 +14,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hybridserve_llm.errors import EngineUnavailable
-from hybridserve_llm.interfaces import Clock, Engine
-from hybridserve_llm.records import Chunk, Completion, EngineRequest, HealthState
+from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
+from hybridserve_llm.records import Chunk, Completion, EngineRequest, HealthState, Usage
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,14 @@ class _Member:
     retry_at_s: float = 0.0
 
 
+@dataclass(slots=True)
+class _Work:
+    """What is told of one replica's work on one request when it ends."""
+
+    usage: Usage = field(default_factory=Usage)
+    first_token_s: float | None = None
+
+
 class ReplicaSet:
     """An `interfaces.Engine` over the replicas of a tier.
 
@@ -59,8 +67,17 @@ class ReplicaSet:
     and to another one when that replica is unavailable and none of the answer was given yet.
     """
 
-    def __init__(self, tier: str, replicas: Sequence[Replica], *, clock: Clock) -> None:
+    def __init__(
+        self,
+        tier: str,
+        replicas: Sequence[Replica],
+        *,
+        clock: Clock,
+        observer: WorkObserver | None = None,
+    ) -> None:
         """Takes the replicas as they are; whoever made them closes them.
+
+        `observer` is told of every replica's work, as `tier/number`.
 
         Raises:
             ValueError: There is no replica.
@@ -69,6 +86,7 @@ class ReplicaSet:
             raise ValueError(f"tier {tier!r} needs at least one replica")
         self.tier = tier
         self._clock = clock
+        self._observer = observer
         self._members = tuple(_Member(engine, index) for index, engine in enumerate(replicas))
         self._n_picks = 0
 
@@ -102,8 +120,10 @@ class ReplicaSet:
         failures: list[EngineUnavailable] = []
         for member in self._candidates(failures):
             try:
-                with self._serving(member):
-                    return await member.engine.complete(request)
+                with self._serving(member, request) as work:
+                    completion = await member.engine.complete(request)
+                    work.usage = completion.usage
+                    return completion
             except EngineUnavailable as exc:
                 failures.append(exc)
         raise self._unavailable(failures)
@@ -119,10 +139,13 @@ class ReplicaSet:
         for member in self._candidates(failures):
             has_begun = False
             try:
-                with self._serving(member):
+                with self._serving(member, request) as work:
                     async with aclosing(member.engine.stream(request)) as chunks:
                         async for chunk in chunks:
+                            if not has_begun:
+                                work.first_token_s = self._clock.monotonic_s()
                             has_begun = True
+                            work.usage = chunk.usage or work.usage
                             yield chunk
             except EngineUnavailable as exc:
                 if has_begun:
@@ -187,11 +210,15 @@ class ReplicaSet:
             yield member
 
     @contextmanager
-    def _serving(self, member: _Member) -> Iterator[None]:
+    def _serving(self, member: _Member, request: EngineRequest) -> Iterator[_Work]:
         """Counts the request in `member`, and learns from how it ends."""
+        work, end = _Work(), None
+        if self._observer is not None:
+            replica = f"{self.tier}/{member.index}"
+            end = self._observer.observe(request.request, self.tier, replica)
         member.outstanding += 1
         try:
-            yield
+            yield work
             self._mark_up(member)
         except EngineUnavailable as exc:
             if exc.kind != "refused":  # one that refuses is alive
@@ -199,6 +226,8 @@ class ReplicaSet:
             raise
         finally:
             member.outstanding -= 1
+            if end is not None:
+                end(work.usage, work.first_token_s)
 
     def _mark_up(self, member: _Member) -> None:
         if member.state != "up":

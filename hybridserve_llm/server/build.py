@@ -19,19 +19,31 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.confidence.day_zero import DayZeroScorer, Reads
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.energy.attribution import TokenWeights
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import ConfigError, ServingError
-from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.interfaces import Clock, RecordSink
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys, load_api_keys
 from hybridserve_llm.server.certified import certified_parts
 from hybridserve_llm.server.convert import checkpoint_name
+from hybridserve_llm.server.energy_metrics import EnergyCollector
 from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
+from hybridserve_llm.server.metering import (
+    Metered,
+    Metering,
+    PowerModel,
+    Probes,
+    RequestEnds,
+    metering_of,
+)
 from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
+from hybridserve_llm.server.sinks import open_sinks
 from hybridserve_llm.server.standing import STATES, Standing, standing_of
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.server.watching import watch_of
+from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.watch.control import Watch
 
@@ -49,6 +61,10 @@ class Serving:
         allow_uncertified: Whether to use a certificate's policy where its fingerprint differs.
         state_folder: Where the watch keeps its state, unless the configuration names a file.
         acknowledged_by: Who wants a standing alarm of the watch lifted; None lifts nothing.
+        gpu_uuids: For every tier on GPUs of this machine, the GPUs of each of its replicas.
+        power_models: By tier, what stands in for a meter that has no answer.
+        token_weights: By tier, what tokens count when joules are shared.
+        probes: Where this machine's meters are.
     """
 
     endpoints: Mapping[str, Sequence[str]]
@@ -57,6 +73,10 @@ class Serving:
     allow_uncertified: bool = False
     state_folder: Path | None = None
     acknowledged_by: str | None = None
+    gpu_uuids: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    power_models: Mapping[str, PowerModel] = field(default_factory=dict)
+    token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
+    probes: Probes = field(default_factory=Probes)
 
 
 def build_app(config: CascadeConfig, serving: Serving) -> FastAPI:
@@ -89,22 +109,22 @@ async def _open_parts(
         for engines in replicas.values():
             for engine in engines:
                 stack.push_async_callback(engine.aclose)
-        sets = {name: ReplicaSet(name, engines, clock=clock) for name, engines in replicas.items()}
+        metrics = Metrics(CollectorRegistry())
+        sinks = open_sinks(config, metrics, clock, stack)
+        metering = await _metering(config, serving, FanOut(sinks), clock)
+        sets = {
+            name: ReplicaSet(name, engines, clock=clock, observer=metering.books)
+            for name, engines in replicas.items()
+        }
         view = await _view(config, serving, replicas)
         standing = view.standing
-        watch = watch_of(
-            config,
-            serving.certificate,
-            view,
-            sets,
-            clock,
-            serving.state_folder,
-            acknowledged_by=serving.acknowledged_by,
-        )
+        watch = _watch(config, serving, view, sets, clock)
         in_flight = InFlight(config.server.max_concurrent_requests)
-        metrics = _metrics(standing, watch, in_flight, sets)
+        _watch_all(metrics, standing, watch, in_flight, sets)
+        metrics.registry.register(EnergyCollector(metering))
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
+        background.append(metering.run())
         await stack.enter_async_context(
             _running([*background, watch.run()] if watch is not None else background)
         )
@@ -112,16 +132,15 @@ async def _open_parts(
             await _tier(tier, sets[tier.name], replicas[tier.name], standing.reads)
             for tier in config.tiers
         ]
-        policies = Policies(
-            default=standing.default,
-            last_only=standing.last_only,
-            strict=standing.strict,
-            coverage=standing.coverage,
-            watcher=watch,
-        )
         yield Parts(
             config=config.server,
-            router=CascadeRouter(tiers, policies, sink=metrics, clock=clock),
+            router=CascadeRouter(
+                tiers,
+                _policies(standing, watch),
+                sink=FanOut([*sinks, RequestEnds(metering.books)]),
+                clock=clock,
+                energy_reason=metering.reason,
+            ),
             tiers=sets,
             clock=clock,
             registry=metrics.registry,
@@ -130,21 +149,92 @@ async def _open_parts(
             started_at_s=int(clock.wall_s()),
             cascade=view,
             watch=watch,
+            metering=metering,
         )
 
 
-def _metrics(
-    standing: Standing, watch: Watch | None, in_flight: InFlight, sets: Mapping[str, ReplicaSet]
-) -> Metrics:
-    """All metrics, in a registry of their own."""
-    metrics = Metrics(CollectorRegistry())
+def _watch(
+    config: CascadeConfig,
+    serving: Serving,
+    view: CascadeView,
+    sets: Mapping[str, ReplicaSet],
+    clock: Clock,
+) -> Watch | None:
+    return watch_of(
+        config,
+        serving.certificate,
+        view,
+        sets,
+        clock,
+        serving.state_folder,
+        acknowledged_by=serving.acknowledged_by,
+    )
+
+
+def _policies(standing: Standing, watch: Watch | None) -> Policies:
+    return Policies(
+        default=standing.default,
+        last_only=standing.last_only,
+        strict=standing.strict,
+        coverage=standing.coverage,
+        watcher=watch,
+    )
+
+
+async def _metering(
+    config: CascadeConfig, serving: Serving, sink: RecordSink, clock: Clock
+) -> Metering:
+    """The meters, after their first reading: drivers are waited for in a thread."""
+    return await asyncio.to_thread(
+        metering_of,
+        config.energy,
+        _metered(config, serving),
+        clock=clock,
+        on_settled=sink.request_settled,
+        probes=serving.probes,
+    )
+
+
+def _metered(config: CascadeConfig, serving: Serving) -> Metered:
+    """What there is to meter: of replicas, those that were started for their tier."""
+    places = [
+        (tier, f"{tier.name}/{i}", i, address)
+        for tier in config.tiers
+        for i, address in enumerate(serving.endpoints[tier.name])
+    ]
+    local = [place for place in places if not place[0].endpoints]
+    gpus = {
+        name: uuids[i]
+        for tier, name, i, _ in local
+        if i < len(uuids := serving.gpu_uuids.get(tier.name, ()))
+    }
+    return Metered(
+        replicas={name: tier.name for tier, name, _, _ in places},
+        gpu_uuids=gpus,
+        sockets={
+            name: address.removeprefix("unix:")
+            for _, name, _, address in local
+            if address.startswith("unix:")
+        },
+        power_models=serving.power_models,
+        token_weights=serving.token_weights,
+    )
+
+
+def _watch_all(
+    metrics: Metrics,
+    standing: Standing,
+    watch: Watch | None,
+    in_flight: InFlight,
+    sets: Mapping[str, ReplicaSet],
+) -> None:
+    """Registers what is read when it is scraped."""
     metrics.watch_gauges(
         lambda: in_flight.count, {name: _healthy_count(set_) for name, set_ in sets.items()}
     )
     metrics.show_state(standing.state, STATES)
     if watch is not None:
         metrics.registry.register(WatchCollector(watch.snapshot))
-    return metrics
 
 
 async def _view(

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.parts import Parts
 
 
@@ -28,6 +29,7 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
         ],
         "certificate": None if certificate is None else _summary(certificate),
         "fingerprint": view.fingerprint.as_json(),
+        "energy": None if parts.metering is None else energy_json(parts.metering),
         "watch": None if parts.watch is None else asdict(parts.watch.snapshot()),
     }
 

@@ -142,6 +142,7 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
         "attempts": [_attempt_json(attempt) for attempt in ledger.attempts],
         "totals": {name: _total(ledger, name) for name in _TOTALLED},
         "energy_settled": False,
+        "energy_reason": ledger.energy_reason,
     }
 
 

@@ -14,6 +14,7 @@ from hybridserve_llm.errors import Overloaded
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.server.auth import ApiKeys
 from hybridserve_llm.server.fingerprint import Fingerprint
+from hybridserve_llm.server.metering import Metering
 from hybridserve_llm.server.standing import Standing
 from hybridserve_llm.watch.control import Watch
 
@@ -75,6 +76,7 @@ class Parts:
     """Unix time, shown as `created` of the models."""
     cascade: CascadeView
     watch: Watch | None = None
+    metering: Metering | None = None
 
 
 def promise_of(parts: Parts) -> str:

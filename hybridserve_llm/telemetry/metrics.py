@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from hybridserve_llm.records import Attempt, Ledger
+from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
 
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_ENERGY_BUCKETS_J = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 
 
 class Metrics:
@@ -55,6 +56,14 @@ class Metrics:
             registry=registry,
         )
 
+        self._request_energy = Histogram(
+            "hybridserve_request_energy_joules",
+            "Active joules of a user's request over all its tiers, where they were metered",
+            ["tier"],
+            buckets=_ENERGY_BUCKETS_J,
+            registry=registry,
+        )
+
     def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
         """Counts the attempt; tokens only where the engine reported them."""
         self._attempts.labels(attempt.tier, attempt.decision.value).inc()
@@ -69,6 +78,11 @@ class Metrics:
         """Counts the request under the tier that answered."""
         self._requests.labels(ledger.tier or "none").inc()
         self._request_seconds.observe(latency_s)
+
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """Counts the joules of users' requests; those that nobody knows are no observation."""
+        if energy.booking == "user" and energy.active_j is not None:
+            self._request_energy.labels(energy.tier or "none").observe(energy.active_j)
 
     def show_state(self, state: str, states: Sequence[str]) -> None:
         """Says which of `states` the cascade is in; it does not change while it serves."""

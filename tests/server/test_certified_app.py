@@ -148,6 +148,7 @@ async def test_the_cascade_tells_what_it_is_and_what_it_promises(
         "tiers",
         "certificate",
         "fingerprint",
+        "energy",
         "watch",
     ]
     assert (found["served_model_name"], found["state"]) == ("hybridserve", "certified")

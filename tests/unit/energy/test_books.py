@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 
 from hybridserve_llm.energy.attribution import Booking, Stint, TokenWeights
 from hybridserve_llm.energy.books import EnergyBooks
-from hybridserve_llm.energy.joules import Flag, Joules, Source, unknown
-from hybridserve_llm.energy.meters import AbsentMeter, Activity, ModelMeter
+from hybridserve_llm.energy.joules import unknown
+from hybridserve_llm.energy.meters import AbsentMeter, ModelMeter
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, Site, SiteSettings
-from hybridserve_llm.records import Endpoint, GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.records import (
+    Activity,
+    Endpoint,
+    Flag,
+    GenerateRequest,
+    Joules,
+    SettledEnergy,
+    Source,
+    Usage,
+)
 from hybridserve_llm.testing import FakeClock
 
 TIERS = {"small/0": "small", "small/1": "small", "large/0": "large"}

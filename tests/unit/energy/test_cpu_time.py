@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hybridserve_llm.energy.cpu_time import CpuTimeMeter, parents_of_all, tree_of
-from hybridserve_llm.energy.meters import Activity, CpuWattsMeter
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots, parents_of_all, tree_of
+from hybridserve_llm.energy.meters import CpuWattsMeter
+from hybridserve_llm.records import Activity
 from hybridserve_llm.testing import FakeClock
 
 QUIET = Activity(running=0)
@@ -43,7 +44,13 @@ def test_the_whole_tree_is_counted_and_its_restart_does_not_count_back(tmp_path:
     process(tmp_path, 10, 1, user=100)
     process(tmp_path, 11, 10, user=500)
     process(tmp_path, 20, 1, user=9000)  # not of this engine
-    meter = CpuTimeMeter({"small/0": lambda: root[0]}, clock=clock, proc=tmp_path, ticks_per_s=100)
+    meter = CpuTimeMeter(
+        ["small/0"],
+        lambda _: {"small/0": root[0]},
+        clock=clock,
+        proc=tmp_path,
+        ticks_per_s=100,
+    )
     meter.sample()
     process(tmp_path, 10, 1, user=110, system=10)  # 20 ticks
     process(tmp_path, 11, 10, user=530)  # 30 ticks
@@ -62,12 +69,44 @@ def test_the_whole_tree_is_counted_and_its_restart_does_not_count_back(tmp_path:
     clock.advance(1)
     meter.sample()
     assert trace.between(1002, 1003).energy_j == pytest.approx(0.4)
+    assert meter.used_s == {"small/0": pytest.approx(0.9)}
+    assert meter.node.between(1000, 1003).reason == "the machine's CPU time cannot be read"
+
+
+def test_an_engine_is_found_by_a_word_of_its_command_line(tmp_path: Path) -> None:
+    commands = {
+        10: ["python", "hs-launch"],
+        11: ["guard", "--uds", "/run/a.sock"],
+        12: ["python", "--uds", "/run/a.sock"],
+        13: ["python", "--uds", "/run/a.sock.old"],
+        20: ["python", "--uds", "/run/a.sock"],  # another launcher's
+    }
+    for pid, command in commands.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cmdline").write_text("\0".join([*command, ""]))
+    parents = {10: 1, 11: 12, 12: 10, 13: 10, 14: 10, 20: 1}  # 14 ended meanwhile
+    words = {"small/0": "/run/a.sock", "large/0": "/run/b.sock"}
+    assert engine_roots(words, parents, under=10, proc=tmp_path) == {"small/0": 12}
+
+
+def test_the_machines_cpu_time_is_all_that_is_not_idle(tmp_path: Path) -> None:
+    clock = FakeClock()
+    meter = CpuTimeMeter([], lambda _: {}, clock=clock, proc=tmp_path, ticks_per_s=100)
+    # user nice system idle iowait irq softirq steal guest guest_nice
+    (tmp_path / "stat").write_text("cpu  100 0 50 9000 10 1 1 1 30 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n")
+    meter.sample()
+    (tmp_path / "stat").write_text("cpu  180 10 60 9900 99 1 1 1 90 0\n")
+    clock.advance(1)
+    meter.sample()
+    assert meter.node.between(1000, 1001).energy_j == pytest.approx(1.0)  # 80 + 10 + 10 ticks
 
 
 def test_joules_need_the_users_watts_and_are_graded_as_theirs(tmp_path: Path) -> None:
     clock = FakeClock()
     process(tmp_path, 10, 1, user=0)
-    meter = CpuTimeMeter({"small/0": lambda: 10}, clock=clock, proc=tmp_path, ticks_per_s=100)
+    meter = CpuTimeMeter(
+        ["small/0"], lambda _: {"small/0": 10}, clock=clock, proc=tmp_path, ticks_per_s=100
+    )
     meter.sample()
     process(tmp_path, 10, 1, user=150)
     clock.advance(1)
@@ -81,7 +120,7 @@ def test_joules_need_the_users_watts_and_are_graded_as_theirs(tmp_path: Path) ->
 
 def test_processes_of_this_machine_are_read() -> None:
     clock = FakeClock()
-    meter = CpuTimeMeter({"me": os.getpid}, clock=clock)
+    meter = CpuTimeMeter(["me"], lambda _: {"me": os.getpid()}, clock=clock)
     meter.sample()
     for _ in range(3):
         sum(range(1_000_000))

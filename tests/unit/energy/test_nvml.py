@@ -2,9 +2,9 @@
 
 import pytest
 
-from hybridserve_llm.energy.joules import Flag, Joules, Source
-from hybridserve_llm.energy.meters import AbsentMeter, Activity, Ladder, ModelMeter, TraceMeter
+from hybridserve_llm.energy.meters import AbsentMeter, Ladder, ModelMeter, TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter
+from hybridserve_llm.records import Activity, Flag, Joules, Source
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
 
 UUID = "GPU-1"

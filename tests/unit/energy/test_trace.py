@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridserve_llm.energy.joules import Flag, Joules, Source, total, unknown
+from hybridserve_llm.energy.joules import total, unknown
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.trace import Segment, Trace
+from hybridserve_llm.records import Flag, Joules, Source
 from hybridserve_llm.testing import FakeClock
 
 

@@ -230,6 +230,7 @@ async def test_the_request_goes_out_as_its_own() -> None:
     (sent,) = shadowing.engine.requests
     assert sent.top_logprobs is None
     assert sent.request.request_id == "r1-shadow"
+    assert sent.request.is_shadow
     assert sent.request.deadline_s == 130.0
     assert (sent.request.stream, sent.request.include_usage) == (False, False)
     assert sent.request.overrides == Overrides()

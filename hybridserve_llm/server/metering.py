@@ -1,0 +1,297 @@
+"""Joins meters, replicas and books: which devices are metered, and for whom.
+
+    GPUs    NVML by UUID; replicas that share a GPU share a site. A model of the tier's power stands
+            in where NVML has no answer, and is never called a measurement.
+    CPU     RAPL, split by CPU time of the engines' process trees, with the rest of the machine as
+            others. Without it CPU-seconds alone, or joules by watts that the user named.
+
+Only engines that were started here are metered: a counter of this machine says nothing of others'.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hybridserve_llm.config.cascade import EnergyConfig
+from hybridserve_llm.energy.attribution import TokenWeights
+from hybridserve_llm.energy.books import EnergyBooks
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
+from hybridserve_llm.energy.meters import (
+    AbsentMeter,
+    CpuWattsMeter,
+    Ladder,
+    ModelMeter,
+    PowerFunction,
+    TraceMeter,
+)
+from hybridserve_llm.energy.nvml import GpuMeter, Nvml, PynvmlReader
+from hybridserve_llm.energy.rapl import POWERCAP, RaplMeter, rapl_zones, traces_of
+from hybridserve_llm.energy.sampler import Sampled, Sampler
+from hybridserve_llm.energy.site import OTHERS, ActivityShares, Site, SiteSettings
+from hybridserve_llm.errors import MeterFault
+from hybridserve_llm.interfaces import Clock, EnergyMeter
+from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+
+ELSEWHERE = "its engine was not started here, so no meter of this machine sees it"
+SETTLED_LATER = "joules are settled after the answer; the record sink has them under the request id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerModel:
+    """Watts of one replica of a tier, all its GPUs together, and what the model rests on."""
+
+    power_w: PowerFunction
+    grade: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    """What there is to meter.
+
+    Attributes:
+        replicas: Every replica (`tier/number`) with its tier.
+        gpu_uuids: The GPUs of replicas that run on GPUs of this machine.
+        sockets: Of replicas that were started here, the word that their command lines name.
+        power_models: By tier, what stands in for a meter.
+        token_weights: By tier, what tokens count; 1 each where a tier is not named.
+    """
+
+    replicas: Mapping[str, str]
+    gpu_uuids: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sockets: Mapping[str, str] = field(default_factory=dict)
+    power_models: Mapping[str, PowerModel] = field(default_factory=dict)
+    token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Where this machine's meters are; tests put their own in their place."""
+
+    open_nvml: Callable[[], Nvml] = PynvmlReader
+    powercap: Path = POWERCAP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metering:
+    """The books, and everything they are fed by; `reason` says why ledgers hold no joules.
+
+    `is_null`: some tier's joules are null for as long as it runs, as nothing here can meter it.
+    """
+
+    books: EnergyBooks
+    reason: str
+    is_null: bool
+    gpus: tuple[GpuMeter, ...]
+    cpu_time: CpuTimeMeter
+    replicas: Mapping[str, str]
+    _sampler: Sampler
+    _settle_interval_s: float
+
+    async def run(self) -> None:
+        """Samples and settles until cancelled."""
+        self._sampler.start()
+        try:
+            while True:
+                await asyncio.sleep(self._settle_interval_s)
+                self.books.settle()
+        finally:
+            await asyncio.to_thread(self._sampler.stop)
+            self.books.settle()  # what ended just before the end still gets its record
+
+    def sample(self) -> None:
+        """One reading of every meter, as `run` takes them all the time."""
+        self._sampler.sample()
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU-seconds that each tier's engines used since the front end started, by tier."""
+        by_tier: dict[str, float] = {}
+        for name, used_s in self.cpu_time.used_s.items():
+            tier = self.replicas[name]
+            by_tier[tier] = by_tier.get(tier, 0.0) + used_s
+        return by_tier
+
+
+class RequestEnds:
+    """A RecordSink that tells the books when a request ended."""
+
+    def __init__(self, books: EnergyBooks) -> None:
+        self._books = books
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        """Nothing: replicas tell of work themselves, retries included."""
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """The request is complete and may be settled."""
+        self._books.request_finished(ledger.request_id, ledger.tier)
+
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """Nothing: the books said it."""
+
+
+def metering_of(
+    config: EnergyConfig,
+    metered: Metered,
+    *,
+    clock: Clock,
+    on_settled: Callable[[SettledEnergy], None],
+    probes: Probes,
+) -> Metering:
+    """Everything that meters; takes a first reading, so it may wait for drivers."""
+    maker = _Maker(config, metered, clock, probes)
+    sampler = Sampler(maker.sampled, clock=clock, period_s=config.sample_interval_s)
+    sampler.sample()
+    start_s = clock.monotonic_s()
+    books = EnergyBooks(
+        [Site(settings, meter, start_s=start_s) for settings, meter in maker.sites()],
+        clock=clock,
+        on_settled=on_settled,
+        settle_within_s=config.settle_within_s,
+    )
+    return Metering(
+        books=books,
+        reason=maker.why_null or SETTLED_LATER,
+        is_null=maker.why_null is not None,
+        gpus=tuple(maker.gpus.values()),
+        cpu_time=maker.cpu_time,
+        replicas=metered.replicas,
+        _sampler=sampler,
+        _settle_interval_s=config.settle_interval_s,
+    )
+
+
+_Made = tuple[SiteSettings, EnergyMeter]
+
+
+class _Maker:
+    """Makes the sites of one machine."""
+
+    def __init__(
+        self, config: EnergyConfig, metered: Metered, clock: Clock, probes: Probes
+    ) -> None:
+        self._config = config
+        self._metered = metered
+        uuids = sorted({uuid for gpus in metered.gpu_uuids.values() for uuid in gpus})
+        self.gpus: dict[str, GpuMeter] = {}
+        self._no_nvml = self._no_rapl = ""
+        try:
+            nvml = probes.open_nvml() if uuids else None
+            self.gpus = {uuid: GpuMeter(uuid, nvml, clock=clock) for uuid in uuids if nvml}
+        except MeterFault as exc:
+            self._no_nvml = str(exc)
+        try:
+            zones = rapl_zones(probes.powercap) if metered.sockets else ()
+        except MeterFault as exc:
+            zones, self._no_rapl = (), str(exc)
+        self._rapl = [RaplMeter(zone, clock=clock) for zone in zones]
+        self.cpu_time = CpuTimeMeter(
+            metered.sockets,
+            lambda parents: engine_roots(metered.sockets, parents, under=os.getpid()),
+            clock=clock,
+        )
+        self.why_null: str | None = None
+
+    @property
+    def sampled(self) -> list[Sampled]:
+        """What is read at every turn; CPU time last, so that it reaches as far as RAPL."""
+        own: list[Sampled] = [self.cpu_time] if self._metered.sockets else []
+        return [*self.gpus.values(), *self._rapl, *own]
+
+    def sites(self) -> list[_Made]:
+        """All sites, those of the main component first."""
+        if self._metered.gpu_uuids:
+            more = self._cpu_sites() if self._rapl else []
+            return [*self._gpu_sites(), *more, *self._rapl_sites("dram")]
+        return [*self._cpu_sites(), *self._rapl_sites("dram")]
+
+    def _settings(
+        self, component: str, names: Sequence[str], activity: ActivityShares | None = None
+    ) -> SiteSettings:
+        replicas = self._metered.replicas
+        return SiteSettings(
+            component=component,
+            replicas={name: replicas[name] for name in names},
+            activity=activity,
+            weights=self._metered.token_weights,
+        )
+
+    def _absent(self, component: str, names: Sequence[str], reason: str) -> _Made:
+        return self._settings(component, names), AbsentMeter(reason)
+
+    def _gpu_sites(self) -> list[_Made]:
+        made = []
+        for names, uuids in groups_by_gpu(self._metered.gpu_uuids):
+            rungs: list[EnergyMeter] = [AbsentMeter(self._no_nvml)]
+            if self.gpus:
+                rungs = [TraceMeter([self.gpus[uuid].trace for uuid in uuids])]
+            tiers = {self._metered.replicas[name] for name in names}
+            model = self._metered.power_models.get(next(iter(tiers)))
+            if len(names) == 1 and model is not None:
+                rungs.append(ModelMeter(model.power_w, grade=model.grade))
+            elif not self.gpus:
+                self.why_null = self._no_nvml
+            made.append((self._settings("gpu", names), Ladder(rungs)))
+        others = [name for name in self._metered.replicas if name not in self._metered.gpu_uuids]
+        return [*made, *(self._absent("gpu", [name], ELSEWHERE) for name in others)]
+
+    def _cpu_sites(self) -> list[_Made]:
+        """Sites of the component `cpu`: RAPL, the user's watts, or none."""
+        local = list(self._metered.sockets)
+        elsewhere = [name for name in self._metered.replicas if name not in local]
+        absent = [self._absent("cpu", [name], ELSEWHERE) for name in elsewhere]
+        if not local:
+            self.why_null = ELSEWHERE
+            return absent
+        if self._rapl:
+            return [*self._rapl_sites("cpu"), *absent]
+        watts = self._config.watts_per_busy_core
+        if watts is None:
+            self.why_null = (
+                f"no energy counter: {self._no_rapl}; CPU-seconds are measured, and become joules "
+                "where energy.watts_per_busy_core is set"
+            )
+            return [*(self._absent("cpu", [name], self.why_null) for name in local), *absent]
+        by_watts = [
+            (
+                self._settings("cpu", [name]),
+                CpuWattsMeter(self.cpu_time.traces[name], watts_per_core=watts),
+            )
+            for name in local
+        ]
+        return [*by_watts, *absent]
+
+    def _rapl_sites(self, component: Literal["cpu", "dram"]) -> list[_Made]:
+        """One site for all engines of this machine; none where there is no such counter."""
+        traces = traces_of(self._rapl, component)
+        if not traces:
+            return []
+        names = list(self._metered.sockets)
+        return [(self._settings(component, names, self._cpu_shares), TraceMeter(traces))]
+
+    def _cpu_shares(self, start_s: float, end_s: float) -> Mapping[str, float] | None:
+        """CPU-seconds of every engine and of all else in a span; None where one is not known."""
+        found = {
+            name: trace.between(start_s, end_s).energy_j
+            for name, trace in self.cpu_time.traces.items()
+        }
+        node_s = self.cpu_time.node.between(start_s, end_s).energy_j
+        known = {name: used_s for name, used_s in found.items() if used_s is not None}
+        if node_s is None or len(known) < len(found):
+            return None
+        return {**known, OTHERS: max(0.0, node_s - sum(known.values()))}
+
+
+def groups_by_gpu(
+    gpu_uuids: Mapping[str, Sequence[str]],
+) -> list[tuple[list[str], list[str]]]:
+    """Replicas that share GPUs, directly or over others, and the GPUs of each group."""
+    groups: list[tuple[list[str], list[str]]] = []
+    for name, uuids in gpu_uuids.items():
+        touching = [group for group in groups if set(group[1]) & set(uuids)]
+        names = [one for group in touching for one in group[0]] + [name]
+        gpus = dict.fromkeys([*(one for group in touching for one in group[1]), *uuids])
+        groups = [group for group in groups if group not in touching]
+        groups.append((names, list(gpus)))
+    return groups

@@ -1,0 +1,28 @@
+"""Several record sinks behind the face of one."""
+
+from collections.abc import Sequence
+
+from hybridserve_llm.interfaces import RecordSink
+from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+
+
+class FanOut:
+    """A RecordSink that tells each of `sinks`, in order."""
+
+    def __init__(self, sinks: Sequence[RecordSink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        """Tells all of an attempt."""
+        for sink in self._sinks:
+            sink.attempt_finished(request_id, attempt)
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """Tells all of a request's end."""
+        for sink in self._sinks:
+            sink.request_finished(ledger, latency_s)
+
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """Tells all what a request cost."""
+        for sink in self._sinks:
+            sink.request_settled(energy)

@@ -1,0 +1,144 @@
+"""The record sink: a file with one line of JSON per request and one for what it cost.
+
+    {"kind": "request", "time_s": …, "request_id": …, "latency_s": …, "tier": …, "attempts": […]}
+    {"kind": "energy",  "time_s": …, "request_id": …, "active_j": …, "loaded_j": …, …}
+
+The second comes seconds after the first; the request's id joins them. No prompt and no answer is
+written. Writing happens in a thread behind a bounded queue: a request never waits for a disk, and a
+record that finds the queue full, or that the disk refuses, is dropped and counted.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+
+log = logging.getLogger(__name__)
+
+_DISK_PATIENCE_S = 10.0
+
+Record = dict[str, Any]
+"""What one line says; dataclasses in it are written as JSON objects by orjson."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonLinesSettings:
+    """Where to write, and how much to keep: `file`, then `file.1` (the newest) to `file.N`."""
+
+    file: Path
+    max_file_bytes: int
+    keep_files: int
+    queue_size: int
+
+
+class DroppedRecords(Collector):
+    """How many records were dropped, in Prometheus' words."""
+
+    def __init__(self, n_dropped: Callable[[], int]) -> None:
+        self._n_dropped = n_dropped
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry then does not collect when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The one counter."""
+        dropped = CounterMetricFamily(
+            "hybridserve_records_dropped",
+            "Records that were not written: the queue was full, or the disk refused",
+        )
+        dropped.add_metric([], self._n_dropped())
+        yield dropped
+
+
+class JsonLinesSink:
+    """A RecordSink that writes; `close` waits until all that was taken is on disk."""
+
+    def __init__(self, settings: JsonLinesSettings, *, clock: Clock) -> None:
+        """Starts the writer.
+
+        Raises:
+            OSError: The file cannot be opened for appending.
+        """
+        self.n_dropped = 0
+        self._settings = settings
+        self._clock = clock
+        self._queue: queue.Queue[Record | None] = queue.Queue(settings.queue_size)
+        self._file = settings.file.open("ab")
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._write_all, name="records", daemon=True)
+        self._thread.start()
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        """Nothing: attempts are in their request's ledger."""
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """Takes the ledger."""
+        self._put({"kind": "request", "latency_s": latency_s, "ledger": ledger})
+
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """Takes what the request cost."""
+        self._put({"kind": "energy", "energy": energy})
+
+    def close(self) -> None:
+        """Writes what waits and ends; gives up on a disk that hangs for 10 s."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=_DISK_PATIENCE_S)
+        self._thread.join(timeout=_DISK_PATIENCE_S)
+
+    def _put(self, record: Record) -> None:
+        try:
+            self._queue.put_nowait({"time_s": self._clock.wall_s(), **record})
+        except queue.Full:
+            self.n_dropped += 1
+
+    def _write_all(self) -> None:
+        while (record := self._queue.get()) is not None:
+            try:
+                self._write(record)
+                self._has_failed = False
+            except OSError as exc:
+                self.n_dropped += 1
+                if not self._has_failed:
+                    log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
+                self._has_failed = True
+        self._file.close()
+
+    def _write(self, record: Record) -> None:
+        if self._file.tell() >= self._settings.max_file_bytes:
+            self._rotate()
+        self._file.write(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE))
+        if self._queue.empty():
+            self._file.flush()
+
+    def _rotate(self) -> None:
+        """Moves every file on by one; the oldest is lost."""
+        self._file.close()
+        file = self._settings.file
+        for n in range(self._settings.keep_files, 0, -1):
+            older = file.with_name(f"{file.name}.{n}")
+            newer = file if n == 1 else file.with_name(f"{file.name}.{n - 1}")
+            if newer.exists():
+                newer.replace(older)
+        self._file = file.open("ab")
+
+
+def _line(record: Record) -> Record:
+    """The record, flat: kind, time and id first."""
+    inner = record.get("ledger") or record["energy"]
+    fields = {name: getattr(inner, name) for name in inner.__slots__}
+    head = {"kind": record["kind"], "time_s": record["time_s"], "request_id": inner.request_id}
+    if "latency_s" in record:
+        head["latency_s"] = record["latency_s"]
+    return {**head, **fields}

@@ -1,0 +1,155 @@
+"""The record sink: what a line says, rotation, and what happens when the disk is too slow."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from hybridserve_llm.records import Attempt, ComponentEnergy, Ledger, SettledEnergy, Verdict
+from hybridserve_llm.telemetry.fan_out import FanOut
+from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
+from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.testing import FakeClock
+
+ATTEMPT = Attempt(tier="small", model="tiny", decision=Verdict.ACCEPT, reason="sure")
+LEDGER = Ledger(request_id="r1", attempts=(ATTEMPT,), tier="small", model="tiny")
+ENERGY = SettledEnergy(
+    request_id="r1",
+    booking="user",
+    tier="small",
+    component="gpu",
+    active_j=3.5,
+    loaded_j=None,
+    source="nvml_energy",
+    reason=None,
+    edge_j=0.5,
+    flags=("estimated",),
+    tiers={"small": 3.5},
+    components={"gpu": ComponentEnergy(energy_j=3.5, source="nvml_energy")},
+)
+
+
+def sink_at(file: Path, **settings: int) -> JsonLinesSink:
+    values = {"max_file_bytes": 1_000_000, "keep_files": 2, "queue_size": 100, **settings}
+    return JsonLinesSink(JsonLinesSettings(file=file, **values), clock=FakeClock())
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_request_and_what_it_cost_are_two_lines_joined_by_its_id(tmp_path: Path) -> None:
+    sink = sink_at(tmp_path / "records.jsonl")
+    sink.attempt_finished("r1", ATTEMPT)
+    sink.request_finished(LEDGER, 0.25)
+    sink.request_settled(ENERGY)
+    sink.close()
+    request, energy = lines_of(tmp_path / "records.jsonl")
+    assert list(request)[:4] == ["kind", "time_s", "request_id", "latency_s"]
+    assert (request["kind"], request["time_s"], request["latency_s"]) == ("request", 1.7e9, 0.25)
+    assert request["attempts"][0]["decision"] == "accept"
+    assert request["attempts"][0]["energy_j"] is None
+    assert (energy["kind"], energy["request_id"]) == ("energy", "r1")
+    assert (energy["active_j"], energy["loaded_j"]) == (3.5, None)
+    assert energy["components"]["gpu"]["source"] == "nvml_energy"
+
+
+def test_what_is_there_is_appended_to(tmp_path: Path) -> None:
+    for _ in range(2):
+        sink = sink_at(tmp_path / "records.jsonl")
+        sink.request_settled(ENERGY)
+        sink.close()
+    assert len(lines_of(tmp_path / "records.jsonl")) == 2
+
+
+def test_full_files_are_moved_on_and_the_oldest_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    sink = sink_at(file, max_file_bytes=1)
+    for i in range(5):
+        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.1)
+    sink.close()
+    ids = {path.name: [one["request_id"] for one in lines_of(path)] for path in tmp_path.iterdir()}
+    assert ids == {"records.jsonl": ["r4"], "records.jsonl.1": ["r3"], "records.jsonl.2": ["r2"]}
+    assert sink.n_dropped == 0
+
+
+class SlowDisk:
+    """Lets nothing be written until it is told to."""
+
+    def __init__(self, sink: JsonLinesSink, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.is_waiting = threading.Event(), threading.Event()
+        write: Callable[..., None] = sink._write
+
+        def slow(record: dict[str, Any]) -> None:
+            self.is_waiting.set()
+            self.go_on.wait(5)
+            write(record)
+
+        monkeypatch.setattr(sink, "_write", slow)
+
+
+def test_a_full_queue_drops_and_counts_and_never_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = sink_at(tmp_path / "records.jsonl", queue_size=2)
+    disk = SlowDisk(sink, monkeypatch)
+    sink.request_settled(ENERGY)
+    assert disk.is_waiting.wait(5)
+    for _ in range(5):  # two wait, three are dropped
+        sink.request_settled(ENERGY)
+    assert sink.n_dropped == 3
+    registry = CollectorRegistry()
+    registry.register(DroppedRecords(lambda: sink.n_dropped))
+    assert registry.get_sample_value("hybridserve_records_dropped_total") == 3
+    disk.go_on.set()
+    sink.close()
+    assert len(lines_of(tmp_path / "records.jsonl")) == 3
+
+
+def test_a_disk_that_refuses_is_told_once_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = sink_at(tmp_path / "records.jsonl")
+
+    def refuse(record: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sink, "_write", refuse)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            sink.request_settled(ENERGY)
+        sink.close()
+    assert sink.n_dropped == 3
+    assert len(caplog.records) == 1
+    assert "No space left on device" in caplog.text
+
+
+def test_a_fan_out_tells_everyone_everything(tmp_path: Path) -> None:
+    metrics = Metrics(CollectorRegistry())
+    lines = sink_at(tmp_path / "records.jsonl")
+    fan_out = FanOut([metrics, lines])
+    fan_out.attempt_finished("r1", ATTEMPT)
+    fan_out.request_finished(LEDGER, 0.25)
+    fan_out.request_settled(ENERGY)
+    lines.close()
+    value = metrics.registry.get_sample_value
+    assert value("hybridserve_attempts_total", {"tier": "small", "decision": "accept"}) == 1
+    assert value("hybridserve_request_energy_joules_sum", {"tier": "small"}) == 3.5
+    assert len(lines_of(tmp_path / "records.jsonl")) == 2
+
+
+@pytest.mark.parametrize(("booking", "active_j"), [("shadow", 3.5), ("user", None)])
+def test_only_users_known_joules_are_observed(booking: str, active_j: float | None) -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.request_settled(replace(ENERGY, booking=booking, active_j=active_j))
+    assert not any(
+        sample.name.startswith("hybridserve_request_energy")
+        for family in metrics.registry.collect()
+        for sample in family.samples
+    )
