@@ -215,6 +215,7 @@ class Ledger:
     model: str | None = None
     confidence: float | None = None
     certified: bool = False
+    endpoint: Endpoint | None = None
     energy_reason: str | None = None
 
 

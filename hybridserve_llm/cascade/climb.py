@@ -57,5 +57,6 @@ class Climb:
             model=answering.model if answering else None,
             confidence=answering.confidence if answering else None,
             certified=answering is not None and self.is_certified,
+            endpoint=self.request.endpoint,
             energy_reason=self.energy_reason,
         )

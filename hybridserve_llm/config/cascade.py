@@ -183,6 +183,16 @@ class RecordsConfig(_Settings):
     queue_size: int = Field(8192, ge=1, description="records that wait; more are dropped")
 
 
+class TracingConfig(_Settings):
+    """OpenTelemetry spans; needs the extra `otel`."""
+
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="URL that takes spans as OTLP over HTTP; none makes no spans",
+    )
+
+
 class CascadeConfig(_Settings):
     """The whole file: two tiers or more, cheapest first, and the programs' settings."""
 
@@ -195,6 +205,7 @@ class CascadeConfig(_Settings):
     watch: WatchConfig = Field(default_factory=WatchConfig)
     energy: EnergyConfig = Field(default_factory=EnergyConfig)
     records: RecordsConfig = Field(default_factory=RecordsConfig)
+    tracing: TracingConfig = Field(default_factory=TracingConfig)
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

@@ -1,8 +1,10 @@
 """The record sinks that the configuration asks for, opened and closed with the front end."""
 
+import asyncio
 import contextlib
+from pathlib import Path
 
-from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.config.cascade import CascadeConfig, RecordsConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, RecordSink
 from hybridserve_llm.telemetry.json_lines import (
@@ -20,23 +22,54 @@ def open_sinks(
     """The metrics, and beside them what is configured; `stack` closes it.
 
     Raises:
-        CannotBeDone: The file of records cannot be written.
+        CannotBeDone: The file of records cannot be written, or OpenTelemetry is not installed.
     """
     sinks: list[RecordSink] = [metrics]
     if config.records.file is not None:
-        try:
-            lines = JsonLinesSink(
-                JsonLinesSettings(
-                    file=config.records.file,
-                    max_file_bytes=config.records.max_file_mib * MIB,
-                    keep_files=config.records.keep_files,
-                    queue_size=config.records.queue_size,
-                ),
-                clock=clock,
-            )
-        except OSError as exc:
-            raise CannotBeDone(f"records.file = {config.records.file}: {exc.strerror}") from exc
+        lines = _json_lines(config.records.file, config.records, clock)
         stack.callback(lines.close)
         metrics.registry.register(DroppedRecords(lambda: lines.n_dropped))
         sinks.append(lines)
+    if config.tracing.otlp_endpoint is not None:
+        sinks.append(_spans(config.tracing.otlp_endpoint, config, clock, stack))
     return sinks
+
+
+def _json_lines(file: Path, settings: RecordsConfig, clock: Clock) -> JsonLinesSink:
+    try:
+        return JsonLinesSink(
+            JsonLinesSettings(
+                file=file,
+                max_file_bytes=settings.max_file_mib * MIB,
+                keep_files=settings.keep_files,
+                queue_size=settings.queue_size,
+            ),
+            clock=clock,
+        )
+    except OSError as exc:
+        raise CannotBeDone(f"records.file = {file}: {exc.strerror}") from exc
+
+
+def _spans(
+    endpoint: str, config: CascadeConfig, clock: Clock, stack: contextlib.AsyncExitStack
+) -> RecordSink:
+    try:  # late: the extra `otel` need not be installed
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from hybridserve_llm.telemetry.spans import SpanSink
+    except ImportError as exc:
+        raise CannotBeDone(
+            "tracing.otlp_endpoint is set and OpenTelemetry is not installed: "
+            "pip install 'hybridserve-llm[otel]'"
+        ) from exc
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": "hybridserve-llm"}), shutdown_on_exit=False
+    )
+    # Its own thread sends, and drops what it cannot send: no request waits.
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    stack.push_async_callback(asyncio.to_thread, provider.shutdown)
+    model = config.server.served_model_name
+    return SpanSink(provider, served_model_name=model, clock=clock)

@@ -3,18 +3,22 @@
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.exporter.otlp.proto.http import trace_exporter
+from opentelemetry.sdk.trace.export import SpanExportResult
+from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig
+from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig, TracingConfig
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone, MeterFault
-from hybridserve_llm.records import Endpoint, GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.records import Endpoint, GenerateRequest, Ledger, SettledEnergy, Usage
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.metering import (
@@ -27,6 +31,9 @@ from hybridserve_llm.server.metering import (
     groups_by_gpu,
     metering_of,
 )
+from hybridserve_llm.server.sinks import open_sinks
+from hybridserve_llm.telemetry.fan_out import FanOut
+from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, ScriptedNvml, create_fake_vllm_app, serving
 
 NO_RAPL = Path("/nowhere")
@@ -297,3 +304,45 @@ async def test_records_that_cannot_be_written_are_told_at_the_start(tmp_path: Pa
     with pytest.raises(CannotBeDone, match=r"records.file = .*: Is a directory"):
         async with app.router.lifespan_context(app):
             pass
+
+
+async def test_spans_are_sent_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Exporter:
+        """In OTLPSpanExporter's place, as nobody listens in a test."""
+
+        def __init__(self, *, endpoint: str) -> None:
+            seen.append(endpoint)
+
+        def export(self, spans: Any) -> SpanExportResult:
+            seen.extend(span.name for span in spans)
+            return SpanExportResult.SUCCESS
+
+        def shutdown(self) -> None:
+            seen.append("shut down")
+
+    monkeypatch.setattr(trace_exporter, "OTLPSpanExporter", Exporter)
+    config = config_at(tmp_path)
+    config = config.model_copy(
+        update={"tracing": TracingConfig(otlp_endpoint="http://127.0.0.1:4318/v1/traces")}
+    )
+    stack = contextlib.AsyncExitStack()
+    async with stack:
+        sinks = open_sinks(config, Metrics(CollectorRegistry()), FakeClock(), stack)
+        FanOut(sinks).request_finished(Ledger(request_id="r", attempts=()), 0.1)
+    assert seen == ["http://127.0.0.1:4318/v1/traces", "chat hybridserve", "shut down"]
+
+
+async def test_spans_without_opentelemetry_are_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
+    config = config_at(tmp_path).model_copy(
+        update={"tracing": TracingConfig(otlp_endpoint="http://127.0.0.1:4318")}
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(CannotBeDone, match=r"pip install 'hybridserve-llm\[otel\]'"):
+            open_sinks(config, Metrics(CollectorRegistry()), FakeClock(), stack)

@@ -1,0 +1,111 @@
+"""OpenTelemetry spans: one per request, and inside it one per attempt, in a row.
+
+    chat hybridserve  |==========================================|
+    chat small        |======|  escalate
+    chat medium              |===========|  escalate
+    chat giant                            |======================|  accept
+
+Names and attributes follow the GenAI semantic conventions of OpenTelemetry (in development as of
+1.37); what is ours begins with `hybridserve.`. No prompt and no answer is in them. A request's
+spans are made when it ends, from its ledger: an attempt begins where the one before it ended, so
+what the router itself took is not seen.
+"""
+
+from collections.abc import Mapping
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Attempt, Endpoint, Ledger, SettledEnergy, Verdict
+
+_OPERATIONS = {Endpoint.CHAT: "chat", Endpoint.COMPLETIONS: "text_completion"}
+_NS = 1_000_000_000
+Attributes = dict[str, str | bool | int | float]
+
+
+class SpanSink:
+    """A RecordSink that makes spans; the provider's processor says when they are sent."""
+
+    def __init__(self, provider: TracerProvider, *, served_model_name: str, clock: Clock) -> None:
+        self._tracer = provider.get_tracer("hybridserve_llm")
+        self._model = served_model_name
+        self._clock = clock
+
+    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
+        """Nothing: attempts are in their request's ledger."""
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """Makes the request's spans, with the times they had."""
+        end_ns = int(self._clock.wall_s() * _NS)
+        start_ns = end_ns - int(latency_s * _NS)
+        operation = _OPERATIONS[ledger.endpoint or Endpoint.CHAT]
+        span = self._tracer.start_span(
+            f"{operation} {self._model}",
+            context=trace.set_span_in_context(trace.INVALID_SPAN),
+            kind=SpanKind.SERVER,
+            start_time=start_ns,
+            attributes=_request_attributes(ledger, operation, self._model),
+        )
+        inside = trace.set_span_in_context(span)
+        at_ns = start_ns
+        for attempt in ledger.attempts:
+            child = self._tracer.start_span(
+                f"{operation} {attempt.model}",
+                context=inside,
+                kind=SpanKind.CLIENT,
+                start_time=at_ns,
+                attributes=_attempt_attributes(attempt, operation),
+            )
+            if attempt.decision is Verdict.FAIL:
+                child.set_status(Status(StatusCode.ERROR, attempt.reason))
+            at_ns = min(end_ns, at_ns + int((attempt.latency_s or 0.0) * _NS))
+            child.end(end_time=at_ns)
+        if ledger.tier is None:
+            why = ledger.attempts[-1].reason if ledger.attempts else "no tier was asked"
+            span.set_status(Status(StatusCode.ERROR, why))
+        span.end(end_time=end_ns)
+
+    def request_settled(self, energy: SettledEnergy) -> None:
+        """Nothing: a span that has ended takes no more attributes; records have the joules."""
+
+
+def _request_attributes(ledger: Ledger, operation: str, model: str) -> Attributes:
+    return _known(
+        {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "hybridserve",
+            "gen_ai.request.model": model,
+            "gen_ai.response.model": ledger.model,
+            "hybridserve.request_id": ledger.request_id,
+            "hybridserve.tier": ledger.tier,
+            "hybridserve.confidence": ledger.confidence,
+            "hybridserve.certified": ledger.certified,
+        }
+    )
+
+
+def _attempt_attributes(attempt: Attempt, operation: str) -> Attributes:
+    return _known(
+        {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "vllm",
+            "gen_ai.request.model": attempt.model,
+            "gen_ai.usage.input_tokens": attempt.prompt_tokens,
+            "gen_ai.usage.cache_read.input_tokens": attempt.cached_tokens,
+            "gen_ai.usage.output_tokens": attempt.completion_tokens,
+            "hybridserve.tier": attempt.tier,
+            "hybridserve.decision": attempt.decision.value,
+            "hybridserve.reason": attempt.reason,
+            "hybridserve.score": attempt.score,
+            "hybridserve.confidence": attempt.confidence,
+            "hybridserve.risk": attempt.risk,
+            "hybridserve.ttft_s": attempt.ttft_s,
+        }
+    )
+
+
+def _known(values: Mapping[str, str | bool | int | float | None]) -> Attributes:
+    """Attributes cannot be null: what is not known is left out."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,143 @@
+"""Spans, read back from OpenTelemetry's own in-memory exporter."""
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from hybridserve_llm.cascade.climb import Tier
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
+from hybridserve_llm.cascade.router import CascadeRouter
+from hybridserve_llm.confidence.day_zero import DayZeroScorer
+from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, Verdict
+from hybridserve_llm.telemetry.spans import SpanSink
+from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+
+S = 1_000_000_000
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def sink(exporter: InMemorySpanExporter) -> SpanSink:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return SpanSink(provider, served_model_name="hybridserve", clock=FakeClock(wall_s=1000.0))
+
+
+def attempt(tier: str, decision: Verdict, latency_s: float, **more: object) -> Attempt:
+    values = {"reason": "because", "model": f"{tier}-model", "latency_s": latency_s, **more}
+    return Attempt(tier=tier, decision=decision, **values)  # type: ignore[arg-type]
+
+
+def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def test_three_tiers_make_one_tree_of_four_spans(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    attempts = (
+        attempt("small", Verdict.ESCALATE, 1.0, score=-0.75, prompt_tokens=7, completion_tokens=2),
+        attempt("medium", Verdict.ESCALATE, 2.0),
+        attempt("giant", Verdict.ACCEPT, 4.0, completion_tokens=9, cached_tokens=3),
+    )
+    ledger = Ledger(
+        request_id="r1",
+        attempts=attempts,
+        tier="giant",
+        model="giant-model",
+        endpoint=Endpoint.CHAT,
+    )
+    sink.request_finished(ledger, 7.5)
+    spans = by_name(exporter)
+    assert set(spans) == {
+        "chat hybridserve",
+        "chat small-model",
+        "chat medium-model",
+        "chat giant-model",
+    }
+    root = spans.pop("chat hybridserve")
+    assert root.parent is None
+    assert root.kind is SpanKind.SERVER
+    # The request ended at 1000 s and took 7.5 s; attempts follow each other from its start.
+    assert (root.start_time, root.end_time) == (992.5 * S, 1000 * S)
+    assert [(span.start_time, span.end_time) for span in spans.values()] == [
+        (992.5 * S, 993.5 * S),
+        (993.5 * S, 995.5 * S),
+        (995.5 * S, 999.5 * S),
+    ]
+    for span in spans.values():
+        assert span.parent is not None
+        assert span.parent.span_id == root.context.span_id
+        assert span.context.trace_id == root.context.trace_id
+        assert span.kind is SpanKind.CLIENT
+    assert root.attributes is not None
+    assert dict(root.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "hybridserve",
+        "gen_ai.request.model": "hybridserve",
+        "gen_ai.response.model": "giant-model",
+        "hybridserve.request_id": "r1",
+        "hybridserve.tier": "giant",
+        "hybridserve.certified": False,
+    }
+    assert dict(spans["chat small-model"].attributes or {}) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "vllm",
+        "gen_ai.request.model": "small-model",
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 2,
+        "hybridserve.tier": "small",
+        "hybridserve.decision": "escalate",
+        "hybridserve.reason": "because",
+        "hybridserve.score": -0.75,
+    }
+
+
+def test_a_failed_attempt_and_a_failed_request_are_errors(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    failed = attempt("small", Verdict.FAIL, 1.0, reason="no connection")
+    ledger = Ledger(request_id="r1", attempts=(failed,), endpoint=Endpoint.COMPLETIONS)
+    sink.request_finished(ledger, 1.0)
+    spans = by_name(exporter)
+    for name in ("text_completion hybridserve", "text_completion small-model"):
+        assert spans[name].status.status_code is StatusCode.ERROR
+        assert spans[name].status.description == "no connection"
+
+
+def test_a_request_that_no_tier_was_asked_for_is_one_span(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    sink.request_finished(Ledger(request_id="r1", attempts=()), 0.0)
+    (span,) = exporter.get_finished_spans()
+    assert span.status.description == "no tier was asked"
+
+
+async def test_the_routers_own_request_through_three_tiers_is_one_tree(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    tiers = [
+        Tier(
+            name=name,
+            model=f"m-{name}",
+            engine=FakeEngine(scripted_answer("42", logprobs=(-1.0, -1.0))),
+            scorer=DayZeroScorer(),
+        )
+        for name in ("small", "medium", "giant")
+    ]
+    policy = ScorePolicy(rules=(TierRule(accept_at=-0.5, skips=()),) * 3)
+    policies = Policies(default=policy, last_only=policy)
+    router = CascadeRouter(tiers, policies, sink=sink, clock=FakeClock())
+    payload = {"messages": [{"role": "user", "content": "?"}]}
+    await router.answer(GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload=payload))
+    spans = by_name(exporter)
+    root = spans.pop("chat hybridserve")
+    assert list(spans) == ["chat m-small", "chat m-medium", "chat m-giant"]
+    assert {span.parent.span_id for span in spans.values() if span.parent} == {root.context.span_id}
