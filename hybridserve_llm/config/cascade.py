@@ -160,6 +160,7 @@ class WatchConfig(_Settings):
 class EnergyConfig(_Settings):
     """How energy is metered and shared (docs/energy.md)."""
 
+    enabled: bool = Field(True, description="whether anything is metered and charged at all")
     sample_interval_s: float = Field(
         0.1, ge=0.02, le=1, description="seconds between readings of the meters"
     )
@@ -190,6 +191,9 @@ class TracingConfig(_Settings):
         None,
         pattern=r"^https?://",
         description="URL that takes spans as OTLP over HTTP; none makes no spans",
+    )
+    max_requests_per_s: int = Field(
+        20, ge=1, description="requests a second that have spans; of more, the first so many"
     )
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LONGEST_WINDOW_S = 1.0
+SHORTEST_IDLE_S = 0.02
+"""A shorter gap is no idle time: meters move every 0.1 s, and a busy server has many such gaps."""
 
 
 class Booking(StrEnum):
@@ -60,6 +62,21 @@ class Stint:
         return max(0.0, min(end_s, own_end_s) - max(start_s, self.start_s))
 
 
+class Sweep:
+    """Finds the stints of windows that follow each other, without looking at all for each."""
+
+    def __init__(self, stints: Iterable[Stint]) -> None:
+        self._waiting = sorted(stints, key=lambda one: one.start_s, reverse=True)
+        self._running: list[Stint] = []
+
+    def within(self, start_s: float, end_s: float) -> list[Stint]:
+        """Those that ran in the span, which must not lie before the last one asked for."""
+        while self._waiting and self._waiting[-1].start_s < end_s:
+            self._running.append(self._waiting.pop())
+        self._running = [one for one in self._running if one.end_s is None or one.end_s > start_s]
+        return list(self._running)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWeights:
     """What a token of each kind counts; a step model of the tier may tell them apart."""
@@ -81,11 +98,14 @@ class Share:
 
 
 def busy_edges(stints: Iterable[Stint]) -> list[float]:
-    """The moments at which a replica turns busy or idle, in order."""
+    """The moments at which a replica turns busy or idle, in order.
+
+    It stays busy over a gap shorter than `SHORTEST_IDLE_S`, whose joules its requests then share.
+    """
     edges: list[float] = []
     busy_until_s = -math.inf
     for stint in sorted(stints, key=lambda one: one.start_s):
-        if stint.start_s > busy_until_s:
+        if stint.start_s > busy_until_s + SHORTEST_IDLE_S:
             edges += [busy_until_s, stint.start_s]
         busy_until_s = max(busy_until_s, math.inf if stint.end_s is None else stint.end_s)
     return [edge for edge in (*edges, busy_until_s) if math.isfinite(edge)]

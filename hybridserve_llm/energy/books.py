@@ -88,6 +88,7 @@ class EnergyBooks:
             raise ValueError("the books need at least one site")
         self.totals = Totals()
         self.component = sites[0].component
+        self._components = tuple(dict.fromkeys(site.component for site in sites))
         self._sites = tuple(sites)
         self._sites_of: dict[str, list[Site]] = {}
         self._clock = clock
@@ -208,16 +209,14 @@ class EnergyBooks:
 
     def _settled(self, opened: _Open) -> SettledEnergy:
         components = {
-            name: _component(total(_charged(visit, name) for visit in opened.visits))
-            for name in dict.fromkeys(site.component for site in self._sites)
+            name: _component(total([_charged(visit, name) for visit in opened.visits]))
+            for name in self._components
         }
-        by_tier: dict[str, list[_Visit]] = {}
+        by_tier: dict[str, list[Joules]] = {}
         for visit in opened.visits:
-            by_tier.setdefault(visit.stint.tier, []).append(visit)
-        tiers = {
-            tier: total(_charged(visit, self.component) for visit in visits).energy_j
-            for tier, visits in by_tier.items()
-        }
+            charged = _charged(visit, self.component)
+            by_tier.setdefault(visit.stint.tier, []).append(charged)
+        tiers = {tier: total(charges).energy_j for tier, charges in by_tier.items()}
         main = components[self.component]
         return SettledEnergy(
             request_id=opened.request_id,
@@ -235,7 +234,7 @@ class EnergyBooks:
         )
 
     def _loaded_j(self, tiers: Mapping[str, float | None]) -> float | None:
-        parts = []
+        parts: list[float] = []
         for tier, active_j in tiers.items():
             factor = self._loads[tier].factor() if tier in self._loads else None
             if active_j is None or (factor is None and active_j > 0):

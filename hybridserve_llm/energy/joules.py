@@ -30,6 +30,8 @@ def total(parts: Iterable[Joules]) -> Joules:
     parts = tuple(parts)
     if not parts:
         return unknown("nothing was metered")
+    if len(parts) == 1:
+        return parts[0]
     least = worst(parts)
     flags = frozenset[Flag]().union(*(part.flags for part in parts))
     energies = [part.energy_j for part in parts if part.energy_j is not None]

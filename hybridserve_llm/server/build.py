@@ -31,6 +31,7 @@ from hybridserve_llm.server.convert import checkpoint_name
 from hybridserve_llm.server.energy_metrics import EnergyCollector
 from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
 from hybridserve_llm.server.metering import (
+    SWITCHED_OFF,
     Metered,
     Metering,
     PowerModel,
@@ -112,8 +113,9 @@ async def _open_parts(
         metrics = Metrics(CollectorRegistry())
         sinks = open_sinks(config, metrics, clock, stack)
         metering = await _metering(config, serving, FanOut(sinks), clock)
+        books = metering.books if metering is not None else None
         sets = {
-            name: ReplicaSet(name, engines, clock=clock, observer=metering.books)
+            name: ReplicaSet(name, engines, clock=clock, observer=books)
             for name, engines in replicas.items()
         }
         view = await _view(config, serving, replicas)
@@ -121,10 +123,11 @@ async def _open_parts(
         watch = _watch(config, serving, view, sets, clock)
         in_flight = InFlight(config.server.max_concurrent_requests)
         _watch_all(metrics, standing, watch, in_flight, sets)
-        metrics.registry.register(EnergyCollector(metering))
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
-        background.append(metering.run())
+        if metering is not None:
+            metrics.registry.register(EnergyCollector(metering))
+            background.append(metering.run())
         await stack.enter_async_context(
             _running([*background, watch.run()] if watch is not None else background)
         )
@@ -137,9 +140,9 @@ async def _open_parts(
             router=CascadeRouter(
                 tiers,
                 _policies(standing, watch),
-                sink=FanOut([*sinks, RequestEnds(metering.books)]),
+                sink=FanOut([*sinks, *([RequestEnds(books)] if books else [])]),
                 clock=clock,
-                energy_reason=metering.reason,
+                energy_reason=metering.reason if metering else SWITCHED_OFF,
             ),
             tiers=sets,
             clock=clock,
@@ -183,8 +186,10 @@ def _policies(standing: Standing, watch: Watch | None) -> Policies:
 
 async def _metering(
     config: CascadeConfig, serving: Serving, sink: RecordSink, clock: Clock
-) -> Metering:
+) -> Metering | None:
     """The meters, after their first reading: drivers are waited for in a thread."""
+    if not config.energy.enabled:
+        return None
     return await asyncio.to_thread(
         metering_of,
         config.energy,

@@ -36,6 +36,7 @@ from hybridserve_llm.interfaces import Clock, EnergyMeter
 from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
 
 ELSEWHERE = "its engine was not started here, so no meter of this machine sees it"
+SWITCHED_OFF = "energy.enabled is false"
 SETTLED_LATER = "joules are settled after the answer; the record sink has them under the request id"
 
 

@@ -71,5 +71,9 @@ def _spans(
     # Its own thread sends, and drops what it cannot send: no request waits.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     stack.push_async_callback(asyncio.to_thread, provider.shutdown)
-    model = config.server.served_model_name
-    return SpanSink(provider, served_model_name=model, clock=clock)
+    return SpanSink(
+        provider,
+        served_model_name=config.server.served_model_name,
+        clock=clock,
+        max_requests_per_s=config.tracing.max_requests_per_s,
+    )

@@ -8,10 +8,9 @@ written. Writing happens in a thread behind a bounded queue: a request never wai
 record that finds the queue full, or that the disk refuses, is dropped and counted.
 """
 
-import contextlib
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
 log = logging.getLogger(__name__)
 
 _DISK_PATIENCE_S = 10.0
+_LOOK_INTERVAL_S = 0.1
 
 Record = dict[str, Any]
 """What one line says; dataclasses in it are written as JSON objects by orjson."""
@@ -74,7 +74,10 @@ class JsonLinesSink:
         self.n_dropped = 0
         self._settings = settings
         self._clock = clock
-        self._queue: queue.Queue[Record | None] = queue.Queue(settings.queue_size)
+        # A deque's append and popleft need no lock, and nobody is woken for a record: the writer
+        # looks by itself. Waking a thread for each cost more than writing it.
+        self._waiting: deque[Record] = deque()
+        self._stopping = threading.Event()
         self._file = settings.file.open("ab")
         self._has_failed = False
         self._thread = threading.Thread(target=self._write_all, name="records", daemon=True)
@@ -93,18 +96,25 @@ class JsonLinesSink:
 
     def close(self) -> None:
         """Writes what waits and ends; gives up on a disk that hangs for 10 s."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=_DISK_PATIENCE_S)
+        self._stopping.set()
         self._thread.join(timeout=_DISK_PATIENCE_S)
 
     def _put(self, record: Record) -> None:
-        try:
-            self._queue.put_nowait({"time_s": self._clock.wall_s(), **record})
-        except queue.Full:
+        if len(self._waiting) >= self._settings.queue_size:
             self.n_dropped += 1
+            return
+        self._waiting.append({"time_s": self._clock.wall_s(), **record})
 
     def _write_all(self) -> None:
-        while (record := self._queue.get()) is not None:
+        is_last = False
+        while not is_last:
+            is_last = self._stopping.wait(_LOOK_INTERVAL_S)
+            self._write_waiting()
+        self._file.close()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            record = self._waiting.popleft()
             try:
                 self._write(record)
                 self._has_failed = False
@@ -113,13 +123,12 @@ class JsonLinesSink:
                 if not self._has_failed:
                     log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
                 self._has_failed = True
-        self._file.close()
 
     def _write(self, record: Record) -> None:
         if self._file.tell() >= self._settings.max_file_bytes:
             self._rotate()
         self._file.write(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE))
-        if self._queue.empty():
+        if not self._waiting:
             self._file.flush()
 
     def _rotate(self) -> None:

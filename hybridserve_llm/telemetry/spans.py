@@ -11,6 +11,7 @@ spans are made when it ends, from its ledger: an attempt begins where the one be
 what the router itself took is not seen.
 """
 
+import math
 from collections.abc import Mapping
 
 from opentelemetry import trace
@@ -28,7 +29,18 @@ Attributes = dict[str, str | bool | int | float]
 class SpanSink:
     """A RecordSink that makes spans; the provider's processor says when they are sent."""
 
-    def __init__(self, provider: TracerProvider, *, served_model_name: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        provider: TracerProvider,
+        *,
+        served_model_name: str,
+        clock: Clock,
+        max_requests_per_s: int,
+    ) -> None:
+        """Of more than `max_requests_per_s` requests a second, the first so many have spans."""
+        self._max_requests_per_s = max_requests_per_s
+        self._second_began_s = -math.inf
+        self._n_this_second = 0
         self._tracer = provider.get_tracer("hybridserve_llm")
         self._model = served_model_name
         self._clock = clock
@@ -38,6 +50,8 @@ class SpanSink:
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Makes the request's spans, with the times they had."""
+        if not self._has_room():
+            return
         end_ns = int(self._clock.wall_s() * _NS)
         start_ns = end_ns - int(latency_s * _NS)
         operation = _OPERATIONS[ledger.endpoint or Endpoint.CHAT]
@@ -66,6 +80,18 @@ class SpanSink:
             why = ledger.attempts[-1].reason if ledger.attempts else "no tier was asked"
             span.set_status(Status(StatusCode.ERROR, why))
         span.end(end_time=end_ns)
+
+    def _has_room(self) -> bool:
+        """Counts the request; False where this second has had its share already.
+
+        A request's spans take a third of a millisecond of CPU to make and send, as much as a third
+        of all else that the front end does for it, so a busy one must not make them all.
+        """
+        now_s = self._clock.monotonic_s()
+        if now_s - self._second_began_s >= 1:
+            self._second_began_s, self._n_this_second = now_s, 0
+        self._n_this_second += 1
+        return self._n_this_second <= self._max_requests_per_s
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Nothing: a span that has ended takes no more attributes; records have the joules."""

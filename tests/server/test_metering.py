@@ -190,14 +190,18 @@ def test_rapl_is_split_by_cpu_time_and_dram_is_a_component_of_its_own(tmp_path: 
     assert by_component == {"cpu": pytest.approx(50), "dram": pytest.approx(4)}
 
 
-def config_at(folder: Path) -> CascadeConfig:
+def config_at(folder: Path, *, is_metered: bool = True) -> CascadeConfig:
     return parse_config(
         {
             "tiers": [
                 {"name": "small", "model": "/m/s", "accept": {"score_at_least": -0.0}},
                 {"name": "giant", "model": "/m/g"},
             ],
-            "energy": {"sample_interval_s": 0.02, "settle_interval_s": 0.05},
+            "energy": {
+                "enabled": is_metered,
+                "sample_interval_s": 0.02,
+                "settle_interval_s": 0.05,
+            },
             "records": {"file": str(folder / "records.jsonl")},
         },
         source="test",
@@ -205,7 +209,9 @@ def config_at(folder: Path) -> CascadeConfig:
 
 
 @contextlib.asynccontextmanager
-async def front_end(folder: Path, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def front_end(
+    folder: Path, *, is_metered: bool = True, **more: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """Two fake vLLM tiers, started for the cascade as far as it can tell."""
     async with contextlib.AsyncExitStack() as stack:
         endpoints = {
@@ -216,7 +222,9 @@ async def front_end(folder: Path, **more: Any) -> AsyncIterator[httpx.AsyncClien
             ]
             for name in ("small", "giant")
         }
-        app = build_app(config_at(folder), Serving(endpoints=endpoints, **more))
+        app = build_app(
+            config_at(folder, is_metered=is_metered), Serving(endpoints=endpoints, **more)
+        )
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app=app)
         yield await stack.enter_async_context(
@@ -295,6 +303,16 @@ async def test_without_a_counter_no_place_invents_a_joule(tmp_path: Path) -> Non
     assert cascade["energy"]["sources"] == []
     for tier in cascade["energy"]["tiers"].values():
         assert {tier[name] for name in tier if name.endswith("_j")} == {None}
+
+
+async def test_metering_can_be_switched_off(tmp_path: Path) -> None:
+    async with front_end(tmp_path, is_metered=False) as client:
+        ledger = await ask(client)
+        metrics = (await client.get("/metrics")).text
+        cascade = (await client.get("/v1/cascade")).json()
+    assert ledger["energy_reason"] == "energy.enabled is false"
+    assert cascade["energy"] is None
+    assert "hybridserve_energy" not in metrics
 
 
 async def test_records_that_cannot_be_written_are_told_at_the_start(tmp_path: Path) -> None:

@@ -67,8 +67,10 @@ def test_overlapping_requests_make_one_busy_span() -> None:
     assert busy_edges([]) == []
 
 
-def test_requests_that_touch_are_not_cut_apart() -> None:
+def test_requests_that_touch_or_nearly_do_are_not_cut_apart() -> None:
     assert busy_edges([stint(1, 2), stint(2, 3)]) == [1, 3]
+    assert busy_edges([stint(1, 2), stint(2.01, 3)]) == [1, 3]  # 10 ms
+    assert busy_edges([stint(1, 2), stint(2.03, 3)]) == [1, 2, 2.03, 3]  # 30 ms
 
 
 def test_joules_are_shared_by_tokens_computed() -> None:

@@ -23,11 +23,30 @@ def exporter() -> InMemorySpanExporter:
     return InMemorySpanExporter()
 
 
-@pytest.fixture
-def sink(exporter: InMemorySpanExporter) -> SpanSink:
+def sink_to(exporter: InMemorySpanExporter, clock: FakeClock) -> SpanSink:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return SpanSink(provider, served_model_name="hybridserve", clock=FakeClock(wall_s=1000.0))
+    return SpanSink(provider, served_model_name="hybridserve", clock=clock, max_requests_per_s=2)
+
+
+@pytest.fixture
+def sink(exporter: InMemorySpanExporter) -> SpanSink:
+    return sink_to(exporter, FakeClock(wall_s=1000.0))
+
+
+def test_a_busy_second_has_spans_of_its_first_requests_only(
+    exporter: InMemorySpanExporter,
+) -> None:
+    clock = FakeClock()
+    sink = sink_to(exporter, clock)
+    for i in range(9):  # three in each of three seconds
+        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.0)
+        if i % 3 == 2:
+            clock.advance(1)
+    ids = [
+        (span.attributes or {})["hybridserve.request_id"] for span in exporter.get_finished_spans()
+    ]
+    assert ids == ["r0", "r1", "r3", "r4", "r6", "r7"]
 
 
 def attempt(tier: str, decision: Verdict, latency_s: float, **more: object) -> Attempt:
