@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.records import Attempt, ComponentEnergy, Ledger, SettledEnergy, Verdict
+from hybridserve_llm.telemetry import json_lines
 from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.telemetry.metrics import Metrics
@@ -121,6 +122,8 @@ def test_a_disk_that_refuses_is_told_once_and_counted(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sink, "_write", refuse)
+    # Import Linter, which another test calls, configures logging and switches our loggers off.
+    monkeypatch.setattr(json_lines.log, "disabled", False)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             sink.request_settled(ENERGY)
