@@ -11,12 +11,12 @@ TARGET = Path(__file__).with_name("config.md")
 
 _HEAD = """# Configuration
 
-<!-- Written by docs/generate_config.py from hybridserve_llm/config/cascade.py; do not edit. -->
+<!-- Written by docs/generate_config.py from hybridserve_llm/config/; do not edit. -->
 
 One YAML file, `hs-launch --config FILE`. Unknown keys are errors. `[]` marks an entry of a list. A
 tier's `model` that begins with `./` or `../` is relative to the file's folder, and so are
-`certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file` and `records.file`
-when they are not absolute. Whole files are in [examples/](../examples).
+`tiers[].profiles`, `certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file` and
+`records.file` when they are not absolute. Whole files are in [examples/](../examples).
 
 Without a `certificate`, every tier but the last needs `accept`; with one, `accept` and `skip` are
 left out or not used. The last tier has neither, as its answers are always taken. A band of `skip`
@@ -107,7 +107,11 @@ def _default(schema: Schema, nested: Schema | None) -> str:
     value = schema.get("default")
     if "default" not in schema and nested is not None:
         return "see below"
-    if "default" not in schema or value == []:
+    if "default" not in schema:
+        # A factory fills a number from others; the meaning says how.
+        is_number = any(form.get("type") == "integer" for form in _alternatives(schema))
+        return "see meaning" if is_number else "empty"
+    if value == []:
         return "empty"
     if value is None:
         return "none"

@@ -47,7 +47,7 @@ def engine_command(
             *("--tensor-parallel-size", str(placement.tensor_parallel_size)),
             *("--pipeline-parallel-size", str(placement.pipeline_parallel_size)),
             *_memory_arguments(tier.engine, placement),
-            *_setting_arguments(tier.engine),
+            *_setting_arguments(tier.engine, placement),
             # What users write stays out of the logs, and the log stays short.
             *("--no-enable-log-requests", "--disable-uvicorn-access-log"),
             *tier.engine.extra_args,
@@ -70,12 +70,13 @@ def _memory_arguments(settings: EngineSettings, placement: Placement) -> tuple[s
     return ("--gpu-memory-utilization", f"{share:g}")
 
 
-def _setting_arguments(settings: EngineSettings) -> tuple[str, ...]:
+def _setting_arguments(settings: EngineSettings, placement: Placement) -> tuple[str, ...]:
     arguments = ["--dtype", settings.dtype]
     if settings.max_model_len is not None:
         arguments += ["--max-model-len", str(settings.max_model_len)]
-    if settings.max_num_seqs is not None:
-        arguments += ["--max-num-seqs", str(settings.max_num_seqs)]
+    max_num_seqs = placement.max_num_seqs or settings.max_num_seqs
+    if max_num_seqs is not None:
+        arguments += ["--max-num-seqs", str(max_num_seqs)]
     if settings.enforce_eager:
         arguments.append("--enforce-eager")
     if settings.reasoning_parser is not None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
+from launch.explain import plan_json, plan_text
 from launch.options import LaunchOptions, StatusOptions, StopOptions, read_command_line
-from launch.plan_table import plan_table
-from launch.run import checked_cascade, launch, planned
+from launch.planning import planned
+from launch.run import checked_cascade, launch
 from launch.running import running_launches
 from launch.status import status_of, to_json, to_text
 from launch.stop import stop_launch
@@ -49,12 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dry_run(options: LaunchOptions) -> int:
-    config = checked_cascade(options).config
-    plan = planned(config, options)
+    checked = checked_cascade(options)
+    found = planned(checked.config, options, checked.certificate)
     if options.json:
-        print(plan.to_json(), end="")
+        print(plan_json(found), end="")
     else:
-        Console(width=_TABLE_WIDTH).print(plan_table(config, plan))
+        console = Console(width=_TABLE_WIDTH, highlight=False)
+        for part in plan_text(checked.config, found):
+            console.print(part, markup=False)
+    found.checked()
     return 0
 
 

@@ -76,10 +76,12 @@ def _gpus_of_machine() -> tuple[Gpu, ...]:
 
 def _gpu_at(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     return Gpu(
         uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
         name=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        memory_bytes=int(memory.total),
+        free_bytes=int(memory.free),
     )
 
 

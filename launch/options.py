@@ -22,6 +22,8 @@ class LaunchOptions:
     port: int | None
     cpu: bool
     gpus: int | None
+    gpu_type: str | None
+    explain: bool
     run_folder: Path | None
     allow_uncertified: bool
     allow_unprofitable: bool
@@ -56,8 +58,11 @@ def read_command_line(
         return StopOptions(**vars(_stop_parser().parse_args(words[1:])))
     parser = _launch_parser()
     options = parser.parse_args(words)
-    if options.json and not options.dry_run:
-        parser.error("--json goes with --dry-run")
+    for name in ("json", "explain", "gpu_type"):
+        if getattr(options, name) and not options.dry_run:
+            parser.error(f"--{name.replace('_', '-')} goes with --dry-run")
+    if options.gpu_type is not None and options.cpu:
+        parser.error("--gpu-type and --cpu do not go together")
     return LaunchOptions(**vars(options))
 
 
@@ -72,6 +77,11 @@ def _launch_parser() -> argparse.ArgumentParser:
     what.add_argument("--config", type=Path, metavar="FILE", help="the cascade's YAML file")
     parser.add_argument("--dry-run", action="store_true", help="print the plan; start nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: the plan as JSON")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="with --dry-run: why this plan, other loads, and a profile that is off",
+    )
     parser.add_argument("--host", help="address to listen on, instead of server.host")
     parser.add_argument(
         "--port",
@@ -82,6 +92,9 @@ def _launch_parser() -> argparse.ArgumentParser:
     device.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     device.add_argument(
         "--gpus", type=_positive, metavar="N", help="use the first N GPUs; default all"
+    )
+    parser.add_argument(
+        "--gpu-type", metavar="TYPE", help="with --dry-run: plan for N GPUs of this type (8)"
     )
     parser.add_argument(
         "--run-folder", type=Path, metavar="DIR", help="logs, sockets, plan.json; default a new one"

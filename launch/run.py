@@ -23,7 +23,6 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.config.load import load_config
-from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.parts import promise_of
@@ -31,8 +30,8 @@ from launch.banner import ready_text
 from launch.checkpoint_facts import checkpoint_facts
 from launch.checkpoints import check_checkpoints
 from launch.demo.family import CHECKPOINTS
-from launch.hardware import probe
 from launch.options import LaunchOptions
+from launch.planning import planned
 from launch.profitable import check_it_pays
 from launch.run_folder import RunFolder, open_run_folder
 from launch.running import announced
@@ -87,16 +86,6 @@ def checked_cascade(options: LaunchOptions) -> Checked:
     return Checked(config=config, certificate=certificate)
 
 
-def planned(config: CascadeConfig, options: LaunchOptions) -> Plan:
-    """The plan for the machine at hand.
-
-    Raises:
-        ConfigError: `CUDA_VISIBLE_DEVICES`, or the configuration, names what is not there.
-        CannotBeDone: It does not fit.
-    """
-    return plan_as_configured(config, probe(cpu_only=options.cpu, n_gpus=options.gpus))
-
-
 def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
     """Starts, serves and stops a cascade; returns when it was stopped by a signal.
 
@@ -127,7 +116,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
                 base_url=base_url(bound),
             ),
         )
-        plan = planned(config, options)
+        plan = planned(config, options, checked.certificate).checked()
         check_is_here(plan)
         uvloop.run(
             _run(

@@ -8,6 +8,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.config.planning import ClusterConfig, PlannerConfig, TierWorkload
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 
@@ -68,8 +71,19 @@ class TierConfig(_Settings):
         description="token that ends reasoning; what precedes is not scored",
     )
     engine: EngineSettings = Field(default_factory=EngineSettings)
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs, or CPU core groups, per replica")
-    replicas: int = Field(1, ge=1, description="engines of this tier")
+    tensor_parallel_size: int | None = Field(
+        None,
+        ge=1,
+        description="GPUs, or CPU core groups, per replica; default 1 on the CPU, else planned",
+    )
+    replicas: int | None = Field(
+        None, ge=1, description="engines of this tier; default 1 on the CPU, else planned"
+    )
+    facts: ModelFacts | None = Field(
+        None, description="the model's sizes; default by hub id or the checkpoint's config.json"
+    )
+    workload: TierWorkload = Field(default_factory=TierWorkload)
+    profiles: tuple[Path, ...] = Field((), description="measurements of this model on GPUs")
     endpoints: tuple[str, ...] = Field(
         (), description="base URLs of running OpenAI-compatible servers; then none is started"
     )
@@ -210,6 +224,10 @@ class CascadeConfig(_Settings):
     energy: EnergyConfig = Field(default_factory=EnergyConfig)
     records: RecordsConfig = Field(default_factory=RecordsConfig)
     tracing: TracingConfig = Field(default_factory=TracingConfig)
+    planner: PlannerConfig = Field(default_factory=PlannerConfig)
+    cluster: ClusterConfig | None = Field(
+        None, description="GPUs to plan for, instead of those of this machine; for --dry-run"
+    )
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

@@ -14,8 +14,8 @@ def load_config(path: Path) -> CascadeConfig:
     """The configuration in the YAML file `path`.
 
     A tier's `model` that begins with `./` or `../` is taken relative to the file's folder, as are
-    `certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file` and
-    `records.file` when they are not absolute.
+    a tier's `profiles`, `certificate`, `server.api_keys_file`, `launch.run_folder`,
+    `watch.state_file` and `records.file` when they are not absolute.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or a value is not allowed; the message
@@ -71,16 +71,25 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
     resolved = dict(values)
     tiers = values.get("tiers")
     if isinstance(tiers, list):
-        resolved["tiers"] = [
-            {**tier, "model": str((folder / tier["model"]).resolve())}
-            if isinstance(tier, dict) and str(tier.get("model", "")).startswith(("./", "../"))
-            else tier
-            for tier in tiers
-        ]
+        resolved["tiers"] = [_tier_with_absolute_paths(tier, folder) for tier in tiers]
     if isinstance(values.get("certificate"), str):
         resolved["certificate"] = str((folder / values["certificate"]).resolve())
     for section, key in _PATHS:
         part = values.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
             resolved[section] = {**part, key: str(folder / part[key])}
+    return resolved
+
+
+def _tier_with_absolute_paths(tier: Any, folder: Path) -> Any:
+    if not isinstance(tier, dict):
+        return tier
+    resolved = dict(tier)
+    if str(tier.get("model", "")).startswith(("./", "../")):
+        resolved["model"] = str((folder / tier["model"]).resolve())
+    profiles = tier.get("profiles")
+    if isinstance(profiles, list):
+        resolved["profiles"] = [
+            str(folder / path) if isinstance(path, str) else path for path in profiles
+        ]
     return resolved

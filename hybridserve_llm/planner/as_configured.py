@@ -42,17 +42,25 @@ def plan_as_configured(config: CascadeConfig, hardware: Hardware) -> Plan:
     return plan
 
 
+def _n_replicas(tier: TierConfig) -> int:
+    return tier.replicas or 1
+
+
+def _tp(tier: TierConfig) -> int:
+    return tier.tensor_parallel_size or 1
+
+
 def _replica_names(tier: TierConfig) -> list[str]:
-    return [f"{tier.name}/{i}" for i in range(tier.replicas)]
+    return [f"{tier.name}/{i}" for i in range(_n_replicas(tier))]
 
 
 def _check_enough(tiers: Sequence[TierConfig], n_available: int, what: str) -> None:
     for tier in tiers:
-        missing = tier.tensor_parallel_size - n_available
+        missing = _tp(tier) - n_available
         if missing > 0:
             raise CannotBeDone(
-                f"tier {tier.name} needs {tier.tensor_parallel_size} {what} for "
-                f"tensor_parallel_size {tier.tensor_parallel_size}, there are {n_available}: "
+                f"tier {tier.name} needs {_tp(tier)} {what} for "
+                f"tensor_parallel_size {_tp(tier)}, there are {n_available}: "
                 f"{missing} too few"
             )
 
@@ -61,14 +69,14 @@ def _on_cpu(
     tiers: Sequence[TierConfig], cores: tuple[int, ...]
 ) -> dict[str, tuple[Placement, ...]]:
     _check_enough(tiers, len(cores), "CPU cores")
-    n_ranks = sum(tier.replicas * tier.tensor_parallel_size for tier in tiers)
+    n_ranks = sum(_n_replicas(tier) * _tp(tier) for tier in tiers)
     n_threads = max(1, len(cores) // n_ranks) if tiers else 1
     placed: dict[str, tuple[Placement, ...]] = {}
     next_core = 0
     for tier in tiers:
         replicas = []
         for name in _replica_names(tier):
-            n_cores = tier.tensor_parallel_size * n_threads
+            n_cores = _tp(tier) * n_threads
             # Ranks of one engine wait for each other at every layer: each is bound to cores of
             # its own. A single rank is left to the scheduler, which may lend it idle cores.
             taken = [cores[(next_core + i) % len(cores)] for i in range(n_cores)]
@@ -78,7 +86,7 @@ def _on_cpu(
                 Placement(
                     name=name,
                     device="cpu",
-                    tensor_parallel_size=tier.tensor_parallel_size,
+                    tensor_parallel_size=_tp(tier),
                     cpu_threads=n_threads,
                     cpu_core_groups=tuple(map(tuple, groups)) if len(groups) > 1 else (),
                 )
@@ -98,7 +106,7 @@ def _on_gpus(
             Placement(
                 name=name,
                 device="gpu",
-                tensor_parallel_size=tier.tensor_parallel_size,
+                tensor_parallel_size=_tp(tier),
                 gpu_uuids=assigned[name],
                 gpu_memory_share=shares[name],
             )
@@ -114,7 +122,7 @@ def _assign_gpus(tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]) -> dict[str
     Load is counted in the tier's place in the cascade, the only measure of size at hand here, so
     that it is the small tiers that come together when GPUs are short.
     """
-    n_wanted = sum(tier.replicas * tier.tensor_parallel_size for tier in tiers)
+    n_wanted = sum(_n_replicas(tier) * _tp(tier) for tier in tiers)
     load = {gpu.uuid: 0 for gpu in gpus[:n_wanted]}
     order = list(load)
     assigned = {}
@@ -122,7 +130,7 @@ def _assign_gpus(tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]) -> dict[str
         for name in reversed(_replica_names(tier)):
             # Ties go to the last GPU: walking backwards on both sides keeps plan order = GPU order.
             by_load = sorted(order, key=lambda uuid: (load[uuid], -order.index(uuid)))
-            chosen = sorted(by_load[: tier.tensor_parallel_size], key=order.index)
+            chosen = sorted(by_load[: _tp(tier)], key=order.index)
             for uuid in chosen:
                 load[uuid] += weight
             assigned[name] = tuple(chosen)

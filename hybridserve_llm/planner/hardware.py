@@ -5,11 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU; `uuid` is NVML's and survives a change of the order of devices."""
+    """One GPU.
+
+    Attributes:
+        uuid: NVML's; it survives a change of the order of devices.
+        memory_bytes: In all, as the driver reports it.
+        free_bytes: Of these, what nobody holds; None where nobody looked.
+    """
 
     uuid: str
     name: str
     memory_bytes: int
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hybridserve_llm.errors import ConfigError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a reader of the old form would misread the new one."""
 
 MAX_SHARED_GPU_MEMORY = 0.9
@@ -25,11 +25,14 @@ class Placement:
 
     Attributes:
         name: `tier/index`, unique in the plan, such as `small/0`.
-        node: Host the engine runs on; `localhost` is the launcher's own.
+        node: Host the engine runs on; `localhost` is the launcher's own. Where pipeline stages are
+            on several, their names joined by `+`.
         gpu_uuids: NVML UUIDs, shape [tensor_parallel_size * pipeline_parallel_size] on a GPU,
             empty on the CPU.
         gpu_memory_share: Part of each of its GPUs' memory, in (0, 1]; None leaves it to the tier's
             own setting or vLLM's default, which expects a GPU of its own.
+        max_num_seqs: Requests the engine runs at a time; None leaves it to the tier's own setting
+            or vLLM's default.
         cpu_threads: OpenMP threads per rank on the CPU; None on a GPU.
         cpu_core_groups: Cores each rank is bound to, shape [n_ranks, n_cores]; empty: not bound.
     """
@@ -43,6 +46,7 @@ class Placement:
     pipeline_parallel_size: int = 1
     gpu_uuids: tuple[str, ...] = ()
     gpu_memory_share: float | None = None
+    max_num_seqs: int | None = None
     cpu_threads: int | None = None
     cpu_core_groups: tuple[tuple[int, ...], ...] = ()
 
@@ -71,6 +75,8 @@ class Placement:
             == self.n_ranks,
             f"gpu_memory_share {share} must be above 0 and at most 1": share is None
             or 0 < share <= 1,
+            f"max_num_seqs {self.max_num_seqs} must be at least 1": self.max_num_seqs is None
+            or self.max_num_seqs >= 1,
             "cpu_threads and cpu_core_groups are for device cpu": self.cpu_threads is None
             and not self.cpu_core_groups,
         }

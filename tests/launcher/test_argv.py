@@ -119,6 +119,13 @@ def test_shared_gpu_takes_the_plans_share_and_an_unshared_one_the_tiers() -> Non
     assert command(alone, engine=settings).argv[13:15] == ("--gpu-memory-utilization", "0.7")
 
 
+def test_batch_of_the_plan_wins_over_the_tiers() -> None:
+    planned = Placement(name="small/0", device="gpu", gpu_uuids=("GPU-a",), max_num_seqs=32)
+    argv = command(planned, engine={"max_num_seqs": 64}).argv
+    assert argv[argv.index("--max-num-seqs") + 1] == "32"
+    assert argv.count("--max-num-seqs") == 1
+
+
 def test_parsers_extra_arguments_and_environment_come_last() -> None:
     made = command(
         Placement(name="small/0", device="cpu", cpu_threads=1),

@@ -63,7 +63,7 @@ def test_plan_survives_a_round_trip(plan: Plan) -> None:
 
 def test_json_form_is_the_one_documented() -> None:
     assert json.loads(plan_of(CPU).to_json()) == {
-        "schema_version": 1,
+        "schema_version": 2,
         "tiers": [
             {
                 "tier": "small",
@@ -77,6 +77,7 @@ def test_json_form_is_the_one_documented() -> None:
                         "pipeline_parallel_size": 1,
                         "gpu_uuids": [],
                         "gpu_memory_share": None,
+                        "max_num_seqs": None,
                         "cpu_threads": 2,
                         "cpu_core_groups": [],
                     }
@@ -89,7 +90,7 @@ def test_json_form_is_the_one_documented() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version 2, this program reads 1: plan anew"),
+        ({"schema_version": 1}, "schema_version 1, this program reads 2: plan anew"),
         ({"schema_version": None}, "schema_version"),
         ({"typo": 1}, "typo"),
         ({"tiers": []}, "no tiers"),

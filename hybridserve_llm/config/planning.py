@@ -1,0 +1,88 @@
+"""The configuration file's models of what is planned for: load, bounds, and GPUs described."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Level = Annotated[float, Field(gt=0, le=1000)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TierWorkload(_Settings):
+    """What reaches one tier; a GPU plan is made for it."""
+
+    reach: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of requests that ask this tier; default by the certificate, else "
+        "assumed and printed",
+    )
+    prompt_tokens: float | None = Field(
+        None, ge=0, description="mean, instead of planner.workload.prompt_tokens"
+    )
+    output_tokens: float | None = Field(
+        None, ge=1, description="mean, instead of planner.workload.output_tokens"
+    )
+
+
+class WorkloadConfig(_Settings):
+    """The load that a GPU plan is made for; what is left out is assumed, and printed."""
+
+    requests_per_s: float | None = Field(
+        None, gt=0, description="requests per second to the cascade; without it 1 is assumed"
+    )
+    prompt_tokens: float | None = Field(
+        None, ge=0, description="mean tokens of a prompt; without it 512 are assumed"
+    )
+    output_tokens: float | None = Field(
+        None, ge=1, description="mean tokens of an answer; without it 256 are assumed"
+    )
+
+
+class SloConfig(_Settings):
+    """Bounds on means that a plan keeps; none where left out."""
+
+    ttft_s: float | None = Field(None, gt=0, description="seconds to a tier's first token")
+    itl_s: float | None = Field(None, gt=0, description="seconds between a tier's tokens")
+    latency_s: float | None = Field(
+        None, gt=0, description="seconds a request spends in all tiers that it asks"
+    )
+
+
+class PlannerConfig(_Settings):
+    """How replicas are planned on GPUs (docs/planner.md)."""
+
+    objective: Literal["energy", "throughput"] = Field(
+        "energy",
+        description="`energy`: fewest watts at the load given; `throughput`: the largest load",
+    )
+    workload: WorkloadConfig = Field(default_factory=WorkloadConfig)
+    slo: SloConfig = Field(default_factory=SloConfig)
+    head_room: float = Field(
+        0.2, ge=0, lt=1, description="share of every replica's capacity that stays free"
+    )
+    gears: tuple[Level, ...] = Field(
+        (0.25, 0.5, 1.0, 2.0),
+        description="load levels, as factors of requests_per_s, that --explain plans for, too",
+    )
+
+
+class NodeConfig(_Settings):
+    """Machines of one kind."""
+
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name; NAME-0, … if many"
+    )
+    gpu_type: str = Field(min_length=1, description="GPU type, such as H100-80GB")
+    gpus: int = Field(ge=1, le=64, description="GPUs of each")
+    count: int = Field(1, ge=1, le=4096, description="how many there are")
+
+
+class ClusterConfig(_Settings):
+    """GPUs to plan for, instead of those of this machine; for --dry-run."""
+
+    nodes: tuple[NodeConfig, ...] = Field(min_length=1)

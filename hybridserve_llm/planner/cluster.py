@@ -1,0 +1,145 @@
+"""The GPUs a planner may use: nodes of one GPU type each, probed or described."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY
+from hybridserve_llm.planner.problem import IntArray
+from hybridserve_llm.profiles.gpu_types import GpuType
+
+GPUS_PER_NODE = 8
+"""Of a node that is not described otherwise: as in HGX and DGX systems."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine; tensor parallelism stays inside it.
+
+    Attributes:
+        gpus: Ids of its GPUs, NVML UUIDs where it was probed; unique in the cluster.
+        memory_bytes: Of each of its GPUs, as the driver reports it.
+        memory_share: Part of that which engines may take together: `MAX_SHARED_GPU_MEMORY`, or
+            less where others hold more than the rest.
+    """
+
+    name: str
+    gpu_type: GpuType
+    gpus: tuple[str, ...]
+    memory_bytes: int
+    memory_share: float = MAX_SHARED_GPU_MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Nodes in the order they are filled.
+
+    The budgets of a plan: per GPU type and per group size q (1, 2, 4, …) the number of groups of q
+    GPUs inside nodes, `sum over nodes of floor(GPUs / q)`. Groups whose sizes are powers of two
+    can be placed exactly when, for every q, those of size q or more, counted in units of q, are at
+    most that many: the larger ones are multiples of q, so what they leave of a node does not
+    depend on how they lie. First-fit decreasing then finds places for all.
+    """
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def types(self) -> tuple[GpuType, ...]:
+        """GPU types there are, in the order of nodes."""
+        return tuple({node.gpu_type.name: node.gpu_type for node in self.nodes}.values())
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of all types."""
+        return sum(len(node.gpus) for node in self.nodes)
+
+    def nodes_of(self, gpu_type: GpuType) -> tuple[Node, ...]:
+        """Nodes with GPUs of this type."""
+        return tuple(node for node in self.nodes if node.gpu_type.name == gpu_type.name)
+
+    def count(self, gpu_type: GpuType) -> int:
+        """GPUs of this type."""
+        return sum(len(node.gpus) for node in self.nodes_of(gpu_type))
+
+    def memory_bytes(self, gpu_type: GpuType) -> int:
+        """Memory that every GPU of this type has, by the driver."""
+        return min(node.memory_bytes for node in self.nodes_of(gpu_type))
+
+    def memory_share(self, gpu_type: GpuType) -> float:
+        """Part of it that engines may take on every GPU of this type."""
+        return min(node.memory_share for node in self.nodes_of(gpu_type))
+
+    def group_sizes(self, gpu_type: GpuType) -> tuple[int, ...]:
+        """Powers of two up to the largest node."""
+        largest = max(len(node.gpus) for node in self.nodes_of(gpu_type))
+        return tuple(1 << i for i in range(largest.bit_length()))
+
+    def n_groups(self, gpu_type: GpuType, size: int) -> int:
+        """Groups of `size` GPUs that the nodes of this type hold."""
+        return sum(len(node.gpus) // size for node in self.nodes_of(gpu_type))
+
+    def budget_rows(self) -> tuple[tuple[GpuType, int], ...]:
+        """The GPU type and group size of every budget; sizes that bind no more are left out."""
+        return tuple(
+            (kind, size)
+            for kind in self.types
+            for size in self.group_sizes(kind)
+            if size == 1 or self.n_groups(kind, size) * size < self.count(kind)
+        )
+
+    def budgets(self) -> IntArray:
+        """How many groups each of `budget_rows` has."""
+        return np.array([self.n_groups(*row) for row in self.budget_rows()], dtype=np.int64)
+
+    def uses(self, gpu_type: GpuType, *, group_size: int, n_groups: IntArray) -> IntArray:
+        """What `n_groups` [n] groups take of each budget, shape [n, n_budgets]."""
+        units = [
+            group_size // size if kind.name == gpu_type.name and group_size >= size else 0
+            for kind, size in self.budget_rows()
+        ]
+        return n_groups[:, None] * np.array(units, dtype=np.int64)
+
+    def parked_w(self) -> float:
+        """Watts of all GPUs with nothing on them."""
+        return float(sum(len(node.gpus) * node.gpu_type.idle_bare_w for node in self.nodes))
+
+    def first(self, n_gpus: int) -> "Cluster":
+        """The same cluster with its first `n_gpus` GPUs alone."""
+        nodes, left = [], n_gpus
+        for node in self.nodes:
+            taken = node.gpus[:left]
+            left -= len(taken)
+            if taken:
+                nodes.append(replace(node, gpus=taken))
+        return Cluster(nodes=tuple(nodes))
+
+    def grown(self, n_more: int) -> "Cluster":
+        """The same cluster with `n_more` GPUs of the last node's type added.
+
+        The last node is filled up to eight, then come nodes of eight.
+        """
+        last = self.nodes[-1]
+        n_here = min(n_more, max(0, GPUS_PER_NODE - len(last.gpus)))
+        names = (f"{last.name}/{i}" for i in range(len(last.gpus), len(last.gpus) + n_here))
+        filled = replace(last, gpus=(*last.gpus, *names))
+        added = [
+            replace(node, memory_bytes=last.memory_bytes)
+            for node in described_nodes("added", last.gpu_type, n_gpus=n_more - n_here)
+        ]
+        return Cluster(nodes=(*self.nodes[:-1], filled, *added))
+
+
+def described_nodes(
+    name: str, gpu_type: GpuType, *, n_gpus: int, gpus_per_node: int = GPUS_PER_NODE
+) -> tuple[Node, ...]:
+    """Nodes called `name-0`, … with `n_gpus` GPUs in all; nothing needs to be there."""
+    sizes = [min(gpus_per_node, n_gpus - i) for i in range(0, n_gpus, gpus_per_node)]
+    return tuple(
+        Node(
+            name=f"{name}-{i}",
+            gpu_type=gpu_type,
+            gpus=tuple(f"{name}-{i}/{gpu}" for gpu in range(size)),
+            memory_bytes=gpu_type.usable_memory_bytes,
+        )
+        for i, size in enumerate(sizes)
+    )

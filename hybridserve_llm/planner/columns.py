@@ -1,0 +1,237 @@
+"""The columns of a load: every arrangement, as often as the load needs it or more often.
+
+Tiers that share GPUs share their time too. No measurement of that is at hand, so plain assumptions
+are made, and figures of shared GPUs are graded `datasheet`:
+
+* an engine is busy for as long as it would be alone; while another is busy too, the GPU turns to
+  both in equal slices, so that all times grow by the sum of the others' busy shares;
+* turning from one to another takes time: work done while another is busy costs a tenth more, in
+  time, utilisation and power above idle;
+* utilisations add up, and together leave the head-room;
+* power above idle adds up, to TDP at most; the idle power of the GPUs is paid once.
+
+Watts of a tier are whole: nothing here is known better, and what differs by less is a tie, which
+goes to fewer GPUs and then to lower latency.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridserve_llm.planner.arrangements import Arrangement
+from hybridserve_llm.planner.cluster import Cluster
+from hybridserve_llm.planner.demand import Demand
+from hybridserve_llm.planner.problem import BoolArray, FloatArray, IntArray, Problem
+
+_TURNING_COST = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Columns and what they stand for: `arrangements[arrangement[k]]`, `replicas[k]` times."""
+
+    problem: Problem
+    arrangements: tuple[Arrangement, ...]
+    arrangement: IntArray
+    replicas: IntArray
+
+    def subset(self, kept: IntArray) -> "Columns":
+        """The columns `kept` alone, in that order."""
+        return Columns(
+            problem=self.problem.subset(kept),
+            arrangements=self.arrangements,
+            arrangement=self.arrangement[kept],
+            replicas=self.replicas[kept],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierLoad:
+    """What one tier does in an arrangement at given rates; all arrays have the rates' shape.
+
+    `power_w` is one replica's part of the arrangement's power: what it draws above idle, and an
+    equal part of the idle power of GPUs that it shares.
+    """
+
+    utilisation: FloatArray
+    power_w: FloatArray
+    ttft_s: FloatArray
+    itl_s: FloatArray
+    latency_s: FloatArray
+
+
+def columns_of(cluster: Cluster, demand: Demand, choices: Sequence[Arrangement]) -> Columns:
+    """Every column that keeps head-room and bounds; order of `choices`, few replicas first."""
+    parts = []
+    for place, choice in enumerate(choices):
+        counts = _counts(cluster, demand, choice)
+        if not len(counts):
+            continue
+        loads = loads_of(choice, [demand.rates_per_s[r.tier] / counts for r in choice.replicas])
+        kept = np.flatnonzero(keeps_bounds(demand, choice, loads))
+        if len(kept):
+            parts.append(_part(cluster, demand, (place, choice), counts[kept], loads, kept))
+    return _joined(cluster, demand, tuple(choices), parts)
+
+
+def loads_of(choice: Arrangement, rates_per_s: Sequence[FloatArray]) -> tuple[TierLoad, ...]:
+    """What each replica of `choice` does when it gets `rates_per_s`, arrays of one shape each."""
+    loads = [
+        TierLoad(
+            utilisation=rate / replica.table.max_rate_per_s,
+            power_w=replica.table.power_at(rate),
+            ttft_s=replica.table.ttft_at(rate),
+            itl_s=replica.table.itl_at(rate),
+            latency_s=replica.table.latency_at(rate),
+        )
+        for replica, rate in zip(choice.replicas, rates_per_s, strict=True)
+    ]
+    return _sharing(choice, rates_per_s, loads) if choice.is_shared else tuple(loads)
+
+
+def _sharing(
+    choice: Arrangement, rates_per_s: Sequence[FloatArray], alone: Sequence[TierLoad]
+) -> tuple[TierLoad, ...]:
+    """What becomes of the loads that each would have `alone`, see the top of this file."""
+    tables = [replica.table for replica in choice.replicas]
+    idle_w, tdp_w = tables[0].idle_w, tables[0].tdp_w
+    busy = [table.busy_at(rate) for table, rate in zip(tables, rates_per_s, strict=True)]
+    others = [np.sum(busy[:i] + busy[i + 1 :], axis=0) for i in range(len(busy))]
+    turning = [1 + _TURNING_COST * np.minimum(1.0, other) for other in others]
+    above_w = [
+        np.maximum(load.power_w - idle_w, 0.0) * cost
+        for load, cost in zip(alone, turning, strict=True)
+    ]
+    total_w = np.sum(above_w, axis=0)
+    scale = np.minimum(1.0, (tdp_w - idle_w) / np.maximum(total_w, 1e-9))
+    return tuple(
+        TierLoad(
+            utilisation=load.utilisation * cost,
+            power_w=own_w * scale + idle_w / len(alone),
+            ttft_s=load.ttft_s * (1 + other) * cost,
+            itl_s=load.itl_s * (1 + other) * cost,
+            latency_s=load.latency_s * (1 + other) * cost,
+        )
+        for load, own_w, other, cost in zip(alone, above_w, others, turning, strict=True)
+    )
+
+
+def tier_power_w(power_w: FloatArray, replicas: IntArray | int) -> FloatArray:
+    """Watts of all replicas of a tier, whole, of those of one."""
+    return np.rint(power_w * replicas)
+
+
+def keeps_bounds(demand: Demand, choice: Arrangement, loads: Sequence[TierLoad]) -> BoolArray:
+    """Where head-room and the bounds on time are kept; a request's whole latency alone by these."""
+    utilisation = np.sum([load.utilisation for load in loads], axis=0)
+    kept: BoolArray = utilisation <= (1 - demand.head_room) * (1 + 1e-12)
+    for load in loads:
+        kept &= np.isfinite(load.latency_s)
+        for bound, times_s in ((demand.slo.ttft_s, load.ttft_s), (demand.slo.itl_s, load.itl_s)):
+            if bound is not None:
+                kept &= times_s <= bound
+    if demand.slo.latency_s is not None:
+        kept &= latency_of_request(demand, choice, loads) <= demand.slo.latency_s
+    return kept
+
+
+def latency_of_request(
+    demand: Demand, choice: Arrangement, loads: Sequence[TierLoad]
+) -> FloatArray:
+    """What the tiers of `choice` add to a request's mean latency, in the rates' shape."""
+    parts = [
+        demand.tiers[replica.tier].reach * load.latency_s
+        for replica, load in zip(choice.replicas, loads, strict=True)
+    ]
+    total: FloatArray = np.sum(parts, axis=0)
+    return total
+
+
+def most_replicas(cluster: Cluster, choice: Arrangement) -> int:
+    """How often the cluster holds the arrangement."""
+    return cluster.n_groups(choice.gpu_type, choice.group_size) // choice.n_groups
+
+
+def pinned_replicas(demand: Demand, choice: Arrangement) -> int | None:
+    """The number of replicas that the operator fixed for a tier of `choice`; None for none."""
+    for replica in choice.replicas:
+        if (n_fixed := demand.tiers[replica.tier].replicas) is not None:
+            return n_fixed
+    return None
+
+
+def _counts(cluster: Cluster, demand: Demand, choice: Arrangement) -> IntArray:
+    """Numbers of replicas to try: those that the load needs, up to what the cluster holds."""
+    most = most_replicas(cluster, choice)
+    n_fixed = pinned_replicas(demand, choice)
+    if n_fixed is not None:
+        return np.arange(n_fixed, n_fixed + (n_fixed <= most), dtype=np.int64)
+    # With fewer the load is over the head-room whatever else holds.
+    needed = sum(
+        demand.rates_per_s[replica.tier] / replica.table.max_rate_per_s
+        for replica in choice.replicas
+    ) / (1 - demand.head_room)
+    least = max(1, int(np.ceil(min(needed - 1e-9, most + 1))))
+    return np.arange(least, most + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The columns of one arrangement; arrays [n] or [n, n_budgets]."""
+
+    arrangement: IntArray
+    serves: IntArray
+    replicas: IntArray
+    gpus: IntArray
+    power_w: FloatArray
+    latency_s: FloatArray
+    uses: IntArray
+
+
+def _part(
+    cluster: Cluster,
+    demand: Demand,
+    placed: tuple[int, Arrangement],
+    counts: IntArray,
+    loads: Sequence[TierLoad],
+    kept: IntArray,
+) -> _Part:
+    place, choice = placed
+    n_gpus = counts * choice.n_gpus
+    watts = np.sum([tier_power_w(load.power_w[kept], counts) for load in loads], axis=0)
+    return _Part(
+        arrangement=np.full(len(counts), place, dtype=np.int64),
+        serves=np.full(len(counts), choice.serves, dtype=np.int64),
+        replicas=counts,
+        gpus=n_gpus,
+        power_w=watts - n_gpus * choice.gpu_type.idle_bare_w,
+        latency_s=latency_of_request(demand, choice, loads)[kept],
+        uses=cluster.uses(
+            choice.gpu_type, group_size=choice.group_size, n_groups=counts * choice.n_groups
+        ),
+    )
+
+
+def _joined(
+    cluster: Cluster, demand: Demand, choices: tuple[Arrangement, ...], parts: Sequence[_Part]
+) -> Columns:
+    """The arrays of all parts, one after the other."""
+    no_int = np.empty(0, dtype=np.int64)
+    no_float = np.empty(0, dtype=np.float64)
+    no_uses = np.empty((0, len(cluster.budget_rows())), dtype=np.int64)
+    return Columns(
+        problem=Problem(
+            n_tiers=len(demand.tiers),
+            serves=np.concatenate([no_int, *(part.serves for part in parts)]),
+            power_w=np.concatenate([no_float, *(part.power_w for part in parts)]),
+            gpus=np.concatenate([no_int, *(part.gpus for part in parts)]),
+            latency_s=np.concatenate([no_float, *(part.latency_s for part in parts)]),
+            uses=np.concatenate([no_uses, *(part.uses for part in parts)]),
+            budgets=cluster.budgets(),
+            latency_limit_s=demand.slo.latency_s,
+        ),
+        arrangements=choices,
+        arrangement=np.concatenate([no_int, *(part.arrangement for part in parts)]),
+        replicas=np.concatenate([no_int, *(part.replicas for part in parts)]),
+    )

@@ -1,0 +1,74 @@
+"""What is asked of a plan: the load of every tier, the bounds, and what the operator fixed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.profiles.profile_file import Profile
+
+Objective = Literal["energy", "throughput"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierDemand:
+    """One tier that is to be placed.
+
+    Attributes:
+        reach: Share of requests that ask this tier.
+        prompt_tokens: Mean of those requests.
+        output_tokens: Mean of this tier's answers.
+        max_tokens: Prompt and output that one sequence may have: the KV cache must hold it.
+        max_num_seqs: The operator's bound on requests an engine runs at a time.
+        tensor_parallel_size: The operator's; None leaves it to the planner.
+        replicas: The operator's; None leaves it to the planner.
+        memory_share: The operator's `gpu_memory_utilization`.
+        profiles: Measurements of this model.
+    """
+
+    name: str
+    facts: ModelFacts
+    reach: float
+    prompt_tokens: float
+    output_tokens: float
+    max_tokens: int
+    max_num_seqs: int | None = None
+    tensor_parallel_size: int | None = None
+    replicas: int | None = None
+    memory_share: float | None = None
+    profiles: Sequence[Profile] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """Bounds on means; None for none.
+
+    Attributes:
+        ttft_s: Time to first token of every tier's answers.
+        itl_s: Time between tokens of every tier's answers.
+        latency_s: Time that a request spends in all tiers it asks.
+    """
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a plan must carry.
+
+    Attributes:
+        head_room: Share of every replica's capacity that stays free.
+    """
+
+    tiers: tuple[TierDemand, ...]
+    requests_per_s: float
+    objective: Objective = "energy"
+    slo: Slo = Slo()
+    head_room: float = 0.2
+
+    @property
+    def rates_per_s(self) -> tuple[float, ...]:
+        """Requests per second that each tier is asked."""
+        return tuple(self.requests_per_s * tier.reach for tier in self.tiers)

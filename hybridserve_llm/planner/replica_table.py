@@ -1,0 +1,89 @@
+"""What one replica does at any load: tabulated once by `profiles/queueing.py`, then looked up."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hybridserve_llm.planner.problem import FloatArray
+from hybridserve_llm.profiles.grades import Grade
+
+_LARGEST_UTILISATION = 0.999
+_SMALLEST_UTILISATION = 1e-4
+_N_RATES = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaTable:
+    """Figures of one replica at rising request rates; between them they are interpolated.
+
+    All arrays have shape [n_rates]; the first rate is 0, where the engine waits.
+
+    Attributes:
+        rate_per_s: Requests per second.
+        power_w: Of all its GPUs.
+        ttft_s: Mean time to first token.
+        itl_s: Mean time between tokens.
+        latency_s: Mean time of a request, waiting included.
+        busy_share: Share of the time in which it works on a request at least.
+        max_rate_per_s: What it can carry with nothing to spare.
+        idle_w: Of all its GPUs while it waits for work.
+        tdp_w: Of all its GPUs at most.
+        grade: Of the estimates.
+    """
+
+    rate_per_s: FloatArray
+    power_w: FloatArray
+    ttft_s: FloatArray
+    itl_s: FloatArray
+    latency_s: FloatArray
+    busy_share: FloatArray
+    max_rate_per_s: float
+    idle_w: float
+    tdp_w: float
+    grade: Grade
+
+    def power_at(self, rate_per_s: FloatArray) -> FloatArray:
+        """Watts at the rates given; at most those of the last rate tabulated."""
+        return np.interp(rate_per_s, self.rate_per_s, self.power_w)
+
+    def latency_at(self, rate_per_s: FloatArray) -> FloatArray:
+        """Seconds a request takes at the rates given; infinite beyond the table."""
+        return self._time_at(rate_per_s, self.latency_s)
+
+    def ttft_at(self, rate_per_s: FloatArray) -> FloatArray:
+        """Seconds to the first token at the rates given; infinite beyond the table."""
+        return self._time_at(rate_per_s, self.ttft_s)
+
+    def itl_at(self, rate_per_s: FloatArray) -> FloatArray:
+        """Seconds between tokens at the rates given; infinite beyond the table."""
+        return self._time_at(rate_per_s, self.itl_s)
+
+    def busy_at(self, rate_per_s: FloatArray) -> FloatArray:
+        """Share of the time in which it is busy at the rates given."""
+        return np.interp(rate_per_s, self.rate_per_s, self.busy_share)
+
+    def _time_at(self, rate_per_s: FloatArray, times_s: FloatArray) -> FloatArray:
+        return np.interp(rate_per_s, self.rate_per_s, times_s, right=np.inf)
+
+    def perturbed(self, *, step_factor: float = 1.0, power_factor: float = 1.0) -> "ReplicaTable":
+        """The same replica with all steps `step_factor` times as long.
+
+        Then it is in the same state at 1 / `step_factor` of the rate. `power_factor` multiplies
+        what it draws above its idle power, up to TDP.
+        """
+        above_idle_w = power_factor * (self.power_w - self.idle_w)
+        return replace(
+            self,
+            rate_per_s=self.rate_per_s / step_factor,
+            power_w=np.minimum(self.idle_w + above_idle_w, self.tdp_w),
+            ttft_s=self.ttft_s * step_factor,
+            itl_s=self.itl_s * step_factor,
+            latency_s=self.latency_s * step_factor,
+            max_rate_per_s=self.max_rate_per_s / step_factor,
+        )
+
+
+def rates_to_tabulate(max_rate_per_s: float) -> FloatArray:
+    """0, then rates by equal factors up to just below `max_rate_per_s`."""
+    rising = np.geomspace(_SMALLEST_UTILISATION, _LARGEST_UTILISATION, _N_RATES)
+    return np.concatenate([[0.0], max_rate_per_s * rising])

@@ -1,0 +1,227 @@
+"""From configuration, options and hardware to the plan: searched on GPUs, else as configured."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.planner.as_configured import plan_as_configured
+from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.planner.demand import Demand
+from hybridserve_llm.planner.forecast import Forecast, forecast
+from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan
+from hybridserve_llm.planner.robustness import OffProfile, off_profiles
+from hybridserve_llm.planner.search import Planner, Solution
+from hybridserve_llm.planner.searched import plan_of
+from hybridserve_llm.planner.shortfall import Shortfall, shortfall
+from hybridserve_llm.planner.tabulate import Tables
+from hybridserve_llm.profiles.gpu_types import gpu_type
+from launch.hardware import probe
+from launch.options import LaunchOptions
+from launch.planning_demand import UnknownModel, demand_of
+
+log = logging.getLogger(__name__)
+
+_DESCRIBED_GPUS = 8
+_SHARE_STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gear:
+    """The best plan at one load level; `solution` is None where nothing carries it."""
+
+    level: float
+    requests_per_s: float
+    solution: Solution | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What `--explain` adds."""
+
+    gears: tuple[Gear, ...]
+    off_profiles: tuple[OffProfile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """What a search came to: `forecast` with the runners-up, or `shortfall`.
+
+    Attributes:
+        assumptions: What the demand takes for granted because nobody said it.
+    """
+
+    cluster: Cluster
+    demand: Demand
+    assumptions: tuple[str, ...]
+    solution: Solution | None
+    forecast: Forecast | None
+    runners_up: tuple[Solution, ...]
+    shortfall: Shortfall | None
+    explanation: Explanation | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, how it was found, or why there is none; `searched` is None for one as configured."""
+
+    plan: Plan | None
+    searched: Searched | None
+
+    def checked(self) -> Plan:
+        """The plan.
+
+        Raises:
+            CannotBeDone: Nothing fits; the message says what is short, and what would help.
+        """
+        if self.plan is None:
+            found = self.searched.shortfall if self.searched else None
+            raise CannotBeDone(found.text if found else "nothing fits")
+        return self.plan
+
+
+def planned(
+    config: CascadeConfig, options: LaunchOptions, certificate: Certificate | None
+) -> Planned:
+    """The plan for GPUs that are described (`--gpu-type`, `cluster:`), or for this machine.
+
+    GPUs are searched for the best plan. Replicas are placed as configured on the CPU, and, with a
+    warning, on GPUs where a model or GPU type is not known.
+
+    Raises:
+        ConfigError: `CUDA_VISIBLE_DEVICES`, or the configuration, names what is not there; or a
+            GPU type that is described, or a model to be planned for it, is not known.
+        CannotBeDone: A machine without GPUs cannot hold the plan, or has fewer than asked for.
+    """
+    if options.cpu or not config_starts_engines(config):
+        return _as_configured(config, probe(cpu_only=options.cpu, n_gpus=options.gpus))
+    described = _described(config, options)
+    if described is not None:
+        return _searched(config, options, certificate, described)
+    hardware = probe(n_gpus=options.gpus)
+    if not hardware.gpus:
+        return _as_configured(config, hardware)
+    try:
+        cluster = cluster_of(hardware)
+        return _searched(config, options, certificate, cluster)
+    except UnknownModel as exc:
+        log.warning("replicas are placed as configured, not searched: %s", exc)
+        return _as_configured(config, hardware)
+
+
+def config_starts_engines(config: CascadeConfig) -> bool:
+    """Whether any tier has engines to start."""
+    return any(not tier.endpoints for tier in config.tiers)
+
+
+def cluster_of(hardware: Hardware) -> Cluster:
+    """This machine's GPUs: one node for each GPU type there.
+
+    Raises:
+        UnknownModel: A GPU type is not in the catalogue.
+    """
+    try:
+        kinds = {gpu.name: gpu_type(gpu.name) for gpu in hardware.gpus}
+    except ConfigError as exc:
+        raise UnknownModel(str(exc)) from exc
+    return Cluster(
+        nodes=tuple(
+            Node(
+                name="localhost",
+                gpu_type=kind,
+                gpus=tuple(gpu.uuid for gpu in hardware.gpus if kinds[gpu.name] is kind),
+                memory_bytes=min(g.memory_bytes for g in hardware.gpus if kinds[g.name] is kind),
+                memory_share=min(_free_share(g) for g in hardware.gpus if kinds[g.name] is kind),
+            )
+            for kind in dict.fromkeys(kinds.values())
+        )
+    )
+
+
+def _free_share(gpu: Gpu) -> float:
+    """Part of a GPU's memory that engines may take: what is free, rounded down, at most 0.9."""
+    if gpu.free_bytes is None:
+        return MAX_SHARED_GPU_MEMORY
+    free = gpu.free_bytes * _SHARE_STEPS // gpu.memory_bytes / _SHARE_STEPS
+    return min(MAX_SHARED_GPU_MEMORY, free)
+
+
+def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
+    """The cluster that options or configuration describe; None where neither does."""
+    if options.gpu_type is not None:
+        n_gpus = options.gpus or _DESCRIBED_GPUS
+        return Cluster(nodes=described_nodes("node", gpu_type(options.gpu_type), n_gpus=n_gpus))
+    if config.cluster is None:
+        return None
+    nodes = [
+        replace(node, name=name, gpus=tuple(f"{name}/{i}" for i in range(group.gpus)))
+        for group in config.cluster.nodes
+        for place, node in enumerate(
+            described_nodes(
+                group.name,
+                gpu_type(group.gpu_type),
+                n_gpus=group.gpus * group.count,
+                gpus_per_node=group.gpus,
+            )
+        )
+        for name in [group.name if group.count == 1 else f"{group.name}-{place}"]
+    ]
+    names = [node.name for node in nodes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"cluster.nodes has two nodes called {name!r}; names must differ")
+    cluster = Cluster(nodes=tuple(nodes))
+    if options.gpus is None:
+        return cluster
+    if options.gpus > cluster.n_gpus:
+        raise CannotBeDone(
+            f"{options.gpus} GPUs asked for, {cluster.n_gpus} in cluster.nodes: "
+            f"{options.gpus - cluster.n_gpus} too few"
+        )
+    return cluster.first(options.gpus)
+
+
+def _as_configured(config: CascadeConfig, hardware: Hardware) -> Planned:
+    return Planned(plan=plan_as_configured(config, hardware), searched=None)
+
+
+def _searched(
+    config: CascadeConfig,
+    options: LaunchOptions,
+    certificate: Certificate | None,
+    cluster: Cluster,
+) -> Planned:
+    demand, assumptions = demand_of(config, certificate)
+    planner = Planner(cluster=cluster, tables=Tables())
+    solution = planner.best(demand)
+    found = None if solution is None else forecast(solution)
+    plan = None
+    if found is not None:
+        plan = plan_of(found, {tier.name: tier.endpoints for tier in config.tiers})
+    return Planned(
+        plan=plan,
+        searched=Searched(
+            cluster=cluster,
+            demand=demand if solution is None else solution.demand,
+            assumptions=assumptions,
+            solution=solution,
+            forecast=found,
+            runners_up=planner.runners_up(solution) if solution and options.dry_run else (),
+            shortfall=shortfall(planner, demand) if solution is None else None,
+            explanation=_explained(planner, solution, config.planner.gears)
+            if solution and options.explain
+            else None,
+        ),
+    )
+
+
+def _explained(planner: Planner, solution: Solution, levels: tuple[float, ...]) -> Explanation:
+    demand = replace(solution.demand, objective="energy")
+    gears = []
+    for level in sorted(set(levels)):
+        rate = demand.requests_per_s * level
+        best = planner.best(replace(demand, requests_per_s=rate))
+        gears.append(Gear(level=level, requests_per_s=rate, solution=best))
+    return Explanation(gears=tuple(gears), off_profiles=off_profiles(planner, solution))

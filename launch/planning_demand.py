@@ -1,0 +1,141 @@
+"""What a plan is made for: by the configuration, the certificate, and assumptions it tells."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
+from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
+from hybridserve_llm.profiles.checkpoint_shapes import facts_of_config
+from hybridserve_llm.profiles.known_models import known_model_facts
+from hybridserve_llm.profiles.profile_file import read_profile
+
+_ASSUMED_REQUESTS_PER_S = 1.0
+_ASSUMED_PROMPT_TOKENS = 512.0
+_ASSUMED_OUTPUT_TOKENS = 256.0
+_ASSUMED_PASSED_ON = 0.5
+
+
+class UnknownModel(ConfigError):  # noqa: N818 - reads as the sentence it stands for
+    """The planner has no figures for a model or a GPU type."""
+
+
+def demand_of(
+    config: CascadeConfig, certificate: Certificate | None
+) -> tuple[Demand, tuple[str, ...]]:
+    """The demand of the tiers that are to be started, and what it takes for granted.
+
+    Raises:
+        UnknownModel: A model's sizes are not known.
+        ConfigError: A profile cannot be read.
+    """
+    assumptions: list[str] = []
+    workload = config.planner.workload
+    given: dict[str, float] = {}
+    for key, value, assumed in (
+        ("requests_per_s", workload.requests_per_s, _ASSUMED_REQUESTS_PER_S),
+        ("prompt_tokens", workload.prompt_tokens, _ASSUMED_PROMPT_TOKENS),
+        ("output_tokens", workload.output_tokens, _ASSUMED_OUTPUT_TOKENS),
+    ):
+        given[key] = assumed if value is None else value
+        if value is None:
+            assumptions.append(f"planner.workload.{key} is not given: {assumed:g}")
+    reaches = _reaches(config, certificate, assumptions)
+    tiers = tuple(
+        _tier_demand(tier, reaches[tier.name], given, assumptions)
+        for tier in config.tiers
+        if not tier.endpoints
+    )
+    slo = config.planner.slo
+    demand = Demand(
+        tiers=tiers,
+        requests_per_s=given["requests_per_s"],
+        objective=config.planner.objective,
+        slo=Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s),
+        head_room=config.planner.head_room,
+    )
+    return demand, tuple(assumptions)
+
+
+def _tier_demand(
+    tier: TierConfig, reach: float, given: dict[str, float], assumptions: list[str]
+) -> TierDemand:
+    own = tier.workload
+    prompt = given["prompt_tokens"] if own.prompt_tokens is None else own.prompt_tokens
+    output = given["output_tokens"] if own.output_tokens is None else own.output_tokens
+    max_tokens = tier.engine.max_model_len
+    if max_tokens is None:
+        max_tokens = math.ceil(prompt + output)
+        assumptions.append(
+            f"engine.max_model_len of {tier.name} is not given: room for {max_tokens} tokens"
+        )
+    return TierDemand(
+        name=tier.name,
+        facts=_facts_of(tier),
+        reach=reach,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        max_tokens=max_tokens,
+        max_num_seqs=tier.engine.max_num_seqs,
+        tensor_parallel_size=tier.tensor_parallel_size,
+        replicas=tier.replicas,
+        memory_share=tier.engine.gpu_memory_utilization,
+        profiles=tuple(read_profile(path) for path in tier.profiles),
+    )
+
+
+def _facts_of(tier: TierConfig) -> ModelFacts:
+    """The facts given, else those of the public model, else of the checkpoint's own file."""
+    facts = tier.facts or known_model_facts(tier.model)
+    if facts is not None:
+        return facts
+    path = Path(tier.model) / "config.json"
+    try:
+        values: dict[str, Any] = orjson.loads(path.read_bytes())
+        return facts_of_config(values)
+    except (OSError, orjson.JSONDecodeError, ConfigError) as exc:
+        raise UnknownModel(
+            f"tier {tier.name}: the sizes of {tier.model} are not known ({exc}); give them as the "
+            "tier's facts"
+        ) from exc
+
+
+def _reaches(
+    config: CascadeConfig, certificate: Certificate | None, assumptions: list[str]
+) -> dict[str, float]:
+    """Share of requests that ask each tier: what the file gives, the certificate says, or 1/2."""
+    found: dict[str, float] = {}
+    certified = None if certificate is None else certified_reach(config, certificate)
+    expected = 1.0
+    for tier in config.tiers:
+        if tier.workload.reach is not None:
+            expected = tier.workload.reach
+        elif certified is not None:
+            expected = certified.get(tier.name, 0.0)
+        elif found:
+            assumptions.append(f"reach of {tier.name} is not given: {expected:.4g} of requests")
+        found[tier.name] = expected
+        expected *= _ASSUMED_PASSED_ON
+    return found
+
+
+def certified_reach(config: CascadeConfig, certificate: Certificate) -> dict[str, float]:
+    """Share of requests that ask each tier of the certificate's chain, at most.
+
+    A tier is asked by those that none below it answered; gates and skips only make that less. The
+    last one is asked the watch's shadows, too. Without a policy all go to the last tier.
+    """
+    if certificate.policy is None:
+        return {certificate.tiers[-1]: 1.0}
+    left, reach = 1.0, {}
+    for name in certificate.chain:
+        reach[name] = max(left, 0.0)
+        left -= certificate.policy.acceptance.get(name, 0.0)
+    last = certificate.chain[-1]
+    reach[last] += config.watch.shadow_share * (1 - reach[last])
+    return reach

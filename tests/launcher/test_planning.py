@@ -1,0 +1,294 @@
+"""`hs-launch --dry-run` on GPUs that are described, and on GPUs that a test says are there."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.config.load import load_config, parse_config
+from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.profiles.known_models import known_model_facts
+from launch.cli import main
+from launch.explain import plan_json
+from launch.options import LaunchOptions, read_command_line
+from launch.planning import cluster_of, planned
+from launch.planning_demand import UnknownModel, certified_reach, demand_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QWEN = EXAMPLES / "qwen3-0.6b-8b-32b.yaml"
+LLAMA = EXAMPLES / "llama-3.1-8b-70b-405b-fp8.yaml"
+H100_GIB = 81559 / 1024  # what the driver reports of an H100, in GiB
+
+
+def options(*words: str) -> LaunchOptions:
+    read = read_command_line(["--demo", *words])
+    assert isinstance(read, LaunchOptions)
+    return read
+
+
+def dry_run(
+    capsys: pytest.CaptureFixture[str], config: Path, n_gpus: int, *words: str
+) -> tuple[int, str, str]:
+    status = main(
+        [
+            *("--dry-run", "--gpu-type", "H100-80GB", "--gpus", str(n_gpus)),
+            *("--config", str(config), *words),
+        ]
+    )
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def check_report(report: dict[str, Any], n_gpus: int) -> None:
+    """Holds a report that fits to what it says of itself."""
+    assert report["fits"] is True
+    tiers = report["tiers"]
+    memory: dict[tuple[str, int], float] = {}
+    for tier in tiers:
+        n_each = tier["tensor_parallel_size"] * tier["pipeline_parallel_size"]
+        assert len({place["replica"] for place in tier["placements"]}) == tier["replicas"]
+        taken = [(p["node"], gpu) for p in tier["placements"] for gpu in p["gpus"]]
+        assert len(taken) == len(set(taken)) == n_each * tier["replicas"]
+        for gpu in taken:
+            memory[gpu] = memory.get(gpu, 0.0) + tier["memory_gib_per_gpu"]
+        assert 0 < tier["utilisation"] <= 0.8
+        assert tier["grade"] in {"fleet-fit", "datasheet"}
+    assert max(memory.values()) <= H100_GIB
+    assert len(memory) == report["gpus_used"] <= n_gpus
+    assert report["parked_power_w"] == 75 * (n_gpus - report["gpus_used"])
+    total = sum(tier["power_w"] for tier in tiers) + report["parked_power_w"]
+    assert report["power_w_total"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize(("config", "n_gpus"), [(QWEN, 8), (LLAMA, 16), (LLAMA, 64)])
+def test_examples_fit_their_clusters_and_the_report_is_stable(
+    capsys: pytest.CaptureFixture[str], config: Path, n_gpus: int
+) -> None:
+    status, out, err = dry_run(capsys, config, n_gpus, "--json", "--explain")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    check_report(report, n_gpus)
+    plan = Plan.from_json(json.dumps(report["plan"]))
+    assert len(plan.placements) == sum(tier["replicas"] for tier in report["tiers"])
+    assert report["explanation"]["gears"]
+    assert len(report["explanation"]["profile_off"]) == 4
+    assert dry_run(capsys, config, n_gpus, "--json", "--explain")[1] == out
+
+
+def test_one_gpu_is_too_few_for_the_three_and_holds_the_small_two(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, err = dry_run(capsys, QWEN, 1, "--json")
+    assert status == 3
+    report = json.loads(out)
+    assert report["fits"] is False
+    assert report["power_w_total"] is None
+    assert "all together do not" in report["reason"]
+    assert report["shortfall"]["missing_gpus"] == 1
+    assert report["reason"] in err
+    values = yaml.safe_load(QWEN.read_text())
+    del values["tiers"][2], values["tiers"][0]["skip"], values["tiers"][1]["accept"]
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(values))
+    status, out, _ = dry_run(capsys, path, 1, "--json")
+    assert status == 0
+    check_report(json.loads(out), 1)
+    assert [tier["shares_gpus_with"] for tier in json.loads(out)["tiers"]] == [
+        ["medium"],
+        ["small"],
+    ]
+
+
+def test_what_cannot_fit_says_by_how_much_and_exits_3(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = dry_run(capsys, LLAMA, 4, "--json", "--explain")
+    assert status == 3
+    report = json.loads(out)
+    assert report["fits"] is False
+    # 487.2e9 bytes of weights on four GPUs are 113.4 GiB each, of which an engine may take 71.7.
+    assert "weights 113.4" in report["reason"]
+    assert report["shortfall"]["missing_memory_gib"] > 4 * (113.4 - 71.7)
+    assert err.splitlines()[-1] == f"hs-launch: error: {report['reason']}"
+
+
+def test_text_fits_80_columns_and_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = dry_run(capsys, QWEN, 8, "--explain")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ("giant/0: H100-80GB at node-0 GPU", "why: the fewest watts", "load levels"):
+        assert text in out
+    assert "assumed: reach of medium is not given: 0.5 of requests" in out
+
+
+def test_examples_have_the_facts_that_the_hub_has() -> None:
+    for path in (QWEN, LLAMA):
+        for tier in load_config(path).tiers:
+            assert tier.facts == known_model_facts(tier.model)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--gpu-type", "L4"], ["--explain"], ["--dry-run", "--gpu-type", "L4", "--cpu"]],
+)
+def test_options_that_need_others_are_wrong_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--demo", *words])
+    assert caught.value.code == 2
+    assert "hs-launch: error: " in capsys.readouterr().err
+
+
+def test_gpu_type_that_is_not_known_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--demo", "--dry-run", "--gpu-type", "GTX"]) == 2
+    assert "GPU type 'GTX' is not known; allowed are A100-40GB" in capsys.readouterr().err
+
+
+def cascade(*tiers: dict[str, Any], **settings: Any) -> CascadeConfig:
+    values = [
+        {"name": f"t{i}", "model": "Qwen/Qwen3-8B", "accept": {"score_at_least": -1.0}, **tier}
+        for i, tier in enumerate(tiers)
+    ]
+    values[-1].pop("accept")
+    return parse_config({"tiers": values, **settings}, source="test")
+
+
+NODES = [
+    {"name": "old", "gpu_type": "A100-80GB", "gpus": 4, "count": 2},
+    {"name": "new", "gpu_type": "H100-80GB", "gpus": 8},
+]
+
+
+def test_described_nodes_are_planned_for_and_can_be_limited() -> None:
+    config = cascade({}, {}, cluster={"nodes": NODES})
+    found = planned(config, options("--dry-run"), None).searched
+    assert found is not None
+    assert [(n.name, len(n.gpus)) for n in found.cluster.nodes] == [
+        ("old-0", 4),
+        ("old-1", 4),
+        ("new", 8),
+    ]
+    few = planned(config, options("--dry-run", "--gpus", "5"), None).searched
+    assert few is not None
+    assert [(n.name, len(n.gpus)) for n in few.cluster.nodes] == [("old-0", 4), ("old-1", 1)]
+
+
+def test_faults_of_described_nodes_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = yaml.safe_load(QWEN.read_text())
+    path = tmp_path / "cascade.yaml"
+    path.write_text(yaml.safe_dump({**values, "cluster": {"nodes": NODES}}))
+    assert main(["--config", str(path), "--dry-run", "--gpus", "17"]) == 3
+    assert "17 GPUs asked for, 16 in cluster.nodes: 1 too few" in capsys.readouterr().err
+    path.write_text(yaml.safe_dump({**values, "cluster": {"nodes": [NODES[1], NODES[1]]}}))
+    assert main(["--config", str(path), "--dry-run"]) == 2
+    assert "two nodes called 'new'" in capsys.readouterr().err
+
+
+def gpu(name: str, *, index: int = 0, free: float | None = None) -> Gpu:
+    memory = 80 * 2**30
+    free_bytes = None if free is None else int(free * memory)
+    return Gpu(uuid=f"GPU-{index}", name=name, memory_bytes=memory, free_bytes=free_bytes)
+
+
+def test_gpus_that_are_there_are_taken_with_the_memory_that_is_free() -> None:
+    h100 = "NVIDIA H100 80GB HBM3"
+    found = Hardware(cpu_cores=(0,), gpus=(gpu(h100, index=0), gpu(h100, index=1, free=0.5004)))
+    (node,) = cluster_of(found).nodes
+    assert (node.name, node.gpus, node.memory_share) == ("localhost", ("GPU-0", "GPU-1"), 0.5)
+
+
+def test_gpus_that_nobody_knows_are_filled_as_configured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hardware = Hardware(cpu_cores=(0,), gpus=(gpu("Quadro"), gpu("Quadro", index=1)))
+    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    with caplog.at_level(logging.WARNING):
+        found = planned(cascade({}, {}), options(), None)
+    assert found.searched is None
+    assert [p.gpu_uuids for p in found.checked().placements] == [("GPU-0",), ("GPU-1",)]
+    assert "placed as configured, not searched: GPU type 'Quadro' is not known" in caplog.text
+
+
+def test_gpus_that_are_there_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
+    gpus = tuple(gpu(name, index=i) for i, name in enumerate(names))
+    hardware = Hardware(cpu_cores=(0,), gpus=gpus)
+    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    found = planned(cascade({}, {}), options(), None)
+    report = json.loads(plan_json(found))
+    assert report["fits"] is True
+    for placement in found.checked().placements:
+        assert placement.node == "localhost"
+        assert placement.gpu_uuids[0] in {"GPU-0", "GPU-1"}
+        assert placement.max_num_seqs is not None
+
+
+def test_tiers_that_run_elsewhere_are_left_out() -> None:
+    config = cascade({"endpoints": ["http://a:1"]}, {})
+    found = planned(config, options("--dry-run", "--gpu-type", "H100-80GB"), None)
+    assert found.searched is not None
+    assert [tier.name for tier in found.searched.demand.tiers] == ["t1"]
+    assert found.checked().tiers[0].endpoints == ("http://a:1",)
+
+
+def test_a_model_that_nobody_knows_asks_for_its_facts() -> None:
+    with pytest.raises(UnknownModel, match=r"tier t0: the sizes of x/y are not known .* facts"):
+        demand_of(cascade({"model": "x/y"}, {}), None)
+
+
+def test_what_is_not_given_is_assumed_and_told() -> None:
+    demand, assumptions = demand_of(cascade({}, {}, {}), None)
+    assert (demand.requests_per_s, demand.head_room) == (1.0, 0.2)
+    assert [tier.reach for tier in demand.tiers] == [1.0, 0.5, 0.25]
+    assert [tier.max_tokens for tier in demand.tiers] == [768] * 3
+    # Rate, prompt, output; two reaches; three lengths.
+    assert len(assumptions) == 8
+
+
+def test_what_is_given_is_not_assumed() -> None:
+    tier = {"engine": {"max_model_len": 2048}}
+    config = cascade(
+        {**tier, "workload": {"output_tokens": 8}},
+        {**tier, "workload": {"reach": 0.3, "prompt_tokens": 64}},
+        planner={
+            "workload": {"requests_per_s": 5, "prompt_tokens": 100, "output_tokens": 50},
+            "slo": {"ttft_s": 2.0},
+            "head_room": 0.1,
+            "objective": "throughput",
+        },
+    )
+    demand, assumptions = demand_of(config, None)
+    assert assumptions == ()
+    assert (demand.objective, demand.slo.ttft_s, demand.head_room) == ("throughput", 2.0, 0.1)
+    shapes = [(t.reach, t.prompt_tokens, t.output_tokens, t.max_tokens) for t in demand.tiers]
+    assert shapes == [(1.0, 100, 8, 2048), (0.3, 64, 50, 2048)]
+
+
+def test_reach_comes_from_the_certificate(
+    certificate_values: Callable[..., dict[str, Any]],
+) -> None:
+    values = certificate_values(tiers=["t0", "t1", "t2"], chain=["t0", "t2"])
+    text = json.dumps(values).replace('"small"', '"t0"').replace('"giant"', '"t2"')
+    certificate = Certificate.model_validate_json(text)
+    config = cascade({}, {}, {})
+    reach = certified_reach(config, certificate)
+    # t0 answers half; the last gets the other half, and 2 % of the answers as shadows.
+    assert reach == {"t0": 1.0, "t2": pytest.approx(0.5 + 0.02 * 0.5)}
+    demand, _ = demand_of(config, certificate)
+    assert [tier.reach for tier in demand.tiers] == [1.0, 0.0, pytest.approx(0.51)]
+
+
+def test_all_go_to_the_last_tier_where_nothing_could_be_certified(
+    certificate_values: Callable[..., dict[str, Any]],
+) -> None:
+    values = certificate_values(certified=False, policy=None)
+    certificate = Certificate.model_validate_json(json.dumps(values))
+    assert certified_reach(cascade({}, {}), certificate) == {"giant": 1.0}

@@ -1,0 +1,176 @@
+"""Whole plans: what they keep, and how they change with load, bounds and GPUs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridserve_llm.planner.cluster import Cluster, described_nodes
+from hybridserve_llm.planner.demand import Demand, Slo
+from hybridserve_llm.planner.forecast import Forecast, forecast
+from hybridserve_llm.planner.labels import solve_by_labels
+from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.planner.search import RATE_PRECISION, Planner, described
+from hybridserve_llm.planner.searched import plan_of
+from hybridserve_llm.profiles.gpu_types import gpu_type
+
+ALL = ("small", "medium", "giant")
+MakeDemand = Callable[..., Demand]
+MakePlanner = Callable[..., Planner]
+
+
+def check_is_consistent(found: Forecast, planner: Planner) -> None:
+    """Holds a plan to what every plan must keep."""
+    cluster = planner.cluster
+    taken: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for tier in found.tiers:
+        assert len(tier.places) == tier.replicas
+        for place in tier.places:
+            assert len(place.stages) == tier.pipeline_parallel_size
+            for stage in place.stages:
+                assert len(set(stage.gpus)) == tier.tensor_parallel_size
+                for gpu in stage.gpus:
+                    on_gpu = taken.setdefault((stage.node.name, gpu), [])
+                    on_gpu.append((place.name, tier.memory_bytes_per_gpu))
+        assert tier.kv_tokens >= 4096
+        assert tier.utilisation <= 0.8
+    memory = {node.name: node.memory_bytes for node in cluster.nodes}
+    for (node, _), here in taken.items():
+        assert sum(n_bytes for _, n_bytes in here) <= 0.9 * memory[node] + 1
+        assert len({name for name, _ in here}) == len(here)
+    assert len(taken) == found.n_gpus
+    assert found.n_gpus + found.n_gpus_parked == cluster.n_gpus
+    assert found.power_w == pytest.approx(
+        sum(tier.power_w for tier in found.tiers) + found.parked_power_w
+    )
+
+
+@settings(max_examples=40)
+@given(
+    n_gpus=st.integers(1, 40),
+    requests_per_s=st.floats(0.01, 100),
+    names=st.sampled_from([ALL, ALL[:2], ALL[1:]]),
+)
+def test_every_plan_fits_its_gpus_and_adds_up(
+    planner: MakePlanner, demand: MakeDemand, n_gpus: int, requests_per_s: float, names: list[str]
+) -> None:
+    plans = planner(n_gpus)
+    solution = plans.best(demand(*names, requests_per_s=requests_per_s))
+    if solution is None:
+        return
+    found = forecast(solution)
+    assert found.power_w == pytest.approx(solution.power_w)
+    assert found.latency_s == pytest.approx(solution.latency_s)
+    check_is_consistent(found, plans)
+    plan = plan_of(found, dict.fromkeys(names, ()))
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@settings(max_examples=40)
+@given(
+    n_gpus=st.integers(2, 24),
+    requests_per_s=st.floats(0.01, 50),
+    itl_s=st.floats(0.005, 0.1),
+    latency_s=st.floats(1, 20),
+    looser=st.floats(1, 3),
+)
+def test_looser_bounds_and_lower_loads_never_cost_more(
+    planner: MakePlanner,
+    demand: MakeDemand,
+    n_gpus: int,
+    requests_per_s: float,
+    itl_s: float,
+    latency_s: float,
+    looser: float,
+) -> None:
+    plans = planner(n_gpus)
+    tight = demand(*ALL, requests_per_s=requests_per_s, slo=Slo(itl_s=itl_s, latency_s=latency_s))
+    loose = replace(tight, slo=Slo(itl_s=itl_s * looser, latency_s=latency_s * looser))
+    best, better = plans.best(tight), plans.best(loose)
+    if best is None:
+        return
+    assert better is not None
+    assert better.power_w <= best.power_w + 1e-6
+    more = replace(plans, cluster=plans.cluster.grown(1)).best(tight)
+    assert more is not None
+    # An H100 draws 75 W parked.
+    assert more.power_w <= best.power_w + 75 + 1e-6
+
+
+def test_small_tiers_share_a_gpu_at_little_load_and_part_at_more(
+    planner: MakePlanner, demand: MakeDemand
+) -> None:
+    little = planner(8).best(demand(*ALL, requests_per_s=0.1))
+    assert little is not None
+    assert any(choice.arrangement.is_shared for choice in little.choices)
+    much = planner(64).best(demand(*ALL, requests_per_s=300.0))
+    assert much is not None
+    assert not any(choice.arrangement.is_shared for choice in much.choices)
+
+
+def test_what_the_operator_pins_is_kept(
+    planner: MakePlanner, demand: MakeDemand, tier: Callable[..., object]
+) -> None:
+    pinned = demand(
+        tier("small", replicas=3),
+        tier("medium", tensor_parallel_size=2, memory_share=0.5, max_num_seqs=7),
+        "giant",
+    )
+    solution = planner(16).best(pinned)
+    assert solution is not None
+    small, medium, _ = forecast(solution).tiers
+    assert small.replicas == 3
+    assert (medium.tensor_parallel_size, medium.memory_share, medium.max_num_seqs) == (2, 0.5, 7)
+
+
+def test_the_largest_load_fits_and_a_little_more_does_not(
+    planner: MakePlanner, demand: MakeDemand
+) -> None:
+    plans = planner(8)
+    solution = plans.best(demand(*ALL, objective="throughput"))
+    assert solution is not None
+    rate = solution.demand.requests_per_s
+    assert plans.best(demand(*ALL, requests_per_s=rate)) is not None
+    assert plans.best(demand(*ALL, requests_per_s=rate * (1 + 2 * RATE_PRECISION))) is None
+    assert plans.largest_rate_per_s(demand(*ALL, requests_per_s=10 * rate)) == pytest.approx(
+        rate, rel=2 * RATE_PRECISION
+    )
+
+
+def test_runners_up_cost_no_less_and_are_others(planner: MakePlanner, demand: MakeDemand) -> None:
+    plans = planner(8)
+    solution = plans.best(demand(*ALL))
+    assert solution is not None
+    others = plans.runners_up(solution)
+    assert others
+    watts = [solution.power_w, *(other.power_w for other in others)]
+    assert watts == sorted(watts)
+    texts = [tuple(described(each)) for each in (solution, *others)]
+    assert len(texts) == len(set(texts))
+
+
+def test_plans_are_the_same_every_time_and_with_either_solver(
+    planner: MakePlanner, demand: MakeDemand
+) -> None:
+    first = planner(16).best(demand(*ALL, requests_per_s=7.0))
+    assert first == planner(16).best(demand(*ALL, requests_per_s=7.0))
+    by_labels = replace(planner(16), solver=solve_by_labels)
+    assert by_labels.best(demand(*ALL, requests_per_s=7.0)) == first
+
+
+def test_stages_of_a_pipeline_may_be_on_several_nodes(
+    planner: MakePlanner, demand: MakeDemand
+) -> None:
+    # 140 GB of weights on L40S of 45 GiB need four GPUs; nodes of two leave stages only.
+    nodes = described_nodes("node", gpu_type("L40S"), n_gpus=8, gpus_per_node=2)
+    plans = replace(planner(1), cluster=Cluster(nodes=nodes))
+    solution = plans.best(demand("giant", requests_per_s=0.5))
+    assert solution is not None
+    (found,) = forecast(solution).tiers
+    assert found.pipeline_parallel_size >= 2
+    check_is_consistent(forecast(solution), plans)
+    (placement, *_) = plan_of(forecast(solution), {"giant": ()}).placements
+    assert placement.node == "node-0+node-1"
+    assert placement.gpu_uuids == ("node-0/0", "node-0/1", "node-1/0", "node-1/1")
