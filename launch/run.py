@@ -26,6 +26,7 @@ from hybridserve_llm.config.load import load_config
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.parts import promise_of
+from hybridserve_llm.telemetry.engine_metrics import EngineReport
 from launch.banner import ready_text
 from launch.checkpoint_facts import checkpoint_facts
 from launch.checkpoints import check_checkpoints
@@ -36,7 +37,7 @@ from launch.profitable import check_it_pays
 from launch.run_folder import RunFolder, open_run_folder
 from launch.running import announced
 from launch.serving import base_url, bind, serve
-from launch.state import LaunchState, StateFile
+from launch.state import EngineState, LaunchState, StateFile
 from launch.stopping import StopRequest, sigterm_interrupts
 from launch.supervisor import check_is_here, endpoints_of, engine_states, running_engines
 
@@ -127,7 +128,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
                     bound=bound,
                     folder=folder,
                     state=state,
-                    serving=_serving(checked, options, plan, folder),
+                    serving=_serving(checked, options, plan, folder, state),
                     say=say,
                 )
             )
@@ -149,19 +150,31 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _serving(checked: Checked, options: LaunchOptions, plan: Plan, folder: RunFolder) -> Serving:
+def _serving(
+    checked: Checked, options: LaunchOptions, plan: Plan, folder: RunFolder, state: StateFile
+) -> Serving:
     return Serving(
         endpoints=endpoints_of(plan, folder),
         checkpoints=checkpoint_facts(checked.config),
         certificate=checked.certificate,
         allow_uncertified=options.allow_uncertified,
         state_folder=folder.path,
+        engines=lambda: [_report(engine) for engine in state.state.engines],
         acknowledged_by=options.acknowledge_alarm,
         gpu_uuids={
             tier.tier: [placement.gpu_uuids for placement in tier.placements]
             for tier in plan.tiers
             if any(placement.gpu_uuids for placement in tier.placements)
         },
+    )
+
+
+def _report(engine: EngineState) -> EngineReport:
+    return EngineReport(
+        tier=engine.tier,
+        replica=engine.name.rpartition("/")[2],
+        state=engine.condition,
+        restarts=engine.total_restarts,
     )
 
 

@@ -31,6 +31,7 @@ from hybridserve_llm.server.metering import Metered, Metering, Probes, metering_
 from hybridserve_llm.server.protocol import CascadeOverrides
 from hybridserve_llm.server.standing import STATES
 from hybridserve_llm.server.watch_metrics import WatchCollector
+from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
@@ -153,6 +154,8 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.registry.register(EnergyCollector(metering_of_a_minute()))
     metrics.registry.register(DroppedRecords(lambda: 0))
+    engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
+    metrics.registry.register(EngineCollector(lambda: [engine]))
     metrics.attempt_finished("r", ATTEMPT)
     metrics.request_finished(LEDGER, 0.5)
     metrics.request_settled(SETTLED)

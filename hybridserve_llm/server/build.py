@@ -44,6 +44,7 @@ from hybridserve_llm.server.sinks import open_sinks
 from hybridserve_llm.server.standing import STATES, Standing, standing_of
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.server.watching import watch_of
+from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.watch.control import Watch
@@ -61,6 +62,8 @@ class Serving:
         certificate: What the policy is taken from; without one, the configuration's thresholds.
         allow_uncertified: Whether to use a certificate's policy where its fingerprint differs.
         state_folder: Where the watch keeps its state, unless the configuration names a file.
+        engines: The engines that were started for this cascade, as they stand when it is called;
+            None where nobody watches over engines.
         acknowledged_by: Who wants a standing alarm of the watch lifted; None lifts nothing.
         gpu_uuids: For every tier on GPUs of this machine, the GPUs of each of its replicas.
         power_models: By tier, what stands in for a meter that has no answer.
@@ -73,6 +76,7 @@ class Serving:
     certificate: Certificate | None = None
     allow_uncertified: bool = False
     state_folder: Path | None = None
+    engines: Callable[[], Sequence[EngineReport]] | None = None
     acknowledged_by: str | None = None
     gpu_uuids: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     power_models: Mapping[str, PowerModel] = field(default_factory=dict)
@@ -123,6 +127,8 @@ async def _open_parts(
         watch = _watch(config, serving, view, sets, clock)
         in_flight = InFlight(config.server.max_concurrent_requests)
         _watch_all(metrics, standing, watch, in_flight, sets)
+        if serving.engines is not None:
+            metrics.registry.register(EngineCollector(serving.engines))
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
         if metering is not None:
