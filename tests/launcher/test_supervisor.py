@@ -227,16 +227,18 @@ async def test_engine_that_does_not_start_again_is_given_up_and_the_others_serve
     assert "ValueError: no second life" in str(engine_of(state, "t0/0").reason)
 
 
-async def test_limit_of_zero_restarts_nothing(
+async def test_limit_of_zero_restarts_nothing_and_goes_on_without_the_last_tier(
     cascade: Make, tmp_path: Path, state_of: MakeState
 ) -> None:
     config = cascade("", "", launch={**QUICK, "restart_limit": 0})
     plan = plan_as_configured(config, CPU)
     with open_run_folder(tmp_path / "run", names(plan)) as folder:
         state = state_of(config, plan, folder)
-        async with running_engines(config, plan, folder, state):
+        async with running_engines(config, plan, folder, state) as endpoints:
             killed(engine_pid(folder, "t1/0"))
             await until(lambda: engine_of(state, "t1/0").condition == "failed")
+            assert await answers(endpoints["t0"][0])
+            assert state.state.tiers_down == ("t1",)
     assert engine_of(state, "t1/0").total_restarts == 0
 
 
