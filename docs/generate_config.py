@@ -15,8 +15,8 @@ _HEAD = """# Configuration
 
 One YAML file, `hs-launch --config FILE`. Unknown keys are errors. `[]` marks an entry of a list. A
 tier's `model` that begins with `./` or `../` is relative to the file's folder, and so are
-`tiers[].profiles`, `certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file` and
-`records.file` when they are not absolute. Whole files are in [examples/](../examples).
+`tiers[].profiles`, `certificate`, `server.api_keys_file`, `launch.run_folder`, `watch.state_file`
+and `records.file` when they are not absolute. Whole files are in [examples/](../examples).
 
 Without a `certificate`, every tier but the last needs `accept`; with one, `accept` and `skip` are
 left out or not used. The last tier has neither, as its answers are always taken. A band of `skip`
