@@ -207,6 +207,17 @@ class VllmHttpEngine:
             EngineUnavailable: No connection, or a broken one.
             DeadlineExceeded: No answer within the probe's time.
         """
+        tokens = await self.token_ids_of(text)
+        return tokens[0] if tokens is not None and len(tokens) == 1 else None
+
+    async def token_ids_of(self, text: str) -> tuple[int, ...] | None:
+        """The ids of `text`, no special tokens added; None where the server has no `/tokenize`.
+
+        Raises:
+            EngineFailed: The server answers with an error.
+            EngineUnavailable: No connection, or a broken one.
+            DeadlineExceeded: No answer within the probe's time.
+        """
         wanted = {"model": self.model, "prompt": text, "add_special_tokens": False}
         status, content = await self._probe("POST", "/tokenize", orjson.dumps(wanted))
         if status == 404:
@@ -216,7 +227,20 @@ class VllmHttpEngine:
         tokens = decoded_object(content, engine=self.address).get("tokens")
         if not isinstance(tokens, list):
             raise EngineFailed(f"engine {self.address} sent no tokens from /tokenize")
-        return tokens[0] if len(tokens) == 1 else None
+        return tuple(tokens)
+
+    async def metrics(self) -> str:
+        """The engine's metrics, in Prometheus' text format.
+
+        Raises:
+            EngineFailed: The server answers with an error.
+            EngineUnavailable: No connection, or a broken one.
+            DeadlineExceeded: No answer within the probe's time.
+        """
+        status, content = await self._probe("GET", "/metrics")
+        if status != 200:
+            raise http_error(self.address, status, content)
+        return content.decode(errors="replace")
 
     def _open(self) -> aiohttp.ClientSession:
         if self._is_closed:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hybridserve_llm.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _ORDER_OF_MAGNITUDE = 10
 
 
@@ -31,6 +32,16 @@ class ProfilePoint(_Part):
         output_tokens_per_s: Of all sequences together.
         power_w: Of all GPUs of the replica together; null where nobody measured it.
         ttft_s: Mean seconds to the first token; null where nobody measured it.
+        itl_s: Mean seconds between two tokens of a request, as the engine counts them; shorter than
+            `step_time_s`, which holds the wait for the first token too. This and all that follows
+            is null where nobody measured it.
+        requests_per_s: Requests that ended.
+        prompt_tokens_per_s: Computed, of all requests together.
+        engine_cores: CPU cores that the engine's processes used, on average.
+        other_cores: The same of all else on the machine, which may have slowed the engine down.
+        lowest_output_tokens_per_s: Of the windows whose median `output_tokens_per_s` is.
+        highest_output_tokens_per_s: Likewise.
+        repeats: How many windows there were.
     """
 
     concurrency: Positive
@@ -38,6 +49,14 @@ class ProfilePoint(_Part):
     output_tokens_per_s: Positive
     power_w: Positive | None = None
     ttft_s: Positive | None = None
+    itl_s: Positive | None = None
+    requests_per_s: Positive | None = None
+    prompt_tokens_per_s: NotNegative | None = None
+    engine_cores: NotNegative | None = None
+    other_cores: NotNegative | None = None
+    lowest_output_tokens_per_s: NotNegative | None = None
+    highest_output_tokens_per_s: Positive | None = None
+    repeats: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -61,6 +80,8 @@ class Profile(_Part):
         engine: Name and version of the engine: another version has another profile.
         measured_on: Date.
         prompt_tokens: Mean of the prompts measured with; `output_tokens` likewise.
+        top_logprobs: Alternatives per token that were asked for; null for no log-probabilities, or
+            where nobody noted it.
         idle_w: Watts of all GPUs of the replica while it waits; null where nobody measured it.
         source: Who measured, and with what command.
     """
@@ -75,6 +96,7 @@ class Profile(_Part):
     pipeline_parallel_size: int = Field(1, ge=1)
     prompt_tokens: float = Field(ge=0, allow_inf_nan=False)
     output_tokens: Positive
+    top_logprobs: int | None = Field(None, ge=0)
     idle_w: Positive | None = None
     points: tuple[ProfilePoint, ...] = Field(min_length=1)
     source: str = Field(min_length=1)

@@ -23,6 +23,9 @@ class FakeVllm:
         headers: Their headers.
         n_running: Generations in progress, as `/metrics` tells.
         n_aborted: Generations whose client went away.
+        n_prompt_tokens: Of prompts of generations that began, as `/metrics` tells.
+        n_output_tokens: Tokens generated, likewise.
+        n_first_tokens: Generations that gave a token, likewise.
     """
 
     model: str
@@ -36,6 +39,9 @@ class FakeVllm:
     headers: list[dict[str, str]] = field(default_factory=list)
     n_running: int = 0
     n_aborted: int = 0
+    n_prompt_tokens: int = 0
+    n_output_tokens: int = 0
+    n_first_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +108,7 @@ def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
             f"(parameter=temperature, value={temperature})",
             param="temperature",
         )
-    prompt = _rendered(body["messages"]) if is_chat else body["prompt"]
+    prompt = _rendered(body["messages"]) if is_chat else _prompt_text(body["prompt"])
     n_prompt_tokens = len(byte_tokens(prompt))
     text = body["messages"][-1]["content"] if is_chat else prompt
     n_tokens = _output_tokens(state, body, n_prompt_tokens)
@@ -146,6 +152,11 @@ def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) 
             param="input_tokens",
         )
     return min(room, wanted or 16)
+
+
+def _prompt_text(prompt: str | list[int]) -> str:
+    """The prompt of a completions request, which may be a list of token ids."""
+    return prompt if isinstance(prompt, str) else token_text(prompt)
 
 
 def _rendered(messages: list[dict[str, str]]) -> str:

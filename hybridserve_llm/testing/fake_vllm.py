@@ -83,12 +83,15 @@ async def _generate(http: Request) -> Response:
 async def _tokens(state: FakeVllm, job: Job) -> AsyncGenerator[int]:
     """The job's tokens as they come; being closed early is an abort."""
     state.n_running += 1
+    state.n_prompt_tokens += job.n_prompt_tokens
     is_done = False
     try:
         for i, token in enumerate(job.tokens):
             if i == 1 and state.gate is not None:
                 await state.gate.wait()
             await asyncio.sleep(state.token_delay_s)
+            state.n_output_tokens += 1
+            state.n_first_tokens += i == 0
             yield token
         is_done = True
     finally:
@@ -178,11 +181,21 @@ async def _health(http: Request) -> Response:
 
 async def _metrics(http: Request) -> Response:
     state: FakeVllm = http.app.state.fake_vllm
-    return PlainTextResponse(
-        "# TYPE vllm:num_requests_running gauge\n"
-        f'vllm:num_requests_running{{engine="0",model_name="{state.model}"}} '
-        f"{float(state.n_running)}\n"
-    )
+    n_intervals = state.n_output_tokens - state.n_first_tokens
+    # Every token takes `token_delay_s`, the first like any other.
+    samples = {
+        "num_requests_running": state.n_running,
+        "prompt_tokens_total": state.n_prompt_tokens,
+        "generation_tokens_total": state.n_output_tokens,
+        "num_preemptions_total": 0,
+        "time_to_first_token_seconds_count": state.n_first_tokens,
+        "time_to_first_token_seconds_sum": state.n_first_tokens * state.token_delay_s,
+        "inter_token_latency_seconds_count": n_intervals,
+        "inter_token_latency_seconds_sum": n_intervals * state.token_delay_s,
+    }
+    labels = f'{{engine="0",model_name="{state.model}"}}'
+    lines = [f"vllm:{name}{labels} {float(value)}" for name, value in samples.items()]
+    return PlainTextResponse("\n".join(["# TYPE vllm:num_requests_running gauge", *lines, ""]))
 
 
 async def _tokenize(http: Request) -> Response:

@@ -1,0 +1,279 @@
+"""A run of `hs-profile`: check, plan, then tier by tier start, measure, stop, and write.
+
+    checked ─ planned ─ run folder ─┬─ small/0  started ─ measured ─ stopped ─ small.json
+                                    └─ medium/0 started ─ …
+
+Engines run one at a time, each placed as the launcher would place it with all others beside it, so
+that a tier has the threads or GPUs it will have when it serves. One replica of a tier is measured.
+"""
+
+import asyncio
+import contextlib
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import uvloop
+from rich.console import Console
+
+from hybridserve_llm.clock import SystemClock
+from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
+from hybridserve_llm.config.load import load_config
+from hybridserve_llm.engines.vllm_http import VllmHttpEngine
+from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.interfaces import EnergyMeter
+from hybridserve_llm.planner.as_configured import plan_as_configured
+from hybridserve_llm.planner.hardware import Hardware
+from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
+from hybridserve_llm.profiles.profile_file import Profile, write_profile
+from launch.checkpoints import check_checkpoints
+from launch.hardware import probe
+from launch.profiling.cpu_time import cpu_time
+from launch.profiling.machine import gpu_name, hardware_in_words
+from launch.profiling.measurement import Rounds, measure_rounds, point_of
+from launch.profiling.options import ProfileOptions
+from launch.profiling.prediction import Check, checks_of
+from launch.profiling.progress import MeasureProgress
+from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
+from launch.profiling.window import Instruments, measure_idle_w
+from launch.run import DEMO_CONFIG
+from launch.run_folder import RunFolder, open_run_folder
+from launch.running import announced
+from launch.state import LaunchState, StateFile
+from launch.stopping import StopRequest, sigterm_interrupts
+from launch.supervisor import check_is_here, engine_states, running_engines
+
+
+class NoMeter:
+    """Stands in where nothing measures energy: a profile's watts are null then."""
+
+    source = "none: nothing on this machine was asked for joules"
+
+    def total_j(self) -> None:
+        """None: unknown, which is not 0."""
+
+
+def no_meter(_placement: Placement) -> EnergyMeter:
+    """Leaves the watts of any placement unknown."""
+    return NoMeter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiled:
+    """What was measured of one tier: its profile, where that was written, and its checks."""
+
+    tier: str
+    path: str
+    profile: Profile
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """What the tiers' measurements share."""
+
+    options: ProfileOptions
+    config: CascadeConfig
+    hardware: Hardware
+    folder: RunFolder
+    state: StateFile
+    console: Console
+    meter_of: Callable[[Placement], EnergyMeter]
+
+
+def profile_tiers(
+    options: ProfileOptions, *, meter_of: Callable[[Placement], EnergyMeter] = no_meter
+) -> tuple[Profiled, ...]:
+    """Measures the tiers one after the other; each profile is written once it is complete.
+
+    Progress goes to stderr. No engine is left behind, whatever happens.
+
+    Args:
+        options: What to measure, and how.
+        meter_of: Makes the meter of the devices that an engine is placed on.
+
+    Raises:
+        ConfigError: The configuration, a tier's name, or the load is not allowed.
+        CannotBeDone: The plan does not fit, an engine does not start, or it cannot be measured.
+        HybridServeError: An engine failed while it was measured.
+        KeyboardInterrupt: It was stopped; profiles that were complete are there.
+    """
+    config = _without_restarts(load_config(options.config or DEMO_CONFIG))
+    check_checkpoints(config)
+    tiers = tiers_to_measure(config, options)
+    hardware = probe(cpu_only=options.cpu, n_gpus=options.gpus)
+    plan = plan_as_configured(config, hardware)
+    check_is_here(plan)
+    replicas = [_one_replica(plan, tier) for tier in tiers]
+    _make_folder(options)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sigterm_interrupts())
+        names = [placement.name for one in replicas for placement in one.placements]
+        folder = stack.enter_context(
+            open_run_folder(options.run_folder or config.launch.run_folder, names)
+        )
+        stack.enter_context(announced(folder.path, os.environ))
+        started_s = SystemClock().monotonic_s()
+        state = LaunchState(pid=os.getpid(), phase="starting", started_s=started_s)
+        session = _Session(
+            options=options,
+            config=config,
+            hardware=hardware,
+            folder=folder,
+            state=StateFile(folder.state_path, state),
+            console=Console(stderr=True),
+            meter_of=meter_of,
+        )
+        return uvloop.run(_until_stopped(session, replicas))
+
+
+def tiers_to_measure(config: CascadeConfig, options: ProfileOptions) -> list[TierConfig]:
+    """The tiers that are asked for, in the cascade's order, each found able to hold the load.
+
+    Raises:
+        ConfigError: A tier is not there or runs elsewhere, or the load is beyond its `max_num_seqs`
+            or `max_model_len`.
+    """
+    here = [tier for tier in config.tiers if not tier.endpoints]
+    allowed = [tier.name for tier in here]
+    for name in options.tiers:
+        if name not in allowed:
+            raise ConfigError(
+                f"tier {name!r} cannot be measured: allowed are the tiers that are started from "
+                f"here ({', '.join(allowed) or 'none'})"
+            )
+    chosen = [tier for tier in here if tier.name in (options.tiers or allowed)]
+    if not chosen:
+        raise ConfigError("all tiers name endpoints, and hs-profile measures what it starts itself")
+    for tier in chosen:
+        _check_load(tier, options)
+    return chosen
+
+
+def _check_load(tier: TierConfig, options: ProfileOptions) -> None:
+    most, limit = options.concurrency[-1], tier.engine.max_num_seqs
+    if limit is not None and most > limit:
+        raise ConfigError(
+            f"tier {tier.name}: {most} requests in flight are beyond max_num_seqs {limit}: "
+            f"--concurrency may go up to {limit}"
+        )
+    tokens = options.prompt_tokens + options.output_tokens
+    max_model_len = tier.engine.max_model_len
+    if max_model_len is not None and tokens > max_model_len:
+        raise ConfigError(
+            f"tier {tier.name}: --prompt-tokens {options.prompt_tokens} and --output-tokens "
+            f"{options.output_tokens} are {tokens} together, max_model_len is {max_model_len}"
+        )
+
+
+def _without_restarts(config: CascadeConfig) -> CascadeConfig:
+    """An engine that fails ends its measurement: one started again would be measured unawares."""
+    launch = config.launch.model_copy(update={"restart_limit": 0})
+    return config.model_copy(update={"launch": launch})
+
+
+def _one_replica(plan: Plan, tier: TierConfig) -> Plan:
+    (found,) = (planned for planned in plan.tiers if planned.tier == tier.name)
+    return Plan(tiers=(TierPlan(tier=tier.name, placements=found.placements[:1]),))
+
+
+def _make_folder(options: ProfileOptions) -> None:
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"cannot make the folder --out {options.out}: {exc.strerror}") from exc
+
+
+async def _until_stopped(session: _Session, replicas: list[Plan]) -> tuple[Profiled, ...]:
+    """Measures all; the first signal ends the work in order, a second one kills engines."""
+    stop = StopRequest()
+    work = asyncio.create_task(_profile_all(session, replicas, stop.hurry))
+    stop.install(work.cancel)
+    try:
+        await asyncio.wait({work})
+    finally:
+        stop.remove()
+    if work.cancelled():
+        raise KeyboardInterrupt
+    return work.result()
+
+
+async def _profile_all(
+    session: _Session, replicas: list[Plan], hurry: asyncio.Event
+) -> tuple[Profiled, ...]:
+    profiled = []
+    for plan in replicas:
+        states = engine_states(session.config, plan, session.folder)
+        session.state.update(engines=states)
+        async with running_engines(
+            session.config,
+            plan,
+            session.folder,
+            session.state,
+            hurry=hurry,
+            console=session.console,
+        ) as endpoints:
+            tier = plan.tiers[0]
+            profiled.append(await _profile(session, tier, endpoints[tier.tier][0]))
+    return tuple(profiled)
+
+
+async def _profile(session: _Session, tier: TierPlan, address: str) -> Profiled:
+    options, placement = session.options, tier.placements[0]
+    engine = VllmHttpEngine(address, model=tier.tier, clock=SystemClock(), probe_timeout_s=60.0)
+    try:
+        source = await _source(engine, options)
+        instruments = Instruments(
+            clock=SystemClock(), cpu_time=cpu_time, meter=session.meter_of(placement)
+        )
+        idle_w = await measure_idle_w(options.window_s, instruments)
+        at = tuple(sorted({*options.concurrency, *options.check}))
+        rounds = Rounds(concurrency=at, window_s=options.window_s, repeats=options.repeats)
+        with MeasureProgress(
+            session.console, tier.tier, n_windows=len(at) * options.repeats, repeats=options.repeats
+        ) as progress:
+            windows = await measure_rounds(
+                engine, source, rounds, instruments=instruments, tell=progress.begin_window
+            )
+        version = await engine.version()
+    finally:
+        await engine.aclose()
+    settings = {tier.name: tier for tier in session.config.tiers}[tier.tier]
+    profile = Profile(
+        schema="hybridserve-profile/1",
+        model=settings.model,
+        gpu=gpu_name(placement, session.hardware),
+        hardware=hardware_in_words(placement, session.hardware),
+        engine=f"vllm {version or 'of unknown version'}",
+        measured_on=datetime.fromtimestamp(SystemClock().wall_s(), UTC).date().isoformat(),
+        tensor_parallel_size=placement.tensor_parallel_size,
+        pipeline_parallel_size=placement.pipeline_parallel_size,
+        prompt_tokens=options.prompt_tokens,
+        output_tokens=options.output_tokens,
+        top_logprobs=options.top_logprobs,
+        idle_w=idle_w,
+        points=tuple(point_of(windows[concurrency]) for concurrency in options.concurrency),
+        source=shlex.join(options.command),
+    )
+    path = options.out / f"{tier.tier}.json"
+    write_profile(profile, path)
+    checks = checks_of(
+        profile, {concurrency: windows[concurrency] for concurrency in options.check}
+    )
+    return Profiled(tier=tier.tier, path=str(path), profile=profile, checks=checks)
+
+
+async def _source(engine: VllmHttpEngine, options: ProfileOptions) -> RequestSource:
+    token_ids = await engine.token_ids_of(SAMPLE_TEXT)
+    if not token_ids:
+        raise CannotBeDone(
+            f"engine {engine.address} has no /tokenize, which prompts of a given length need"
+        )
+    return RequestSource(
+        token_ids,
+        prompt_tokens=options.prompt_tokens,
+        output_tokens=options.output_tokens,
+        top_logprobs=options.top_logprobs,
+    )

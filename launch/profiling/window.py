@@ -1,0 +1,160 @@
+"""One measurement: what an engine did in a stretch of time under a steady load."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hybridserve_llm.errors import CannotBeDone
+from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine
+from launch.profiling.closed_loop import ClosedLoop, closed_loop
+from launch.profiling.counters import EngineCounters, counters_of
+from launch.profiling.cpu_time import CpuTime
+from launch.profiling.prompts import RequestSource
+
+
+class MeasuredEngine(Engine, Protocol):
+    """An engine that tells its counters; `engines.vllm_http.VllmHttpEngine` is one."""
+
+    async def metrics(self) -> str:
+        """Its metrics, in Prometheus' text format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What a window is measured with.
+
+    Attributes:
+        clock: Reads seconds.
+        pause: Lets so many seconds pass.
+        cpu_time: Reads the CPU-seconds used so far.
+        meter: Joules of all devices of the engine.
+    """
+
+    clock: Clock
+    cpu_time: Callable[[], CpuTime]
+    meter: EnergyMeter
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One measurement of an engine with `concurrency` requests in flight.
+
+    Attributes:
+        seconds: How long it took.
+        n_requests: Requests that ended in it.
+        output_tokens_per_s: Generated, of all requests together.
+        prompt_tokens_per_s: Computed, likewise.
+        itl_s: Mean seconds between two tokens of a request, as the engine counts them.
+        ttft_s: Mean seconds to the first token, as the engine counts them; None where none came.
+        preemptions: Requests that were thrown out of the batch for lack of KV cache.
+        power_w: Mean watts; None without a meter that reads.
+        engine_cores: CPU cores that the engine's processes used, on average.
+        other_cores: The same of all else on the machine; None where it is not known.
+    """
+
+    concurrency: int
+    seconds: float
+    n_requests: int
+    output_tokens_per_s: float
+    prompt_tokens_per_s: float
+    itl_s: float | None
+    ttft_s: float | None
+    preemptions: int
+    power_w: float | None
+    engine_cores: float
+    other_cores: float | None
+
+    @property
+    def requests_per_s(self) -> float:
+        """Requests that ended, per second."""
+        return self.n_requests / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    at_s: float
+    counters: EngineCounters
+    cpu: CpuTime
+    energy_j: float | None
+    n_finished: int
+
+
+async def measure_window(
+    engine: MeasuredEngine,
+    source: RequestSource,
+    concurrency: int,
+    *,
+    window_s: float,
+    instruments: Instruments,
+) -> Window:
+    """Loads the engine, waits until the load is steady, and measures it for `window_s`.
+
+    Raises:
+        CannotBeDone: No request ended in the window, or the engine does not count what is needed.
+        HybridServeError: The engine refuses a request, or fails.
+    """
+    async with closed_loop(engine, source, concurrency) as loop:
+        begin = await _read(engine, loop, instruments)
+        await instruments.pause(window_s)
+        end = await _read(engine, loop, instruments)
+    window = _between(begin, end, concurrency)
+    if window.n_requests == 0 or window.output_tokens_per_s <= 0:
+        raise CannotBeDone(
+            f"no request of {source.output_tokens} output tokens ended in {window_s:g} s with "
+            f"{concurrency} in flight: give a longer --window-s or fewer --output-tokens"
+        )
+    return window
+
+
+async def measure_idle_w(window_s: float, instruments: Instruments) -> float | None:
+    """Mean watts while the engine waits; None without a meter that reads."""
+    begin_s, begin_j = instruments.clock.monotonic_s(), instruments.meter.total_j()
+    if begin_j is None:
+        return None
+    await instruments.pause(window_s)
+    return _power_w(begin_j, instruments.meter.total_j(), instruments.clock.monotonic_s() - begin_s)
+
+
+async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instruments) -> _Reading:
+    asked_s = instruments.clock.monotonic_s()
+    counters = counters_of(await engine.metrics())
+    # The engine read its counters somewhere between question and answer.
+    at_s = (asked_s + instruments.clock.monotonic_s()) / 2
+    return _Reading(
+        at_s=at_s,
+        counters=counters,
+        cpu=instruments.cpu_time(),
+        energy_j=instruments.meter.total_j(),
+        n_finished=loop.n_finished,
+    )
+
+
+def _between(begin: _Reading, end: _Reading, concurrency: int) -> Window:
+    seconds = end.at_s - begin.at_s
+    counted = end.counters.since(begin.counters)
+    return Window(
+        concurrency=concurrency,
+        seconds=seconds,
+        n_requests=end.n_finished - begin.n_finished,
+        output_tokens_per_s=counted.output_tokens / seconds,
+        prompt_tokens_per_s=counted.prompt_tokens / seconds,
+        itl_s=counted.itl_s,
+        ttft_s=counted.ttft_s,
+        preemptions=round(counted.preemptions),
+        power_w=_power_w(begin.energy_j, end.energy_j, seconds),
+        engine_cores=(end.cpu.engine_s - begin.cpu.engine_s) / seconds,
+        other_cores=_other_cores(begin.cpu, end.cpu, seconds),
+    )
+
+
+def _other_cores(begin: CpuTime, end: CpuTime, seconds: float) -> float | None:
+    if begin.others_s is None or end.others_s is None:
+        return None
+    # Linux counts the machine in other steps than a process, so that a quiet one may come out < 0.
+    return max(0.0, end.others_s - begin.others_s) / seconds
+
+
+def _power_w(begin_j: float | None, end_j: float | None, seconds: float) -> float | None:
+    return None if begin_j is None or end_j is None else (end_j - begin_j) / seconds
