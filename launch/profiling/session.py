@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ from launch.profiling.options import ProfileOptions
 from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
 from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, measure_idle_w
+from launch.profiling.window import Instruments, Window, measure_idle_w
 from launch.run import DEMO_CONFIG
 from launch.run_folder import RunFolder, open_run_folder
 from launch.running import announced
@@ -62,11 +62,20 @@ def no_meter(_placement: Placement) -> EnergyMeter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """What was measured of one tier: its profile, where that was written, and its checks."""
+    """What was measured of one tier.
+
+    Attributes:
+        tier: Its name.
+        path: Where its profile was written.
+        profile: What was written.
+        windows: All measurements by requests in flight, those of `checks` included.
+        checks: The loads that the profile leaves out, and what it predicts of them.
+    """
 
     tier: str
     path: str
     profile: Profile
+    windows: Mapping[int, tuple[Window, ...]]
     checks: tuple[Check, ...]
 
 
@@ -221,27 +230,60 @@ async def _profile_all(
 
 
 async def _profile(session: _Session, tier: TierPlan, address: str) -> Profiled:
-    options, placement = session.options, tier.placements[0]
+    """Measures the engine at `address`, and writes its profile."""
+    options = session.options
     engine = VllmHttpEngine(address, model=tier.tier, clock=SystemClock(), probe_timeout_s=60.0)
     try:
-        source = await _source(engine, options)
-        instruments = Instruments(
-            clock=SystemClock(), cpu_time=cpu_time, meter=session.meter_of(placement)
-        )
+        meter = session.meter_of(tier.placements[0])
+        instruments = Instruments(clock=SystemClock(), cpu_time=cpu_time, meter=meter)
         idle_w = await measure_idle_w(options.window_s, instruments)
-        at = tuple(sorted({*options.concurrency, *options.check}))
-        rounds = Rounds(concurrency=at, window_s=options.window_s, repeats=options.repeats)
-        with MeasureProgress(
-            session.console, tier.tier, n_windows=len(at) * options.repeats, repeats=options.repeats
-        ) as progress:
-            windows = await measure_rounds(
-                engine, source, rounds, instruments=instruments, tell=progress.begin_window
-            )
+        windows = await _measured(session, tier.tier, engine, instruments)
         version = await engine.version()
     finally:
         await engine.aclose()
-    settings = {tier.name: tier for tier in session.config.tiers}[tier.tier]
-    profile = Profile(
+    profile = _profile_of(session, tier, windows, idle_w=idle_w, version=version)
+    path = options.out / f"{tier.tier}.json"
+    write_profile(profile, path)
+    left_out = {concurrency: windows[concurrency] for concurrency in options.check}
+    return Profiled(
+        tier=tier.tier,
+        path=str(path),
+        profile=profile,
+        windows=windows,
+        checks=checks_of(profile, left_out),
+    )
+
+
+async def _measured(
+    session: _Session, tier: str, engine: VllmHttpEngine, instruments: Instruments
+) -> Mapping[int, tuple[Window, ...]]:
+    options = session.options
+    source = await _source(engine, options)
+    rounds = Rounds(
+        concurrency=tuple(sorted({*options.concurrency, *options.check})),
+        window_s=options.window_s,
+        repeats=options.repeats,
+    )
+    n_windows = len(rounds.concurrency) * rounds.repeats
+    with MeasureProgress(
+        session.console, tier, n_windows=n_windows, repeats=rounds.repeats
+    ) as progress:
+        return await measure_rounds(
+            engine, source, rounds, instruments=instruments, tell=progress.begin_window
+        )
+
+
+def _profile_of(
+    session: _Session,
+    tier: TierPlan,
+    windows: Mapping[int, tuple[Window, ...]],
+    *,
+    idle_w: float | None,
+    version: str | None,
+) -> Profile:
+    options, placement = session.options, tier.placements[0]
+    (settings,) = (known for known in session.config.tiers if known.name == tier.tier)
+    return Profile(
         schema="hybridserve-profile/1",
         model=settings.model,
         gpu=gpu_name(placement, session.hardware),
@@ -257,12 +299,6 @@ async def _profile(session: _Session, tier: TierPlan, address: str) -> Profiled:
         points=tuple(point_of(windows[concurrency]) for concurrency in options.concurrency),
         source=shlex.join(options.command),
     )
-    path = options.out / f"{tier.tier}.json"
-    write_profile(profile, path)
-    checks = checks_of(
-        profile, {concurrency: windows[concurrency] for concurrency in options.check}
-    )
-    return Profiled(tier=tier.tier, path=str(path), profile=profile, checks=checks)
 
 
 async def _source(engine: VllmHttpEngine, options: ProfileOptions) -> RequestSource:

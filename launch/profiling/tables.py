@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
@@ -69,6 +70,7 @@ def _as_json(one: Profiled) -> dict[str, Any]:
         "tier": one.tier,
         "path": one.path,
         "profile": json.loads(one.profile.to_json()),
+        "windows": [asdict(window) for found in one.windows.values() for window in found],
         "checks": [
             {
                 "concurrency": check.concurrency,
