@@ -21,6 +21,7 @@ from rich.console import Console
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.load import load_config
+from hybridserve_llm.energy.meters import AbsentMeter
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.interfaces import EnergyMeter
@@ -46,18 +47,9 @@ from launch.stopping import StopRequest, sigterm_interrupts
 from launch.supervisor import check_is_here, engine_states, running_engines
 
 
-class NoMeter:
-    """Stands in where nothing measures energy: a profile's watts are null then."""
-
-    source = "none: nothing on this machine was asked for joules"
-
-    def total_j(self) -> None:
-        """None: unknown, which is not 0."""
-
-
 def no_meter(_placement: Placement) -> EnergyMeter:
     """Leaves the watts of any placement unknown."""
-    return NoMeter()
+    return AbsentMeter("hs-profile was given no meter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

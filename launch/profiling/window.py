@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine
+from hybridserve_llm.records import Activity
 from launch.profiling.closed_loop import ClosedLoop, closed_loop
 from launch.profiling.counters import EngineCounters, counters_of
 from launch.profiling.cpu_time import CpuTime
@@ -77,7 +78,6 @@ class _Reading:
     at_s: float
     counters: EngineCounters
     cpu: CpuTime
-    energy_j: float | None
     n_finished: int
 
 
@@ -99,7 +99,7 @@ async def measure_window(
         begin = await _read(engine, loop, instruments)
         await instruments.pause(window_s)
         end = await _read(engine, loop, instruments)
-    window = _between(begin, end, concurrency)
+    window = _between(begin, end, concurrency, instruments.meter)
     if window.n_requests == 0 or window.output_tokens_per_s <= 0:
         raise CannotBeDone(
             f"no request of {source.output_tokens} output tokens ended in {window_s:g} s with "
@@ -110,11 +110,9 @@ async def measure_window(
 
 async def measure_idle_w(window_s: float, instruments: Instruments) -> float | None:
     """Mean watts while the engine waits; None without a meter that reads."""
-    begin_s, begin_j = instruments.clock.monotonic_s(), instruments.meter.total_j()
-    if begin_j is None:
-        return None
+    begin_s = instruments.clock.monotonic_s()
     await instruments.pause(window_s)
-    return _power_w(begin_j, instruments.meter.total_j(), instruments.clock.monotonic_s() - begin_s)
+    return _power_w(instruments.meter, begin_s, instruments.clock.monotonic_s(), n_running=0)
 
 
 async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instruments) -> _Reading:
@@ -126,12 +124,11 @@ async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instrumen
         at_s=at_s,
         counters=counters,
         cpu=instruments.cpu_time(),
-        energy_j=instruments.meter.total_j(),
         n_finished=loop.n_finished,
     )
 
 
-def _between(begin: _Reading, end: _Reading, concurrency: int) -> Window:
+def _between(begin: _Reading, end: _Reading, concurrency: int, meter: EnergyMeter) -> Window:
     seconds = end.at_s - begin.at_s
     counted = end.counters.since(begin.counters)
     return Window(
@@ -143,7 +140,7 @@ def _between(begin: _Reading, end: _Reading, concurrency: int) -> Window:
         itl_s=counted.itl_s,
         ttft_s=counted.ttft_s,
         preemptions=round(counted.preemptions),
-        power_w=_power_w(begin.energy_j, end.energy_j, seconds),
+        power_w=_power_w(meter, begin.at_s, end.at_s, n_running=concurrency),
         engine_cores=(end.cpu.engine_s - begin.cpu.engine_s) / seconds,
         other_cores=_other_cores(begin.cpu, end.cpu, seconds),
     )
@@ -156,5 +153,6 @@ def _other_cores(begin: CpuTime, end: CpuTime, seconds: float) -> float | None:
     return max(0.0, end.others_s - begin.others_s) / seconds
 
 
-def _power_w(begin_j: float | None, end_j: float | None, seconds: float) -> float | None:
-    return None if begin_j is None or end_j is None else (end_j - begin_j) / seconds
+def _power_w(meter: EnergyMeter, begin_s: float, end_s: float, *, n_running: int) -> float | None:
+    found = meter.between(begin_s, end_s, Activity(running=n_running))
+    return None if found.energy_j is None else found.energy_j / (end_s - begin_s)

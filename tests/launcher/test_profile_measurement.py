@@ -1,4 +1,5 @@
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
 from hybridserve_llm.profiles.profile_file import Profile
-from hybridserve_llm.records import Completion, EngineRequest
+from hybridserve_llm.records import Activity, Completion, EngineRequest, Joules, Source
 from hybridserve_llm.testing import FakeClock, create_fake_vllm_app, serving
 from hybridserve_llm.testing.fake_engine import scripted_answer
 from launch.profiling.closed_loop import closed_loop
@@ -27,15 +28,17 @@ def source(output_tokens: int = 8) -> RequestSource:
 
 
 class Meter:
-    """Reads the next of a list of joules whenever it is asked."""
+    """So many watts at any time; None is unknown."""
 
-    source = "a list"
+    known_until_s = math.inf
 
-    def __init__(self, *readings_j: float | None) -> None:
-        self._readings_j = list(readings_j)
+    def __init__(self, power_w: float | None) -> None:
+        self._power_w = power_w
 
-    def total_j(self) -> float | None:
-        return self._readings_j.pop(0)
+    def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
+        if self._power_w is None:
+            return Joules(energy_j=None, source=Source.UNAVAILABLE, reason="nobody measures")
+        return Joules(energy_j=self._power_w * (end_s - start_s), source=Source.NVML_ENERGY)
 
 
 class SteppedEngine:
@@ -149,7 +152,7 @@ async def test_a_windows_figures_are_differences_over_its_time() -> None:
             source(output_tokens=8),
             2,
             window_s=4.0,
-            instruments=instruments(engine, Meter(100.0, 500.0), n_answers=3),
+            instruments=instruments(engine, Meter(100.0), n_answers=3),
         )
     assert window == Window(
         concurrency=2,
@@ -160,7 +163,7 @@ async def test_a_windows_figures_are_differences_over_its_time() -> None:
         itl_s=0.25,
         ttft_s=None,  # the engine counted no first token: unknown, not 0
         preemptions=0,
-        power_w=100.0,  # 400 J in 4 s
+        power_w=100.0,
         engine_cores=2.0,
         other_cores=1.0,
     )
@@ -175,7 +178,7 @@ async def test_a_window_in_which_no_request_ends_is_an_error() -> None:
             source(output_tokens=8),
             1,
             window_s=4.0,
-            instruments=instruments(engine, Meter(None, None), n_answers=0),
+            instruments=instruments(engine, Meter(None), n_answers=0),
         )
     await warming_up
 
@@ -184,9 +187,7 @@ async def test_power_is_unknown_without_a_reading() -> None:
     engine = SteppedEngine()
     without = instruments(engine, Meter(None), n_answers=0)
     assert await measure_idle_w(10.0, without) is None
-    # 300 J in 10 s
-    assert await measure_idle_w(10.0, instruments(engine, Meter(0.0, 300.0), n_answers=0)) == 30.0
-    assert await measure_idle_w(10.0, instruments(engine, Meter(0.0, None), n_answers=0)) is None
+    assert await measure_idle_w(10.0, instruments(engine, Meter(30.0), n_answers=0)) == 30.0
 
 
 def window(concurrency: int, tokens_per_s: float, **values: Any) -> Window:
@@ -278,7 +279,7 @@ async def test_rounds_over_http_go_up_and_down(engine: VllmHttpEngine) -> None:
         engine,
         RequestSource(token_ids, prompt_tokens=16, output_tokens=4, top_logprobs=0),
         Rounds(concurrency=(1, 3), window_s=0.05, repeats=2),
-        instruments=Instruments(clock=SystemClock(), cpu_time=cpu_time, meter=Meter(*[None] * 8)),
+        instruments=Instruments(clock=SystemClock(), cpu_time=cpu_time, meter=Meter(None)),
         tell=lambda number, concurrency: told.append((number, concurrency)),
     )
     assert told == [(1, 1), (1, 3), (2, 3), (2, 1)]
