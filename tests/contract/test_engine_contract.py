@@ -8,6 +8,7 @@ import pytest
 
 from hybridserve_llm.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 from hybridserve_llm.records import Completion, Endpoint, EngineInfo, EngineRequest, GenerateRequest
+from launch.profiling.counters import counters_of
 
 GREEDY = {"temperature": 0.0, "max_tokens": 20, "ignore_eos": True}
 POLL_S = 0.02
@@ -167,3 +168,27 @@ async def test_describes_itself(subject):
 
 async def test_is_healthy(subject):
     assert await subject.engine.check_health() is True
+
+
+async def test_a_prompt_of_token_ids_is_as_long_as_they_are(subject):
+    token_ids = await subject.engine.token_ids_of("6*7? 6*8?")
+    assert token_ids is not None
+    assert len(token_ids) == 9  # both tokenizers have a token per byte
+    payload = {**GREEDY, "prompt": list(token_ids)}
+    request = GenerateRequest(request_id="ids", endpoint=Endpoint.COMPLETIONS, payload=payload)
+    completion = await subject.engine.complete(EngineRequest(request=request, top_logprobs=None))
+    assert completion.usage.prompt_tokens == 9
+    assert completion.usage.completion_tokens == GREEDY["max_tokens"]
+
+
+async def test_metrics_count_what_a_profile_is_made_of(subject):
+    before = counters_of(await subject.engine.metrics())
+    completion = await subject.engine.complete(text_completion())
+    counted = counters_of(await subject.engine.metrics()).since(before)
+    n_tokens = GREEDY["max_tokens"]
+    assert counted.prompt_tokens == completion.usage.prompt_tokens
+    assert counted.output_tokens == n_tokens
+    assert counted.n_first_tokens == 1
+    assert counted.n_intervals == n_tokens - 1
+    assert counted.ttft_s > 0
+    assert counted.itl_s > 0

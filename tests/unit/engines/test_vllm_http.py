@@ -447,3 +447,9 @@ async def test_token_id_raises_when_the_tokenizer_fails(status, told):
     async with engine_over(("/tokenize", tokenize)) as engine:
         with pytest.raises(EngineFailed, match=told):
             await engine.token_id_of("x")
+
+
+async def test_metrics_raise_on_an_error_status():
+    async with engine_over() as engine:
+        with pytest.raises(EngineFailed, match="status 404"):
+            await engine.metrics()
