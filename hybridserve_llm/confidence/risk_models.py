@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul, sub
 
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import prompt_features
@@ -87,11 +88,13 @@ class LinearModel:
 
     def probability(self, features: Sequence[float | None]) -> float:
         """The probability for one vector of features."""
-        logit = self.intercept
-        for column, slope, mean in zip(self.columns, self.slopes, self.means, strict=True):
-            value = features[column]
-            if value is not None:
-                logit += slope * (value - mean)
+        values = [features[column] for column in self.columns]
+        # An absent value does not subtract. Trying first takes a third of the time of asking each.
+        try:
+            logit = self.intercept + sum(map(mul, self.slopes, map(sub, values, self.means)))
+        except TypeError:
+            terms = zip(self.slopes, values, self.means, strict=True)
+            logit = self.intercept + sum(a * (x - mean) for a, x, mean in terms if x is not None)
         bounded = max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))
         return 1.0 / (1.0 + math.exp(-bounded))
 
