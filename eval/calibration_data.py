@@ -12,7 +12,8 @@ import orjson
 from eval.attempt_outcomes import outcomes_of_attempts
 from eval.attempts import AttemptsHeader, read_attempts
 from eval.prompts import Labels
-from eval.records_csv import Records, outcomes_of, read_records, tier_costs
+from eval.recorded_costs import costs_of_tiers
+from eval.records_csv import Records, outcomes_of, read_records
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError
 
@@ -159,7 +160,7 @@ def _records(
 ) -> CalibrationData:
     records = read_records(path)
     chain = _chain_of_records(records, wished, given)
-    costs, cost_source = tier_costs(records, chain, given)
+    costs, cost_source = costs_of_tiers(records, chain, given)
     outcomes, n_unanswered = outcomes_of(records, chain, costs)
     return CalibrationData(
         outcomes=outcomes,
@@ -178,6 +179,6 @@ def _chain_of_records(
     checked_names(records.models if wished is None else wished, given, records.models)
     if wished is not None:
         return wished
-    costs, _ = tier_costs(records, records.models, given)
+    costs, _ = costs_of_tiers(records, records.models, given)
     by_cost = dict(zip(records.models, costs, strict=True))
     return tuple(sorted(records.models, key=by_cost.__getitem__))

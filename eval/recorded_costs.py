@@ -1,10 +1,11 @@
 """What a request costs at each model of the recorded answers that we publish figures of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.records_csv import Records, outcomes_of, read_records, tier_costs
 from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.errors import ConfigError
 
 KNOWN_COSTS = {
     "llama3.2-1b": 0.012,
@@ -12,6 +13,10 @@ KNOWN_COSTS = {
     "llama3.1-8b": 0.077,
     "llama3.1-70b": 0.479,
     "llama3.1-405b": 2.06,
+}
+"""Cost of a request by model; only the ratios within a file matter."""
+
+LIST_PRICES = {
     # US dollars of 2024 for a million prompt tokens, which are 20 times the output here: list
     # prices of OpenAI, and of Fireworks for any dense model above 16 billion parameters. They were
     # written down from memory and not checked against a price list.
@@ -20,7 +25,7 @@ KNOWN_COSTS = {
     "qwen2.5-72b-instruct": 0.9,
     "gpt-4o": 2.5,
 }
-"""Cost of a request by model; only the ratios within a file matter."""
+"""The same for models whose names do not tell a size."""
 
 
 def costs_for(records: Records, given: Mapping[str, float]) -> dict[str, float]:
@@ -29,7 +34,7 @@ def costs_for(records: Records, given: Mapping[str, float]) -> dict[str, float]:
     Raises:
         ConfigError: Some models have a given cost and some not, or nothing tells a cost.
     """
-    for source in (given, KNOWN_COSTS):
+    for source in (given, KNOWN_COSTS, LIST_PRICES):
         if all(name in source for name in records.models):
             costs = {name: source[name] for name in records.models}
             break
@@ -37,6 +42,23 @@ def costs_for(records: Records, given: Mapping[str, float]) -> dict[str, float]:
         mine = {name: cost for name, cost in given.items() if name in records.models}
         costs = dict(zip(records.models, tier_costs(records, records.models, mine)[0], strict=True))
     return dict(sorted(costs.items(), key=lambda item: item[1]))
+
+
+def costs_of_tiers(
+    records: Records, chain: Sequence[str], given: Mapping[str, float]
+) -> tuple[tuple[float, ...], str]:
+    """As `tier_costs`; list prices where names do not tell sizes and all prices are known.
+
+    Raises:
+        ConfigError: Some tiers have a given cost and some not, or nothing tells a cost.
+    """
+    try:
+        return tier_costs(records, chain, given)
+    except ConfigError:
+        if given or not all(name in LIST_PRICES for name in chain):
+            raise
+    source = "list prices of a prompt token in 2024, from memory and unchecked; better give --cost"
+    return tuple(LIST_PRICES[name] for name in chain), source
 
 
 def outcomes_at(path: Path, costs: Mapping[str, float]) -> Outcomes:

@@ -23,7 +23,7 @@ from eval.certificate_seeds import (
 )
 from eval.certificate_summary import clopper_pearson, repeated_seed, sections_of
 from eval.certificate_table import main
-from eval.recorded_costs import KNOWN_COSTS, costs_for, outcomes_at
+from eval.recorded_costs import LIST_PRICES, costs_for, outcomes_at
 from eval.records_csv import read_records
 from hybridserve_llm.errors import ConfigError
 
@@ -223,7 +223,7 @@ def test_costs_are_as_given_then_as_known_then_by_size(
     assert list(costs_for(sized, {}).items()) == [("b-1b", 100.0), ("a-8b", 800.0)]  # 100 tokens
     known = read_records(write_csv([record(0, "gpt-4o"), record(0, "gpt-4o-mini")]))
     assert list(costs_for(known, {})) == ["gpt-4o-mini", "gpt-4o"]
-    assert costs_for(known, {"other": 1.0})["gpt-4o"] == KNOWN_COSTS["gpt-4o"]
+    assert costs_for(known, {"other": 1.0})["gpt-4o"] == LIST_PRICES["gpt-4o"]
     nameless = read_records(write_csv([record(0, "tiny"), record(0, "huge")]))
     with pytest.raises(ConfigError, match="does not tell a size"):
         costs_for(nameless, {})
