@@ -88,7 +88,7 @@ def _calibration_options() -> argparse.ArgumentParser:
     """What both commands take."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--chain", type=_names, help="the tiers, cheapest first, a,b,c; default: all"
+        "--chain", type=names_in, help="the tiers, cheapest first, a,b,c; default: all"
     )
     shared.add_argument(
         "--preset",
@@ -158,5 +158,6 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in `a,b,c`."""
     return tuple(name.strip() for name in text.split(","))

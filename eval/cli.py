@@ -13,6 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from eval.planner_fit import planner_fit, print_planner_fit
+from eval.records_command import add_records_options, records_report
+from eval.records_report import print_records_report
 from hybridserve_llm.errors import ConfigError, HybridServeError
 
 _EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130
@@ -43,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     _add_planner_fit(commands.add_parser("planner-fit", help="fit and judge the planner's model"))
+    records = commands.add_parser("records", help="recorded answers with measured joules")
+    add_records_options(records)
+    records.set_defaults(run=_records)
     return top
 
 
@@ -65,6 +70,15 @@ def _planner_fit(options: argparse.Namespace) -> None:
         print(json.dumps(result.as_json()))
         return
     print_planner_fit(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
+
+
+def _records(options: argparse.Namespace) -> None:
+    with Console(stderr=True).status("fitting, certifying and replaying"):
+        report = records_report(options)
+    if options.json:
+        print(json.dumps(report.as_json()))
+        return
+    print_records_report(report, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
 
 
 if __name__ == "__main__":

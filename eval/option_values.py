@@ -11,6 +11,14 @@ def share(text: str) -> float:
     return value
 
 
+def weight(text: str) -> float:
+    """A number from 0 to 1, both allowed."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 1")
+    return value
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     value = int(text)

@@ -8,13 +8,13 @@ Columns: `split` and `query_id` (together they name the question), `model`, `cor
 
 import csv
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from eval.model_names import active_billions
 from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
 from hybridserve_llm.errors import ConfigError
 
@@ -28,8 +28,6 @@ _COLUMNS = (
     "completion_tokens",
     "answer_key",
 )
-_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
-_ACTIVE_SIZE = re.compile(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 
 Question = tuple[str, str]
 
@@ -147,13 +145,13 @@ def tier_costs(
         return tuple(given[name] for name in chain), "as given, per request"
     costs = []
     for name in chain:
-        size = _ACTIVE_SIZE.search(name) or _SIZE.search(name)
+        size = active_billions(name)
         if size is None:
             raise ConfigError(f"no --cost for {name!r}, and its name does not tell a size like 8b")
         tokens = records.mean_tokens(name)
         if not tokens > 0:  # NaN where no row tells
             raise ConfigError(f"no --cost for {name!r}, and no row of it tells its tokens")
-        costs.append(float(size.group(1)) * tokens)
+        costs.append(size * tokens)
     return tuple(costs), "tokens x active parameters (1e9), by the models' names"
 
 

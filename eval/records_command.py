@@ -1,0 +1,133 @@
+"""`hs-eval records`: recorded answers joined with measured joules, so that a cascade can be judged.
+
+Neither engines nor a GPU are needed. `records_study.py` does the work on outcomes,
+`records_report.py` says what came of it.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from eval.calibrate_options import names_in
+from eval.calibration_data import checked_names
+from eval.measured_energy import TokenEnergies, read_energy_runs, token_energies
+from eval.option_values import cost, natural, positive, share, weight
+from eval.question_tokens import QuestionTokens
+from eval.records_csv import Records, outcomes_of, read_records
+from eval.records_report import RecordsReport
+from eval.records_study import study_of
+from eval.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT, Splits, bootstrap_splits, disjoint_splits
+from hybridserve_llm.calibration.outcomes import Outcomes
+
+_EPSILONS = (0.005, 0.01, 0.02)
+
+
+def add_records_options(command: argparse.ArgumentParser) -> None:
+    """The command line of `hs-eval records`."""
+    command.description = (
+        "Join recorded answers of several models with measured joules per token, and say what a "
+        "certified cascade of them saves against the last tier alone, beside baselines."
+    )
+    command.add_argument("file", type=Path, help="CSV, one row per question and model")
+    command.add_argument(
+        "--energy", type=Path, required=True, metavar="CSV", help="measured runs, one row a run"
+    )
+    command.add_argument("--gpu", required=True, help="type of the runs to take, such as H100")
+    command.add_argument("--task", help="task of the runs to take; default: of most models")
+    command.add_argument(
+        "--chain", type=names_in, help="the tiers, cheapest first, a,b,c; default: all, by joules"
+    )
+    command.add_argument(
+        "--active-parameters",
+        type=cost,
+        action="append",
+        default=[],
+        metavar="MODEL=B",
+        help="in 1e9, of a model that was not measured and whose name does not tell",
+    )
+    command.add_argument(
+        "--prompt-weight",
+        type=weight,
+        default=1.0,
+        metavar="W",
+        help="what a prompt token costs in output tokens, 0 to 1; default 1",
+    )
+    command.add_argument("--epsilon", type=share, nargs="+", default=list(_EPSILONS))
+    command.add_argument("--delta", type=share, default=0.1, help="chance that one is exceeded")
+    command.add_argument("--loss", choices=("net", "harm"), default="net")
+    command.add_argument("--n-fit", type=positive, help=f"default {DEFAULT_N_FIT}")
+    command.add_argument("--n-certify", type=positive, help=f"default {DEFAULT_N_CERTIFY}")
+    command.add_argument(
+        "--holdout",
+        action="store_true",
+        help="fit, certify and test on questions of their own, instead of drawing with "
+        "replacement from the whole file and testing on it",
+    )
+    command.add_argument("--seed", type=natural, default=0)
+    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
+
+
+def records_report(options: argparse.Namespace) -> RecordsReport:
+    """The study that the options ask for.
+
+    Raises:
+        ConfigError: A file cannot be used, a model's joules cannot be told, or an option names what
+            is not there.
+    """
+    records = read_records(options.file)
+    wished = checked_names(options.chain or records.models, {}, records.models)
+    energies = token_energies(
+        read_energy_runs(options.energy),
+        wished,
+        gpu=options.gpu,
+        task=options.task,
+        sizes_b=dict(options.active_parameters),
+    )
+    if options.chain is None:
+        wished = _by_joules(records, energies, options.prompt_weight)
+    tokens = QuestionTokens.of_records(records, wished)
+    of_model = {found.model: found.per_token_j for found in energies.of_model}
+    per_token_j = np.array([of_model[name] for name in wished])
+    mean_tokens = tokens.mean_tokens(options.prompt_weight)
+    outcomes, n_incomplete = outcomes_of(records, wished, mean_tokens * per_token_j)
+    splits = _splits(outcomes, options)
+    study = study_of(
+        splits,
+        tokens,
+        tokens.energies_j(splits.test, per_token_j, options.prompt_weight),
+        epsilons=options.epsilon,
+        loss=options.loss,
+        delta=options.delta,
+        seed=options.seed,
+    )
+    return RecordsReport(
+        study=study,
+        energies=energies,
+        prompt_weight=options.prompt_weight,
+        loss=options.loss,
+        delta=options.delta,
+        n_fit=splits.fit.n_questions,
+        n_certify=splits.certify.n_questions,
+        n_test=splits.test.n_questions,
+        n_incomplete=n_incomplete,
+        is_holdout=options.holdout,
+        seed=options.seed,
+    )
+
+
+def _by_joules(records: Records, energies: TokenEnergies, prompt_weight: float) -> tuple[str, ...]:
+    """The models by their mean joules of a request."""
+    names = [found.model for found in energies.of_model]
+    tokens = QuestionTokens.of_records(records, names)
+    joules = tokens.mean_tokens(prompt_weight) * np.array(
+        [found.per_token_j for found in energies.of_model]
+    )
+    return tuple(names[i] for i in np.argsort(joules, kind="stable"))
+
+
+def _splits(outcomes: Outcomes, options: argparse.Namespace) -> Splits:
+    if options.holdout:
+        return disjoint_splits(outcomes, options.n_fit, options.n_certify, options.seed)
+    n_fit, n_certify = options.n_fit or DEFAULT_N_FIT, options.n_certify or DEFAULT_N_CERTIFY
+    return bootstrap_splits(outcomes, n_fit, n_certify, options.seed)

@@ -1,0 +1,167 @@
+"""What `hs-eval records` says: JSON, or tables of 80 columns."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eval.measured_energy import TokenEnergies
+from eval.readable import points
+from eval.records_study import EpsilonFigures, Study, WayFigures
+from hybridserve_llm.calibration.loss_tests import Loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsReport:
+    """A study with what it was made of."""
+
+    study: Study
+    energies: TokenEnergies
+    prompt_weight: float
+    loss: Loss
+    delta: float
+    n_fit: int
+    n_certify: int
+    n_test: int
+    n_incomplete: int
+    is_holdout: bool
+    seed: int
+
+    def assumptions(self) -> list[str]:
+        """What a reader has to know of the figures, one sentence an entry."""
+        lines = self.energies.assumptions()
+        lines.append(
+            f"A prompt token costs {self.prompt_weight:g} of an output token; what an engine draws "
+            "while it waits is not counted."
+        )
+        if self.is_holdout:
+            drawn = "fitted, certified and tested on questions of their own"
+        else:
+            drawn = "fit and certify drawn with replacement, the whole file is the truth"
+        lines.append(
+            f"Questions: {self.n_fit} to fit, {self.n_certify} to certify, {self.n_test} to test "
+            f"({drawn}; seed {self.seed})."
+        )
+        if self.n_incomplete:
+            lines.append(f"Left out, not answered by every model: {self.n_incomplete} questions.")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object; absent is null."""
+        return {
+            "rows": [_row_json(row) for row in self.study.rows],
+            "fixed": [asdict(way) for way in self.study.fixed],
+            "per_token": [asdict(found) for found in self.energies.of_model],
+            "gpu": self.energies.gpu,
+            "task": self.energies.task,
+            "prompt_weight": self.prompt_weight,
+            "loss": self.loss,
+            "delta": self.delta,
+            "n_fit": self.n_fit,
+            "n_certify": self.n_certify,
+            "n_test": self.n_test,
+            "n_incomplete": self.n_incomplete,
+            "holdout": self.is_holdout,
+            "seed": self.seed,
+            "assumptions": self.assumptions(),
+        }
+
+
+def _row_json(row: EpsilonFigures) -> dict[str, Any]:
+    cascade = row.cascade
+    return {
+        "epsilon": row.epsilon,
+        "chain": list(cascade.chain),
+        "accuracy": cascade.accuracy,
+        "accuracy_last": row.accuracy_last,
+        "accuracy_difference": row.difference,
+        "accuracy_difference_interval": row.difference_interval,
+        "energy_j": cascade.energy_j,
+        "energy_last_j": row.energy_last_j,
+        "saved_j": row.saved_j,
+        "saved_j_interval": row.saved_j_interval,
+        "ratio": cascade.ratio,
+        "certified": cascade.certified,
+        "asked": cascade.asked,
+        "rivals": [asdict(way) for way in row.rivals],
+        "random_at_equal_energy": asdict(row.equal_energy),
+    }
+
+
+def print_records_report(report: RecordsReport, console: Console) -> None:
+    """Energy at every epsilon, the other ways of answering, then the assumptions."""
+    console.print(_certified(report))
+    console.print(_others(report))
+    console.print(_fixed(report))
+    for line in report.assumptions():
+        console.print(line)
+
+
+def _certified(report: RecordsReport) -> Table:
+    last = report.study.fixed[len(report.energies.of_model) - 1]
+    title = (
+        f"{report.loss} loss certified at delta {report.delta:g}; {last.name}: "
+        f"{100 * last.accuracy:.1f} % right, {last.energy_j:.4g} J a request"
+    )
+    table = _table(title, "epsilon", "chain")
+    for heading in ("% right", "difference, points", "J", "ratio"):
+        table.add_column(heading, justify="right")
+    for row in report.study.rows:
+        chain = " > ".join(row.cascade.chain)
+        table.add_row(
+            f"{100 * row.epsilon:g} %",
+            chain if row.cascade.certified else f"nothing certified: {chain}",
+            f"{100 * row.cascade.accuracy:.1f}",
+            _difference(row),
+            f"{row.cascade.energy_j:.4g}",
+            f"{row.cascade.ratio:.2f}",
+        )
+    return table
+
+
+def _difference(row: EpsilonFigures) -> str:
+    """In points, with its interval where there is one."""
+    if row.difference_interval is None:
+        return points(row.difference).removesuffix(" points")
+    low, high = row.difference_interval
+    return f"{100 * row.difference:.2f} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _others(report: RecordsReport) -> Table:
+    """Each way at each epsilon, as "ratio (% right)"."""
+    table = _table("ratio of joules (% right), each certified at epsilon", "way")
+    for row in report.study.rows:
+        table.add_column(f"{100 * row.epsilon:g} %", justify="right")
+    for ways in zip(*(_ways(row) for row in report.study.rows), strict=True):
+        table.add_row(ways[0].name, *(_cell(way) for way in ways))
+    return table
+
+
+def _ways(row: EpsilonFigures) -> Iterator[WayFigures]:
+    yield row.cascade
+    yield from row.rivals
+    yield row.equal_energy
+
+
+def _cell(way: WayFigures) -> str:
+    return "-" if way.certified is False else f"{way.ratio:.2f} ({100 * way.accuracy:.1f})"
+
+
+def _fixed(report: RecordsReport) -> Table:
+    table = _table("ways that promise nothing", "way")
+    for heading in ("% right", "J", "ratio"):
+        table.add_column(heading, justify="right")
+    for way in report.study.fixed:
+        table.add_row(
+            way.name, f"{100 * way.accuracy:.1f}", f"{way.energy_j:.4g}", f"{way.ratio:.2f}"
+        )
+    return table
+
+
+def _table(title: str, *texts: str) -> Table:
+    table = Table(box=None, header_style="bold", title=title, title_justify="left")
+    for heading in texts:
+        table.add_column(heading)
+    return table
