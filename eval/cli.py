@@ -9,12 +9,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
 from eval.planner_fit import planner_fit, print_planner_fit
 from eval.records_command import add_records_options, records_report
 from eval.records_report import print_records_report
+from eval.replay_command import add_replay_options, replay_report
+from eval.replay_report import print_replay_report
+from eval.sweep import add_sweep_options, print_sweep, sweep
 from hybridserve_llm.errors import ConfigError, HybridServeError
 
 _EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130
@@ -48,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     records = commands.add_parser("records", help="recorded answers with measured joules")
     add_records_options(records)
     records.set_defaults(run=_records)
+    replay = commands.add_parser("replay", help="recorded answers through the server's policy")
+    add_replay_options(replay)
+    replay.set_defaults(run=_replay)
+    swept = commands.add_parser("sweep", help="recorded answers at many thresholds")
+    add_sweep_options(swept)
+    swept.set_defaults(run=_sweep)
     return top
 
 
@@ -66,19 +76,42 @@ def _add_planner_fit(command: argparse.ArgumentParser) -> None:
 def _planner_fit(options: argparse.Namespace) -> None:
     with Console(stderr=True).status("leaving every model out once"):
         result = planner_fit(options.measurements)
-    if options.json:
-        print(json.dumps(result.as_json()))
-        return
-    print_planner_fit(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
+    _shown(result, print_planner_fit, options)
 
 
 def _records(options: argparse.Namespace) -> None:
     with Console(stderr=True).status("fitting, certifying and replaying"):
         report = records_report(options)
+    _shown(report, print_records_report, options)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    _shown(replay_report(options), print_replay_report, options)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    with Console(stderr=True).status("replaying"):
+        found = sweep(options)
+    _shown(found, print_sweep, options)
+
+
+class _Result(Protocol):
+    """What a study came to."""
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object."""
+
+
+ResultT = TypeVar("ResultT", bound=_Result)
+
+
+def _shown(
+    result: ResultT, show: Callable[[ResultT, Console], None], options: argparse.Namespace
+) -> None:
     if options.json:
-        print(json.dumps(report.as_json()))
-        return
-    print_records_report(report, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
+        print(json.dumps(result.as_json()))
+    else:
+        show(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
 
 
 if __name__ == "__main__":

@@ -42,3 +42,12 @@ def cost(text: str) -> tuple[str, float]:
     if not name or not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=X with X above 0")
     return name, value
+
+
+def threshold(text: str) -> tuple[str, float]:
+    """`TIER=SCORE`: a tier's name, and the least score at which its answer is taken."""
+    name, _, number = text.rpartition("=")
+    value = float(number)
+    if not name or not -float("inf") < value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TIER=SCORE with SCORE at most 0")
+    return name, value

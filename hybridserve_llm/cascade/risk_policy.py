@@ -62,11 +62,17 @@ class RiskPolicy:
 
         A prompt whose number is not below the share enters at the last tier.
         """
+        draw = prompt_draw(request.payload) if self.share < 1 else 0.0
+        has_gate = () in self.rules and draw < self.share
+        return self.entry_at(draw, self.judge.entry_risk(request) if has_gate else None, bounds)
+
+    def entry_at(self, draw: float, gate_risk: float | None, bounds: Bounds) -> int:
+        """The same for a prompt of which only its number and the gate's risk are known."""
         at = self.chain[0]
-        if self.share < 1 and prompt_draw(request.payload) >= self.share:
+        if draw >= self.share:
             at = self.chain[-1]
         elif () in self.rules:
-            at = self.rules[()].band_of(self.judge.entry_risk(request)).to_tier
+            at = self.rules[()].band_of(gate_risk).to_tier
         if at < bounds.first_tier:
             at = self.above(bounds.first_tier - 1)
         return min(at, bounds.final_tier)

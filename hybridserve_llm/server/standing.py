@@ -56,7 +56,7 @@ def standing_of(
         return Standing(
             state="uncertified",
             reasons=("no certificate: thresholds are on the raw score",),
-            default=ScorePolicy(rules=tuple(_rule(tier, names) for tier in config.tiers)),
+            default=score_policy(config),
             last_only=last_only(len(names), RiskModels(states={})),
             reads=Reads(),
         )
@@ -79,6 +79,12 @@ def standing_of(
         coverage=parts.coverage if is_served and not changes else None,
         reads=parts.reads,
     )
+
+
+def score_policy(config: CascadeConfig) -> ScorePolicy:
+    """The thresholds that the tiers of `config` have on raw scores."""
+    names = [tier.name for tier in config.tiers]
+    return ScorePolicy(rules=tuple(_rule(tier, names) for tier in config.tiers))
 
 
 def _changes(certificate: Certificate, fingerprint: Fingerprint) -> list[str]:
