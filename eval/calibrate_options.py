@@ -59,7 +59,12 @@ def _add_prompts(command: argparse.ArgumentParser) -> None:
         "Ask every tier of a running cascade every labelled prompt, record the attempts, and "
         "calibrate from them. After a stop the same command goes on."
     )
-    command.add_argument("file", type=Path, help="JSONL: one labelled prompt a line")
+    command.add_argument("file", type=Path, help="JSONL, one labelled prompt a line; or CSV")
+    add_asking_options(command)
+
+
+def add_asking_options(command: argparse.ArgumentParser) -> None:
+    """What asking a cascade takes, `hs-eval collect` too."""
     command.add_argument("--base-url", required=True, help="http://127.0.0.1:8000/v1")
     command.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the API key"

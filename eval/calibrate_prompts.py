@@ -33,9 +33,18 @@ def record_attempts(options: argparse.Namespace, *, console: Console) -> Path:
     prompts = read_prompts(options.file, options.grader)
     if not options.bootstrap:
         check_enough_prompts(prompts, options)
-    asyncio.run(_record(options, prompts, _api_key(options.api_key_env), console))
+    ask_cascade(options, prompts, console=console)
     path: Path = options.attempts
     return path
+
+
+def ask_cascade(options: argparse.Namespace, prompts: PromptSet, *, console: Console) -> None:
+    """Asks what is not yet answered in the file of attempts.
+
+    Raises:
+        ConfigError, CannotBeDone, KeyboardInterrupt: As in `record_attempts`.
+    """
+    asyncio.run(_record(options, prompts, _api_key(options.api_key_env), console))
 
 
 def check_enough_prompts(prompts: PromptSet, options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
+from eval.collect_command import add_collect_options, collected, print_collected
 from eval.planner_fit import planner_fit, print_planner_fit
 from eval.records_command import add_records_options, records_report
 from eval.records_report import print_records_report
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     _add_planner_fit(commands.add_parser("planner-fit", help="fit and judge the planner's model"))
+    collect = commands.add_parser("collect", help="ask every tier of a running cascade")
+    add_collect_options(collect)
+    collect.set_defaults(run=_collect)
     records = commands.add_parser("records", help="recorded answers with measured joules")
     add_records_options(records)
     records.set_defaults(run=_records)
@@ -77,6 +81,10 @@ def _planner_fit(options: argparse.Namespace) -> None:
     with Console(stderr=True).status("leaving every model out once"):
         result = planner_fit(options.measurements)
     _shown(result, print_planner_fit, options)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    _shown(collected(options, Console(stderr=True)), print_collected, options)
 
 
 def _records(options: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 """Labelled prompts: a JSONL file of what to ask and what a right answer is."""
 
+import csv
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -107,8 +109,16 @@ class _Line(BaseModel):
         return {"messages": messages, **self.request}
 
 
-def read_prompts(path: Path, default_grader: GraderSpec | None = None) -> PromptSet:
+def read_prompts(
+    path: Path,
+    default_grader: GraderSpec | None = None,
+    *,
+    line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> PromptSet:
     """The labelled prompts of a JSONL file; blank lines count as lines and say nothing.
+
+    A file whose name ends in `.csv` has the same keys as columns, of which empty cells are absent.
+    `line_of` makes labelled prompts of rows that are something else (`ready_formats.py`).
 
     Raises:
         ConfigError: The file cannot be read or holds no prompt; a line is not what is allowed
@@ -122,10 +132,11 @@ def read_prompts(path: Path, default_grader: GraderSpec | None = None) -> Prompt
     first_line: dict[Question, int] = {}
     prompts: list[LabelledPrompt] = []
     n_agreement = 0
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        if not line.strip():
+    for number, text in _lines(path, data.removeprefix(b"\xef\xbb\xbf")):
+        if not text.strip():
             continue
         try:
+            line = _line(text, line_of)
             prompt, spec = _prompt(line, number, default_grader)
         except ConfigError as exc:
             raise ConfigError(f"{path}, line {number}: {exc}") from exc
@@ -141,6 +152,19 @@ def read_prompts(path: Path, default_grader: GraderSpec | None = None) -> Prompt
     return PromptSet(prompts=tuple(prompts), sha256=hashlib.sha256(data).hexdigest(), labels=labels)
 
 
+def _lines(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each line's JSON and its number; a row of a CSV file has the number of its last line."""
+    if path.suffix.lower() != ".csv":
+        yield from enumerate(data.splitlines(), start=1)
+        return
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        for row in reader:
+            yield reader.line_num, orjson.dumps({key: cell for key, cell in row.items() if cell})
+    except (UnicodeDecodeError, csv.Error, TypeError) as exc:
+        raise ConfigError(f"{path} is not CSV in UTF-8: {exc}") from exc
+
+
 def _labels(path: Path, n: int, n_agreement: int) -> Labels:
     if n == 0:
         raise ConfigError(f"{path} holds no prompt")
@@ -153,9 +177,8 @@ def _labels(path: Path, n: int, n_agreement: int) -> Labels:
 
 
 def _prompt(
-    text: bytes, number: int, default_grader: GraderSpec | None
+    line: _Line, number: int, default_grader: GraderSpec | None
 ) -> tuple[LabelledPrompt, GraderSpec]:
-    line = _line(text)
     spec = grader_spec(line.grader) if line.grader is not None else default_grader
     if spec is None:
         raise ConfigError("no grader; give the line one, or all of them one with --grader")
@@ -172,7 +195,7 @@ def _prompt(
     return prompt, spec
 
 
-def _line(text: bytes) -> _Line:
+def _line(text: bytes, line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> _Line:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
@@ -180,7 +203,7 @@ def _line(text: bytes) -> _Line:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{value!r:.80} is not a JSON object")
     try:
-        return _Line.model_validate(value)
+        return _Line.model_validate(value if line_of is None else line_of(value))
     except ValidationError as exc:
         raise ConfigError(_fault(exc)) from exc
 

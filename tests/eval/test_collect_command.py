@@ -1,0 +1,129 @@
+"""`hs-eval collect`, and the rows of public question sets that it understands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.cli import main
+from eval.prompts import read_prompts
+from eval.ready_formats import READY_FORMATS
+from hybridserve_llm.errors import ConfigError
+
+ROWS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"question": "Two and two?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
+    "mmlu": {"question": "Blue?", "choices": ["sky", "grass"], "answer": 0, "subject": "colours"},
+    "arc": {
+        "id": "Mercury_7",
+        "question": "Blue?",
+        "choices": {"text": ["sky", "grass"], "label": ["1", "2"]},
+        "answerKey": "1",
+    },
+    "triviaqa": {
+        "question": "Capital of France?",
+        "question_id": "tc_2",
+        "answer": {"value": "Paris", "aliases": ["Paris, France", "City of Light"]},
+    },
+}
+
+
+def rows_file(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("gsm8k", "So it is 4.", "5"),
+        ("mmlu", "A", "B"),
+        ("arc", "1", "2"),
+        ("triviaqa", "paris, france", "London"),
+    ],
+)
+def test_a_row_of_a_public_set_becomes_a_graded_prompt(
+    tmp_path: Path, name: str, right: str, wrong: str
+) -> None:
+    path = rows_file(tmp_path, ROWS[name])
+    [prompt] = read_prompts(path, line_of=READY_FORMATS[name]).prompts
+    assert prompt.grader(right) is True
+    assert prompt.grader(wrong) is False
+    assert ROWS[name]["question"] in prompt.body({})["messages"][0]["content"]
+
+
+def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
+    for name, query_id in (("arc", "Mercury_7"), ("triviaqa", "tc_2"), ("gsm8k", "1")):
+        path = rows_file(tmp_path, ROWS[name])
+        [prompt] = read_prompts(path, line_of=READY_FORMATS[name]).prompts
+        assert prompt.query_id == query_id
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("gsm8k", {"answer": "4"}, "line 1: answer has no '####'"),
+        ("mmlu", {"answer": 2}, "answer = 2: not an index of choices"),
+        ("mmlu", {"choices": "sky"}, "choices = 'sky': not a list"),
+        ("arc", {"answerKey": "C"}, "answerKey = 'C': not one of the labels"),
+        ("arc", {"choices": []}, "not an object with label and text"),
+        ("triviaqa", {"answer": "Paris"}, "not an object with value and aliases"),
+    ],
+)
+def test_a_row_of_another_form_is_named(
+    tmp_path: Path, name: str, changes: dict[str, Any], words: str
+) -> None:
+    path = rows_file(tmp_path, ROWS[name] | changes)
+    with pytest.raises(ConfigError, match=words.replace("[", r"\[")):
+        read_prompts(path, line_of=READY_FORMATS[name])
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no 'answer' in this row; it has question"):
+        read_prompts(rows_file(tmp_path, {"question": "?"}), line_of=READY_FORMATS["gsm8k"])
+
+
+def test_csv_has_the_same_keys_as_columns(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text('prompt,reference,grader,group\n"Two\nlines?",4,numeric,\nMore?,yes,exact,u1\n')
+    first, second = read_prompts(path).prompts
+    assert first.body({})["messages"][0]["content"] == "Two\nlines?"
+    assert first.grader("it is 4") is True
+    assert (first.group, second.group) == (None, "u1")
+
+
+def test_a_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,reference\na,b,c\n")
+    with pytest.raises(ConfigError, match="is not CSV in UTF-8"):
+        read_prompts(path)
+
+
+def test_every_tier_is_asked_once_and_a_second_run_asks_nothing(
+    cascade: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cascade.answer = lambda tier, prompt: "4" if tier == "big" or "Two" in prompt else "5"
+    cascade.changes = {"energy_j": 2.0, "energy_source": "meter"}
+    rows = [{"question": f"{word} and two?", "answer": "#### 4"} for word in ("Two", "2")]
+    command = ["collect", rows_file(tmp_path, *rows), "--format", "gsm8k", "--json"]
+    command += ["--base-url", cascade.base_url, "--attempts", tmp_path / "attempts.jsonl"]
+    for _ in range(2):
+        assert main([str(part) for part in command]) == 0
+        small, big = json.loads(capsys.readouterr().out)["tiers"]
+        assert (small["n_answered"], small["n_failed"], small["accuracy"]) == (2, 0, 0.5)
+        assert (big["accuracy"], big["energy_j"]) == (1.0, 2.0)
+    assert len(cascade.bodies) == 4
+    replay = ["replay", str(tmp_path / "attempts.jsonl"), "--accept", "small=-0.5", "--json"]
+    assert main(replay) == 0
+    assert json.loads(capsys.readouterr().out)["cost_source"] == "joules per request (meter)"
+
+
+def test_a_summary_says_what_is_unknown(
+    cascade: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["collect", rows_file(tmp_path, {"prompt": "a"}, {"prompt": "b"})]
+    command += ["--grader", "agrees", "--base-url", cascade.base_url]
+    command += ["--attempts", tmp_path / "attempts.jsonl"]
+    assert main([str(part) for part in command]) == 0
+    assert "small: 2 answered, 0 failed, not graded, joules unknown" in capsys.readouterr().out
