@@ -11,15 +11,17 @@ import numpy as np
 
 from eval.calibrate_options import names_in
 from eval.calibration_data import checked_names
+from eval.loaded_energy import LoadedTiers
 from eval.measured_energy import TokenEnergies, read_energy_runs, token_energies
-from eval.option_values import cost, natural, positive, share, weight
+from eval.option_values import cost, natural, positive, positive_number, share, weight
 from eval.question_tokens import QuestionTokens
 from eval.records_csv import Records, outcomes_of, read_records
-from eval.records_report import RecordsReport
-from eval.records_study import study_of
+from eval.records_report import LoadedStudy, RecordsReport
+from eval.records_study import Study, study_of
 from eval.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT, Splits, bootstrap_splits, disjoint_splits
 from hybridserve_llm.calibration.outcomes import Outcomes
 
+_MOST_GPUS = 32
 _EPSILONS = (0.005, 0.01, 0.02)
 
 
@@ -64,6 +66,15 @@ def add_records_options(command: argparse.ArgumentParser) -> None:
         help="fit, certify and test on questions of their own, instead of drawing with "
         "replacement from the whole file and testing on it",
     )
+    command.add_argument(
+        "--rate",
+        type=positive_number,
+        metavar="R",
+        help="also show joules by the planner's model at so many requests per second",
+    )
+    command.add_argument(
+        "--gpus", type=positive, default=_MOST_GPUS, help="with --rate: GPUs to plan with, at most"
+    )
     command.add_argument("--seed", type=natural, default=0)
     command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
@@ -103,6 +114,7 @@ def records_report(options: argparse.Namespace) -> RecordsReport:
     )
     return RecordsReport(
         study=study,
+        loaded=_loaded(options, study, wished, tokens),
         energies=energies,
         prompt_weight=options.prompt_weight,
         loss=options.loss,
@@ -113,6 +125,23 @@ def records_report(options: argparse.Namespace) -> RecordsReport:
         n_incomplete=n_incomplete,
         is_holdout=options.holdout,
         seed=options.seed,
+    )
+
+
+def _loaded(
+    options: argparse.Namespace, study: Study, chain: tuple[str, ...], tokens: QuestionTokens
+) -> LoadedStudy | None:
+    """The cascade of every row and the last tier alone at the stated rate; None without one."""
+    if options.rate is None:
+        return None
+    tiers = LoadedTiers(
+        chain, tokens, gpu=options.gpu, n_gpus=options.gpus, requests_per_s=options.rate
+    )
+    return LoadedStudy(
+        requests_per_s=options.rate,
+        sizes=tiers.sizes(),
+        last=tiers.energy({chain[-1]: 1.0}),
+        rows=tuple(tiers.energy(row.cascade.asked) for row in study.rows),
     )
 
 

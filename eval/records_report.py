@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eval.loaded_energy import LoadedEnergy
 from eval.measured_energy import TokenEnergies
 from eval.readable import points
 from eval.records_study import EpsilonFigures, Study, WayFigures
@@ -14,10 +15,21 @@ from hybridserve_llm.calibration.loss_tests import Loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedStudy:
+    """The cascades of a study, in its order, and the last tier alone at a stated load."""
+
+    requests_per_s: float
+    sizes: str
+    last: LoadedEnergy
+    rows: tuple[LoadedEnergy, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsReport:
-    """A study with what it was made of."""
+    """A study with what it was made of; `loaded` is None where no load was stated."""
 
     study: Study
+    loaded: LoadedStudy | None
     energies: TokenEnergies
     prompt_weight: float
     loss: Loss
@@ -44,6 +56,11 @@ class RecordsReport:
             f"Questions: {self.n_fit} to fit, {self.n_certify} to certify, {self.n_test} to test "
             f"({drawn}; seed {self.seed})."
         )
+        if self.loaded is not None:
+            lines.append(
+                "At a load: the GPUs of the best plan, idle or busy, and no parked ones; sizes of "
+                f"{self.loaded.sizes}."
+            )
         if self.n_incomplete:
             lines.append(f"Left out, not answered by every model: {self.n_incomplete} questions.")
         return lines
@@ -51,7 +68,10 @@ class RecordsReport:
     def as_json(self) -> dict[str, Any]:
         """One JSON object; absent is null."""
         return {
-            "rows": [_row_json(row) for row in self.study.rows],
+            "rows": [
+                {**_row_json(row), "loaded": _loaded_json(self.loaded, i)}
+                for i, row in enumerate(self.study.rows)
+            ],
             "fixed": [asdict(way) for way in self.study.fixed],
             "per_token": [asdict(found) for found in self.energies.of_model],
             "gpu": self.energies.gpu,
@@ -90,9 +110,26 @@ def _row_json(row: EpsilonFigures) -> dict[str, Any]:
     }
 
 
+def _loaded_json(loaded: LoadedStudy | None, row: int) -> dict[str, Any] | None:
+    if loaded is None:
+        return None
+    own, last = loaded.rows[row], loaded.last
+    return {
+        "requests_per_s": loaded.requests_per_s,
+        "energy_j": own.energy_j,
+        "energy_last_j": last.energy_j,
+        "ratio": last.energy_j / own.energy_j,
+        "n_gpus": own.n_gpus,
+        "n_gpus_last": last.n_gpus,
+        "grade": own.grade,
+    }
+
+
 def print_records_report(report: RecordsReport, console: Console) -> None:
     """Energy at every epsilon, the other ways of answering, then the assumptions."""
     console.print(_certified(report))
+    if report.loaded is not None:
+        console.print(_at_load(report.loaded, report.study))
     console.print(_others(report))
     console.print(_fixed(report))
     for line in report.assumptions():
@@ -118,6 +155,22 @@ def _certified(report: RecordsReport) -> Table:
             f"{row.cascade.energy_j:.4g}",
             f"{row.cascade.ratio:.2f}",
         )
+    return table
+
+
+def _at_load(loaded: LoadedStudy, study: Study) -> Table:
+    last = loaded.last
+    table = _table(
+        f"by the planner's model at {loaded.requests_per_s:g} requests per second ({last.grade}): "
+        f"last tier alone {last.energy_j:.4g} J a request on {last.n_gpus} GPUs",
+        "epsilon",
+    )
+    for heading in ("J", "ratio", "GPUs"):
+        table.add_column(heading, justify="right")
+    for row, own in zip(study.rows, loaded.rows, strict=True):
+        ratio = last.energy_j / own.energy_j
+        epsilon = f"{100 * row.epsilon:g} %"
+        table.add_row(epsilon, f"{own.energy_j:.4g}", f"{ratio:.2f}", str(own.n_gpus))
     return table
 
 
