@@ -1,14 +1,17 @@
 """From a model's Hugging Face configuration to its facts, without loading weights.
 
 A folder's own `config.json` is read as it is; a hub id goes through `transformers.AutoConfig`,
-which looks into the local cache first. Where safetensors files or their index lie beside a local
-configuration, the bytes of weights are taken from them.
+which looks into the local cache first and then asks the hub, where that answers. Where safetensors
+files or their index lie beside a local configuration, the bytes of weights are taken from them.
 """
 
 import json
+import socket
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
@@ -18,6 +21,7 @@ from launch.argv import is_hub_id
 
 _INDEX = "model.safetensors.index.json"
 _HEADER_LIMIT_BYTES = 100 * MIB
+_CONNECT_TIMEOUT_S = 3.0
 # Tensors of encoders of images and sound, and of heads for speculation, are not the text model's.
 _NOT_TEXT = ("visual", "vision", "audio", "talker", "code2wav", "multi_modal", "mtp.")
 
@@ -99,17 +103,41 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _hub_config(model: str) -> dict[str, Any]:
-    """The configuration of a hub id, as transformers reads it: of the cache or of the hub."""
+    """The configuration of a hub id, as transformers reads it: of the cache, else of the hub."""
     try:
-        from transformers import AutoConfig  # heavy, and only where engines are installed
+        from huggingface_hub import constants  # heavy, and only where engines are installed
+        from transformers import AutoConfig
     except ImportError as exc:
         raise ConfigError(
             f"the configuration of {model} is read with transformers, which is not installed; "
             "install an engine (extra gpu or cpu), or give the tier's facts"
         ) from exc
+    # Where nobody answers transformers tries for most of a minute, and says so line by line.
+    offline = constants.HF_HUB_OFFLINE or not answers(constants.ENDPOINT)
     try:
-        config: dict[str, Any] = AutoConfig.from_pretrained(model).to_dict()
+        config: dict[str, Any] = AutoConfig.from_pretrained(
+            model, local_files_only=offline
+        ).to_dict()
     except (OSError, ValueError) as exc:
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        if offline:
+            reason = "it is not in the local cache, and the hub does not answer"
+        else:
+            reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise ConfigError(f"no configuration of {model} is to be had: {reason}") from exc
     return config
+
+
+def answers(url: str) -> bool:
+    """Whether a server takes connections at `url`; behind a proxy it is taken to.
+
+    Waits a few seconds at most.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in getproxies() or parts.hostname is None:
+        return True
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False

@@ -1,19 +1,15 @@
 """What a plan is made for: by the configuration, the certificate, and assumptions it tells."""
 
 import math
-from pathlib import Path
-from typing import Any
-
-import orjson
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
-from hybridserve_llm.profiles.checkpoint_shapes import facts_of_config
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import read_profile
+from launch.model_config import model_facts
 
 _ASSUMED_REQUESTS_PER_S = 1.0
 _ASSUMED_PROMPT_TOKENS = 512.0
@@ -76,7 +72,7 @@ def _tier_demand(
         )
     return TierDemand(
         name=tier.name,
-        facts=_facts_of(tier),
+        facts=facts_of(tier),
         reach=reach,
         prompt_tokens=prompt,
         output_tokens=output,
@@ -89,16 +85,18 @@ def _tier_demand(
     )
 
 
-def _facts_of(tier: TierConfig) -> ModelFacts:
-    """The facts given, else those of the public model, else of the checkpoint's own file."""
+def facts_of(tier: TierConfig) -> ModelFacts:
+    """The facts given, else those of the public model, else of the checkpoint's own configuration.
+
+    Raises:
+        UnknownModel: There are none; the message says why, and what to do.
+    """
     facts = tier.facts or known_model_facts(tier.model)
     if facts is not None:
         return facts
-    path = Path(tier.model) / "config.json"
     try:
-        values: dict[str, Any] = orjson.loads(path.read_bytes())
-        return facts_of_config(values)
-    except (OSError, orjson.JSONDecodeError, ConfigError) as exc:
+        return model_facts(tier.model)
+    except ConfigError as exc:
         raise UnknownModel(
             f"tier {tier.name}: the sizes of {tier.model} are not known ({exc}); give them as the "
             "tier's facts"

@@ -1,6 +1,7 @@
 """Facts of checkpoints on the disk."""
 
 import json
+import socket
 import struct
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.known_models import KNOWN_MODELS, known_model_facts
-from launch.model_config import model_facts, stored_weight_bytes
+from launch.model_config import answers, model_facts, stored_weight_bytes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -116,5 +117,35 @@ def test_a_configuration_that_transformers_has_read_gives_the_same_facts(
     transformers = pytest.importorskip("transformers")
     checkpoint(tmp_path, dict(KNOWN_MODELS[model].config))
     read = transformers.AutoConfig.from_pretrained
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda _: read(tmp_path))
+    monkeypatch.setattr("launch.model_config.answers", lambda _: False)
+    monkeypatch.setattr(
+        transformers.AutoConfig,
+        "from_pretrained",
+        lambda _, local_files_only: read(tmp_path, local_files_only=local_files_only),
+    )
     assert model_facts("somebody/something") == known_model_facts(model)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_a_hub_id_that_is_not_in_the_cache_says_so_where_the_hub_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("launch.model_config.answers", lambda _: False)
+    with pytest.raises(ConfigError, match=r"nobody/nothing .* not in the local cache, and the hub"):
+        model_facts("nobody/nothing")
+
+
+def test_whether_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert answers(f"http://127.0.0.1:{port}")
+    assert not answers(f"http://127.0.0.1:{port}")
+
+
+def test_behind_a_proxy_a_server_is_taken_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    assert answers("https://localhost")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.profiles.known_models import known_model_facts
 from launch.cli import main
+from launch.demo.family import CHECKPOINTS
 from launch.explain import plan_json
+from launch.model_config import stored_weight_bytes
 from launch.options import LaunchOptions, read_command_line
 from launch.planning import cluster_of, planned
-from launch.planning_demand import UnknownModel, certified_reach, demand_of
+from launch.planning_demand import UnknownModel, certified_reach, demand_of, facts_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QWEN = EXAMPLES / "qwen3-0.6b-8b-32b.yaml"
@@ -239,9 +242,36 @@ def test_tiers_that_run_elsewhere_are_left_out() -> None:
     assert found.checked().tiers[0].endpoints == ("http://a:1",)
 
 
-def test_a_model_that_nobody_knows_asks_for_its_facts() -> None:
+def test_a_model_that_nobody_knows_asks_for_its_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UnknownModel, match=r"tier t0: the sizes of x/y are not known .* facts"):
         demand_of(cascade({"model": "x/y"}, {}), None)
+
+
+def test_facts_are_those_given_else_the_catalogues_else_the_checkpoints() -> None:
+    folder = str(CHECKPOINTS / "giant")
+    given = known_model_facts("Qwen/Qwen3-0.6B")
+    assert given is not None
+    config = cascade({"model": folder, "facts": given.model_dump()}, {}, {"model": folder})
+    own, catalogue, checkpoint = (facts_of(tier) for tier in config.tiers)
+    assert own == given
+    assert catalogue == known_model_facts("Qwen/Qwen3-8B")
+    # What lies on the disk, not what a configuration implies.
+    assert checkpoint.weight_bytes == stored_weight_bytes(CHECKPOINTS / "giant")
+
+
+def test_the_demo_is_planned_for_gpus_by_its_checkpoints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--demo", "--dry-run", "--gpu-type", "L4", "--gpus", "1", "--json"]
+    assert main([*words, "--allow-unprofitable"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # Three small models share the one GPU.
+    assert [tier["shares_gpus_with"] for tier in report["tiers"]] == [
+        ["medium", "giant"],
+        ["small", "giant"],
+        ["small", "medium"],
+    ]
 
 
 def test_what_is_not_given_is_assumed_and_told() -> None:
