@@ -155,7 +155,7 @@ def _places_json(place: ReplicaPlace) -> list[dict[str, Any]]:
     """One entry for each node that the replica has GPUs on."""
     gpus: dict[str, list[int]] = {}
     for stage in place.stages:
-        gpus.setdefault(stage.node.name, []).extend(stage.gpus)
+        gpus.setdefault(stage.node.name, []).extend(stage.numbers)
     return [
         {"replica": place.name, "node": node, "gpus": indices} for node, indices in gpus.items()
     ]

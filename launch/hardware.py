@@ -82,6 +82,7 @@ def _gpu_at(index: int) -> Gpu:
         name=str(pynvml.nvmlDeviceGetName(handle)),
         memory_bytes=int(memory.total),
         free_bytes=int(memory.free),
+        index=index,
     )
 
 

@@ -1,6 +1,7 @@
 """From configuration, options and hardware to the plan: searched on GPUs, else as configured."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hybridserve_llm.config.cascade import CascadeConfig
@@ -17,7 +18,7 @@ from hybridserve_llm.planner.search import Planner, Solution
 from hybridserve_llm.planner.searched import plan_of
 from hybridserve_llm.planner.shortfall import Shortfall, shortfall
 from hybridserve_llm.planner.tabulate import Tables
-from hybridserve_llm.profiles.gpu_types import gpu_type
+from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from launch.hardware import probe
 from launch.options import LaunchOptions
 from launch.planning_demand import UnknownModel, demand_of
@@ -128,15 +129,20 @@ def cluster_of(hardware: Hardware) -> Cluster:
         raise UnknownModel(str(exc)) from exc
     return Cluster(
         nodes=tuple(
-            Node(
-                name="localhost",
-                gpu_type=kind,
-                gpus=tuple(gpu.uuid for gpu in hardware.gpus if kinds[gpu.name] is kind),
-                memory_bytes=min(g.memory_bytes for g in hardware.gpus if kinds[g.name] is kind),
-                memory_share=min(_free_share(g) for g in hardware.gpus if kinds[g.name] is kind),
-            )
+            _node(kind, [gpu for gpu in hardware.gpus if kinds[gpu.name] is kind])
             for kind in dict.fromkeys(kinds.values())
         )
+    )
+
+
+def _node(kind: GpuType, gpus: Sequence[Gpu]) -> Node:
+    return Node(
+        name="localhost",
+        gpu_type=kind,
+        gpus=tuple(gpu.uuid for gpu in gpus),
+        memory_bytes=min(gpu.memory_bytes for gpu in gpus),
+        memory_share=min(_free_share(gpu) for gpu in gpus),
+        numbers=tuple(gpu.index for gpu in gpus),
     )
 
 

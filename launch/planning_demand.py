@@ -125,15 +125,18 @@ def _reaches(
 def certified_reach(config: CascadeConfig, certificate: Certificate) -> dict[str, float]:
     """Share of requests that ask each tier of the certificate's chain, at most.
 
-    A tier is asked by those that none below it answered; gates and skips only make that less. The
-    last one is asked the watch's shadows, too. Without a policy all go to the last tier.
+    A tier below the last is asked by those of the policy's `share` of prompts that none below it
+    answered; gates and skips only make that less. The last is asked by all that none answered, and
+    by the watch's shadows. Acceptance counts all prompts, those outside the share too. Without a
+    policy all go to the last tier.
     """
-    if certificate.policy is None:
-        return {certificate.tiers[-1]: 1.0}
-    left, reach = 1.0, {}
-    for name in certificate.chain:
-        reach[name] = max(left, 0.0)
-        left -= certificate.policy.acceptance.get(name, 0.0)
     last = certificate.chain[-1]
-    reach[last] += config.watch.shadow_share * (1 - reach[last])
+    if certificate.policy is None:
+        return {last: 1.0}
+    answered, reach = 0.0, {}
+    for name in certificate.chain[:-1]:
+        reach[name] = max(certificate.policy.share - answered, 0.0)
+        answered += certificate.policy.acceptance.get(name, 0.0)
+    left = max(1 - answered, 0.0)
+    reach[last] = left + config.watch.shadow_share * (1 - left)
     return reach

@@ -14,10 +14,11 @@ GPUS_PER_NODE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One machine; tensor parallelism stays inside it.
+    """One machine's GPUs of one type; tensor parallelism stays inside it.
 
     Attributes:
         gpus: Ids of its GPUs, NVML UUIDs where it was probed; unique in the cluster.
+        numbers: The driver's numbers of them, shape [n_gpus]; empty for 0, 1, ….
         memory_bytes: Of each of its GPUs, as the driver reports it.
         memory_share: Part of that which engines may take together: `MAX_SHARED_GPU_MEMORY`, or
             less where others hold more than the rest.
@@ -28,6 +29,15 @@ class Node:
     gpus: tuple[str, ...]
     memory_bytes: int
     memory_share: float = MAX_SHARED_GPU_MEMORY
+    numbers: tuple[int, ...] = ()
+
+    def number(self, place: int) -> int:
+        """The driver's number of the GPU at this place of `gpus`."""
+        return self.numbers[place] if self.numbers else place
+
+    def first(self, n_gpus: int) -> "Node":
+        """The same with its first `n_gpus` GPUs alone."""
+        return replace(self, gpus=self.gpus[:n_gpus], numbers=self.numbers[:n_gpus])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +117,10 @@ class Cluster:
         """The same cluster with its first `n_gpus` GPUs alone."""
         nodes, left = [], n_gpus
         for node in self.nodes:
-            taken = node.gpus[:left]
-            left -= len(taken)
-            if taken:
-                nodes.append(replace(node, gpus=taken))
+            part = node.first(left)
+            left -= len(part.gpus)
+            if part.gpus:
+                nodes.append(part)
         return Cluster(nodes=tuple(nodes))
 
     def grown(self, n_more: int) -> "Cluster":
@@ -121,7 +131,7 @@ class Cluster:
         last = self.nodes[-1]
         n_here = min(n_more, max(0, GPUS_PER_NODE - len(last.gpus)))
         names = (f"{last.name}/{i}" for i in range(len(last.gpus), len(last.gpus) + n_here))
-        filled = replace(last, gpus=(*last.gpus, *names))
+        filled = replace(last, gpus=(*last.gpus, *names), numbers=())
         added = [
             replace(node, memory_bytes=last.memory_bytes)
             for node in described_nodes("added", last.gpu_type, n_gpus=n_more - n_here)

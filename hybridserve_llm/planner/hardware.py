@@ -11,12 +11,14 @@ class Gpu:
         uuid: NVML's; it survives a change of the order of devices.
         memory_bytes: In all, as the driver reports it.
         free_bytes: Of these, what nobody holds; None where nobody looked.
+        index: The driver's number of it.
     """
 
     uuid: str
     name: str
     memory_bytes: int
     free_bytes: int | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from hybridserve_llm.profiles.gpu_types import GpuType
 class Group:
     """GPUs that one tensor-parallel group, or several that share them, run on.
 
-    `gpus` are indices in `node`.
+    `gpus` are places in `node.gpus`.
     """
 
     node: Node
@@ -21,6 +21,11 @@ class Group:
     def gpu_ids(self) -> tuple[str, ...]:
         """Ids of the GPUs."""
         return tuple(self.node.gpus[i] for i in self.gpus)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The driver's numbers of the GPUs."""
+        return tuple(self.node.number(i) for i in self.gpus)
 
 
 def pack(cluster: Cluster, wanted: Sequence[tuple[GpuType, int]]) -> tuple[Group, ...]:
@@ -34,14 +39,16 @@ def pack(cluster: Cluster, wanted: Sequence[tuple[GpuType, int]]) -> tuple[Group
         ValueError: They do not fit: `wanted` breaks the budgets of `cluster`, or sizes are no
             powers of two.
     """
-    n_taken = {node.name: 0 for node in cluster.nodes}
+    # A machine with GPUs of two types is two nodes of one name.
+    n_taken = {(node.name, node.gpu_type.name): 0 for node in cluster.nodes}
     groups: dict[int, Group] = {}
     for place, (gpu_type, size) in sorted(enumerate(wanted), key=lambda item: -item[1][1]):
         for node in cluster.nodes_of(gpu_type):
-            first = n_taken[node.name]
+            key = (node.name, gpu_type.name)
+            first = n_taken[key]
             if first + size <= len(node.gpus):
                 groups[place] = Group(node=node, gpus=tuple(range(first, first + size)))
-                n_taken[node.name] += size
+                n_taken[key] += size
                 break
         else:
             raise ValueError(f"no node has {size} {gpu_type.name} left")

@@ -208,6 +208,26 @@ def test_gpus_that_are_there_are_taken_with_the_memory_that_is_free() -> None:
     assert (node.name, node.gpus, node.memory_share) == ("localhost", ("GPU-0", "GPU-1"), 0.5)
 
 
+def test_gpus_of_two_types_keep_the_drivers_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [("NVIDIA L4", 22), ("NVIDIA H100 80GB HBM3", 79)] * 2
+    gpus = tuple(
+        Gpu(uuid=f"GPU-{i}", name=name, memory_bytes=gib * 2**30, index=i)
+        for i, (name, gib) in enumerate(kinds)
+    )
+    hardware = Hardware(cpu_cores=(0,), gpus=gpus)
+    small, large = cluster_of(hardware).nodes
+    assert (small.gpus, small.numbers) == (("GPU-0", "GPU-2"), (0, 2))
+    assert (large.gpus, large.numbers) == (("GPU-1", "GPU-3"), (1, 3))
+    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    pinned = {"tensor_parallel_size": 2, "replicas": 1}
+    found = planned(cascade(pinned, {**pinned, "model": "Qwen/Qwen3-32B"}), options(), None)
+    tiers = json.loads(plan_json(found))["tiers"]
+    expected = {"L4": [0, 2], "H100-80GB": [1, 3]}
+    for tier in tiers:
+        assert [place["gpus"] for place in tier["placements"]] == [expected[tier["gpu_type"]]]
+    assert {tier["gpu_type"] for tier in tiers} == {"L4", "H100-80GB"}
+
+
 def test_gpus_that_nobody_knows_are_filled_as_configured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,6 +334,18 @@ def test_reach_comes_from_the_certificate(
     assert reach == {"t0": 1.0, "t2": pytest.approx(0.5 + 0.02 * 0.5)}
     demand, _ = demand_of(config, certificate)
     assert [tier.reach for tier in demand.tiers] == [1.0, 0.0, pytest.approx(0.51)]
+
+
+def test_only_the_certified_share_of_prompts_asks_the_tiers_below_the_last(
+    certificate_values: Callable[..., dict[str, Any]],
+) -> None:
+    values = certificate_values()
+    values["policy"] |= {"share": 0.6, "acceptance": {"small": 0.5}}
+    certificate = Certificate.model_validate_json(json.dumps(values))
+    reach = certified_reach(cascade({}, {}), certificate)
+    # Of 100 prompts 60 ask small, which answers 50; giant gets the other 10, the 40 that never
+    # asked small, and one of the 50 answers as a shadow (2 %).
+    assert reach == {"small": 0.6, "giant": pytest.approx(0.51)}
 
 
 def test_all_go_to_the_last_tier_where_nothing_could_be_certified(
