@@ -16,8 +16,11 @@ output after it, each evenly; where the first token's time is not known, both ev
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+from hybridserve_llm.energy.account import Account
 
 LONGEST_WINDOW_S = 1.0
 SHORTEST_IDLE_S = 0.02
@@ -44,6 +47,7 @@ class Stint:
         first_token_s: When its first token came; None where that was not seen.
         prompt_tokens: Those that were computed, so without cached ones; None where not told.
         output_tokens: None where not told, as of a request that was given up.
+        accounts: What it was charged so far, by component.
     """
 
     request_id: str
@@ -55,11 +59,13 @@ class Stint:
     first_token_s: float | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    accounts: dict[str, Account] = field(default_factory=dict)
 
     def seconds_in(self, start_s: float, end_s: float) -> float:
         """How long it ran between the two."""
-        own_end_s = math.inf if self.end_s is None else self.end_s
-        return max(0.0, min(end_s, own_end_s) - max(start_s, self.start_s))
+        begin_s = start_s if start_s > self.start_s else self.start_s
+        finish_s = end_s if self.end_s is None or end_s < self.end_s else self.end_s
+        return finish_s - begin_s if finish_s > begin_s else 0.0
 
 
 class Sweep:
@@ -85,8 +91,19 @@ class TokenWeights:
     output: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Slice(NamedTuple):
+    """A stint inside one window: how long it ran, and what it computed.
+
+    A tuple, as one is made for every stint of every window. `tokens` are (prompt, output), None
+    where the stint's are not known.
+    """
+
+    stint: Stint
+    seconds: float
+    tokens: tuple[float, float] | None
+
+
+class Share(NamedTuple):
     """A stint's part of a window; the parts of a window sum to 1.
 
     `is_estimated`: its tokens were not known, so it was taken to compute as fast as the others.
@@ -129,6 +146,8 @@ def tokens_in(stint: Stint, start_s: float, end_s: float) -> tuple[float, float]
     """Prompt and output tokens computed in the span; None where the stint's are not known."""
     if stint.end_s is None or stint.prompt_tokens is None or stint.output_tokens is None:
         return None
+    if start_s <= stint.start_s < stint.end_s <= end_s:
+        return stint.prompt_tokens, stint.output_tokens
     first_s = stint.first_token_s
     if first_s is None or not stint.start_s < first_s < stint.end_s:
         share = _overlap(stint.start_s, stint.end_s, start_s, end_s)
@@ -146,32 +165,41 @@ def _overlap(begin_s: float, finish_s: float, start_s: float, end_s: float) -> f
     return max(0.0, min(finish_s, end_s) - max(begin_s, start_s)) / (finish_s - begin_s)
 
 
-def shares(
-    stints: Sequence[Stint], start_s: float, end_s: float, *, weights: TokenWeights
-) -> list[Share]:
-    """How the stints that ran in the window share it; empty where none did.
+def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]:
+    """What every stint did in the window; those that did not run in it are left out."""
+    return [
+        Slice(stint, seconds, tokens_in(stint, start_s, end_s))
+        for stint in stints
+        if (seconds := stint.seconds_in(start_s, end_s)) > 0
+    ]
+
+
+def shares(present: Sequence[Slice], *, weights: TokenWeights) -> list[Share]:
+    """How the stints that ran in a window share it; empty where none did.
 
     A stint whose tokens are not known counts as the others do per second. Where no token is known
     to have been computed, all share by the seconds they ran.
     """
-    present = [(one, seconds) for one in stints if (seconds := one.seconds_in(start_s, end_s)) > 0]
     if not present:
         return []
-    known: dict[int, float] = {}
-    for i, (stint, _) in enumerate(present):
-        if (tokens := tokens_in(stint, start_s, end_s)) is not None:
-            known[i] = weights.prompt * tokens[0] + weights.output * tokens[1]
-    known_weight = math.fsum(known.values())
-    known_s = math.fsum(present[i][1] for i in known)
+    by_tokens = [
+        None
+        if one.tokens is None
+        else weights.prompt * one.tokens[0] + weights.output * one.tokens[1]
+        for one in present
+    ]
+    known_weight = math.fsum(value for value in by_tokens if value is not None)
     if known_weight > 0:
-        per_s = known_weight / known_s
-        values = [known.get(i, per_s * seconds) for i, (_, seconds) in enumerate(present)]
+        per_s = known_weight / math.fsum(one.seconds for one in present if one.tokens is not None)
+        values = [
+            per_s * one.seconds if value is None else value
+            for one, value in zip(present, by_tokens, strict=True)
+        ]
     else:
-        values = [seconds for _, seconds in present]
-    parts = split(1.0, values)
+        values = [one.seconds for one in present]
     return [
-        Share(stint=stint, part=part, is_estimated=i not in known)
-        for i, ((stint, _), part) in enumerate(zip(present, parts, strict=True))
+        Share(one.stint, part, one.tokens is None)
+        for one, part in zip(present, split(1.0, values), strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """The books: who works where and when, what that cost once its time is settled, and the totals.
 
-    began ── ended ── request_finished         told by replicas and router, in the event loop; O(1)
+    began ── ended ── request_finished         told by replicas and router, in the event loop; noted
                └── settle (once a second) ──> on_settled(SettledEnergy), and the totals grow
 
 Time is settled when the meters are final for it and every request that ran in it has ended, so that
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from hybridserve_llm.energy.account import Account
 from hybridserve_llm.energy.attribution import Booking, Stint
-from hybridserve_llm.energy.joules import total
+from hybridserve_llm.energy.joules import unknown
 from hybridserve_llm.energy.loaded import IdleLoad
 from hybridserve_llm.energy.site import Entry, Site
 from hybridserve_llm.interfaces import Clock, WorkEnd
-from hybridserve_llm.records import ComponentEnergy, GenerateRequest, Joules, SettledEnergy, Usage
+from hybridserve_llm.records import GenerateRequest, SettledEnergy, Usage
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
@@ -50,20 +50,10 @@ class Totals:
 
 
 @dataclass(slots=True)
-class _Visit:
-    """One stint and what each of its sites has charged for it so far."""
-
-    stint: Stint
-    sites: tuple[Site, ...]
-    accounts: dict[str, Account]
-
-
-@dataclass(slots=True)
 class _Open:
-    """A request that is not settled yet."""
+    """A request that is not settled yet, and its stints."""
 
-    request_id: str
-    visits: list[_Visit] = field(default_factory=list)
+    stints: list[Stint]
     tier: str | None = None
     is_finished: bool = False
 
@@ -94,8 +84,9 @@ class EnergyBooks:
         self._clock = clock
         self._on_settled = on_settled
         self._settle_within_s = settle_within_s
+        self._begun: list[Stint] = []
+        self._finished: list[tuple[str, str | None]] = []
         self._open: dict[str, _Open] = {}
-        self._visits: dict[Stint, _Visit] = {}
         self._loads: dict[str, IdleLoad] = {}
         for site in sites:
             for replica, tier in site.settings.replicas.items():
@@ -114,12 +105,7 @@ class EnergyBooks:
             booking=_booking_of(request),
             start_s=self._clock.monotonic_s(),
         )
-        sites = tuple(self._sites_of.get(replica, ()))
-        visit = _Visit(stint, sites, {site.component: Account() for site in sites})
-        for site in sites:
-            site.add(stint)
-        self._visits[stint] = visit
-        self._open.setdefault(stint.request_id, _Open(stint.request_id)).visits.append(visit)
+        self._begun.append(stint)
         return stint
 
     def ended(self, stint: Stint, usage: Usage, first_token_s: float | None) -> None:
@@ -129,9 +115,7 @@ class EnergyBooks:
         stint.output_tokens = usage.completion_tokens
         stint.first_token_s = first_token_s
         stint.end_s = self._clock.monotonic_s()
-        if (
-            stint.booking is Booking.SHADOW
-        ):  # the router knows nothing of it, so nobody else ends it
+        if stint.booking is Booking.SHADOW:  # the router knows nothing of it: nobody else ends it
             self.request_finished(stint.request_id, stint.tier)
 
     def observe(self, request: GenerateRequest, tier: str, replica: str) -> WorkEnd:
@@ -140,9 +124,7 @@ class EnergyBooks:
 
     def request_finished(self, request_id: str, tier: str | None) -> None:
         """The router is done with a request; `tier` answered, None where none did."""
-        opened = self._open.get(request_id)
-        if opened is not None:
-            opened.tier, opened.is_finished = tier, True
+        self._finished.append((request_id, tier))
 
     def settle(self) -> None:
         """Settles what can be settled now; call it about once a second.
@@ -150,15 +132,31 @@ class EnergyBooks:
         O(windows * requests in them): off the path of any request.
         """
         now_s = self._clock.monotonic_s()
+        self._take_what_was_told()
         for site in self._sites:
             for entry in site.settle(self._settleable_until_s(site, now_s)):
                 self._book(site, entry)
-        for opened in [one for one in self._open.values() if self._is_settled(one, now_s)]:
-            del self._open[opened.request_id]
-            settled = self._settled(opened)
-            for visit in opened.visits:
-                del self._visits[visit.stint]
-            self._on_settled(settled)
+        settled = [name for name, one in self._open.items() if self._is_settled(one, now_s)]
+        factors = {tier: load.factor() for tier, load in self._loads.items()}
+        for request_id in settled:
+            self._on_settled(self._settled(request_id, self._open.pop(request_id), factors))
+
+    def _take_what_was_told(self) -> None:
+        """Enters what requests only noted, so that they wait for no more than an append."""
+        begun, self._begun = self._begun, []
+        for stint in begun:
+            for site in self._sites_of.get(stint.replica, ()):
+                site.add(stint)
+            opened = self._open.get(stint.request_id)
+            if opened is None:
+                self._open[stint.request_id] = _Open([stint])
+            else:
+                opened.stints.append(stint)
+        finished, self._finished = self._finished, []
+        for request_id, tier in finished:
+            opened = self._open.get(request_id)
+            if opened is not None:
+                opened.tier, opened.is_finished = tier, True
 
     def loaded_factor(self, tier: str) -> float | None:
         """Loaded joules for one active joule of the tier; None before any was metered."""
@@ -186,8 +184,6 @@ class EnergyBooks:
             )
             joules = self.totals.joules
             joules[key] = joules.get(key, 0.0) + told.energy_j
-        if entry.stint is not None:
-            self._visits[entry.stint].accounts[site.component].add(told)
         if entry.tier is not None and site.component == self.component:
             load, at_s = self._loads[entry.tier], site.settled_until_s
             if entry.booking is Booking.IDLE:
@@ -196,35 +192,37 @@ class EnergyBooks:
                 load.add(at_s, active_j=told.energy_j)
 
     def _is_settled(self, opened: _Open, now_s: float) -> bool:
-        ends_s = [visit.stint.end_s for visit in opened.visits]
-        known_ends_s = [end_s for end_s in ends_s if end_s is not None]
-        if len(known_ends_s) < len(ends_s):
-            return False
-        is_over = opened.is_finished or now_s - max(known_ends_s) > _FORGOTTEN_S
-        return is_over and all(
-            site.settled_until_s >= end_s
-            for visit, end_s in zip(opened.visits, known_ends_s, strict=True)
-            for site in visit.sites
-        )
+        last_end_s = -math.inf
+        for stint in opened.stints:
+            end_s = stint.end_s
+            if end_s is None:
+                return False
+            for site in self._sites_of.get(stint.replica, ()):
+                if site.settled_until_s < end_s:
+                    return False
+            last_end_s = max(last_end_s, end_s)
+        return opened.is_finished or now_s - last_end_s > _FORGOTTEN_S
 
-    def _settled(self, opened: _Open) -> SettledEnergy:
-        components = {
-            name: _component(total([_charged(visit, name) for visit in opened.visits]))
-            for name in self._components
-        }
-        by_tier: dict[str, list[Joules]] = {}
-        for visit in opened.visits:
-            charged = _charged(visit, self.component)
-            by_tier.setdefault(visit.stint.tier, []).append(charged)
-        tiers = {tier: total(charges).energy_j for tier, charges in by_tier.items()}
+    def _settled(
+        self, request_id: str, opened: _Open, factors: Mapping[str, float | None]
+    ) -> SettledEnergy:
+        accounts: dict[str, Account] = {name: Account() for name in self._components}
+        by_tier: dict[str, Account] = {}
+        for stint in opened.stints:
+            self._charge_no_time(stint)
+            for name, account in accounts.items():
+                account.absorb(stint.accounts[name])
+            by_tier.setdefault(stint.tier, Account()).absorb(stint.accounts[self.component])
+        components = {name: account.component() for name, account in accounts.items()}
+        tiers = {tier: account.energy_j for tier, account in by_tier.items()}
         main = components[self.component]
         return SettledEnergy(
-            request_id=opened.request_id,
-            booking=opened.visits[0].stint.booking.value,
+            request_id=request_id,
+            booking=opened.stints[0].booking.value,
             tier=opened.tier,
             component=self.component,
             active_j=main.energy_j,
-            loaded_j=self._loaded_j(tiers),
+            loaded_j=_loaded_j(tiers, factors),
             source=main.source,
             reason=main.reason,
             edge_j=main.edge_j,
@@ -233,36 +231,31 @@ class EnergyBooks:
             components=components,
         )
 
-    def _loaded_j(self, tiers: Mapping[str, float | None]) -> float | None:
-        parts: list[float] = []
-        for tier, active_j in tiers.items():
-            factor = self._loads[tier].factor() if tier in self._loads else None
-            if active_j is None or (factor is None and active_j > 0):
-                return None
-            parts.append(active_j * (factor or 1.0))
-        return math.fsum(parts)
+    def _charge_no_time(self, stint: Stint) -> None:
+        """Charges what no window did: a stint that took no time, or what nobody meters there."""
+        if len(stint.accounts) == len(self._components):
+            return
+        sites = {site.component: site for site in self._sites_of.get(stint.replica, ())}
+        for name in self._components:
+            if name in stint.accounts:
+                continue
+            account = stint.accounts[name] = Account()
+            if name in sites and stint.end_s is not None:
+                account.add(sites[name].empty_span(stint.end_s))
+            else:
+                account.add(unknown("nothing was metered"))
 
 
-def _charged(visit: _Visit, component: str) -> Joules:
-    """What one site charged for a visit; one that took no time cost what no time does."""
-    account = visit.accounts.get(component)
-    if account is None:
-        return total(())
-    told, end_s = account.joules(), visit.stint.end_s
-    if account.is_empty and end_s is not None:
-        (site,) = (site for site in visit.sites if site.component == component)
-        return site.empty_span(end_s)
-    return told
-
-
-def _component(told: Joules) -> ComponentEnergy:
-    return ComponentEnergy(
-        energy_j=told.energy_j,
-        source=told.label,
-        reason=told.reason,
-        edge_j=None if told.energy_j is None else told.edge_j,
-        flags=tuple(sorted(told.flags)),
-    )
+def _loaded_j(
+    tiers: Mapping[str, float | None], factors: Mapping[str, float | None]
+) -> float | None:
+    parts: list[float] = []
+    for tier, active_j in tiers.items():
+        factor = factors.get(tier)
+        if active_j is None or (factor is None and active_j > 0):
+            return None
+        parts.append(active_j * (factor or 1.0))
+    return math.fsum(parts)
 
 
 def _booking_of(request: GenerateRequest) -> Booking:

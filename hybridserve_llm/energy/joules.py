@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from hybridserve_llm.records import Flag, Joules, Source
 
-_RANK = {source: rank for rank, source in enumerate(Source)}
+RANK = {source: rank for rank, source in enumerate(Source)}
+"""How far down the ladder a source is: 0 is the best."""
 
 
 def unknown(reason: str) -> Joules:
@@ -19,7 +20,7 @@ def worst(parts: Iterable[Joules]) -> Joules:
     Raises:
         ValueError: There are no parts.
     """
-    return max(parts, key=lambda part: _RANK[part.source])
+    return max(parts, key=lambda part: RANK[part.source])
 
 
 def total(parts: Iterable[Joules]) -> Joules:

@@ -8,15 +8,17 @@ site "cpu of this node"                       shared, with the rest of the machi
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hybridserve_llm.energy.account import Account
 from hybridserve_llm.energy.attribution import (
     Booking,
+    Slice,
     Stint,
     Sweep,
     TokenWeights,
     busy_edges,
     shares,
+    slices,
     split,
-    tokens_in,
     windows,
 )
 from hybridserve_llm.interfaces import EnergyMeter
@@ -28,6 +30,9 @@ ActivityShares = Callable[[float, float], Mapping[str, float] | None]
 The key `OTHERS` stands for whatever else used the devices.
 """
 OTHERS = "others"
+_NO_FLAGS: frozenset[Flag] = frozenset()
+_ESTIMATED = frozenset({Flag.ESTIMATED})
+_EACH_TOKEN_ONE = TokenWeights()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +54,10 @@ class SiteSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A part of one window: to a stint, or with None to nobody's work (idle, others)."""
+    """A part of one window: a tier's work of one kind, or nobody's (idle, others)."""
 
     tier: str | None
     booking: Booking
-    stint: Stint | None
     seconds: float
     joules: Joules
 
@@ -92,9 +96,10 @@ class Site:
         return self._meter.between(at_s, at_s, Activity(running=0.0))
 
     def settle(self, until_s: float) -> list[Entry]:
-        """Every part of the time up to `until_s` that was not settled yet.
+        """Charges every stint for its part of the time that was not settled yet, up to `until_s`.
 
-        The parts' joules sum to the meter's. O(windows * stints that run at a time).
+        What it gives are the sums by tier and booking, idle time included: their joules sum to the
+        meter's. O(windows * stints that run at a time).
         """
         if until_s <= self.settled_until_s:
             return []
@@ -105,28 +110,31 @@ class Site:
         entries: list[Entry] = []
         sweeps = {name: Sweep(stints) for name, stints in by_replica.items()}
         for start_s, end_s in windows(self.settled_until_s, until_s, edges):
-            present = {name: sweep.within(start_s, end_s) for name, sweep in sweeps.items()}
+            present = {
+                name: slices(sweep.within(start_s, end_s), start_s, end_s)
+                for name, sweep in sweeps.items()
+            }
             entries += self._settle_window(start_s, end_s, present)
         self.settled_until_s = until_s
         self._stints = [one for one in self._stints if one.end_s is None or one.end_s > until_s]
         return entries
 
     def _settle_window(
-        self, start_s: float, end_s: float, present: Mapping[str, Sequence[Stint]]
+        self, start_s: float, end_s: float, present: Mapping[str, Sequence[Slice]]
     ) -> list[Entry]:
-        everyone = [stint for stints in present.values() for stint in stints]
-        whole = self._meter.between(start_s, end_s, _activity(everyone, start_s, end_s))
+        everyone = [one for found in present.values() for one in found]
+        whole = self._meter.between(start_s, end_s, _activity(everyone, end_s - start_s))
         parts = self._replica_parts(start_s, end_s, present)
-        flags = frozenset[Flag]() if parts.is_measured else frozenset({Flag.ALLOCATED})
-        entries = []
+        flags = _NO_FLAGS if parts.is_measured else frozenset({Flag.ALLOCATED})
+        entries: list[Entry] = []
         amounts = split(1.0, list(parts.values.values()))
         for name, part in zip(parts.values, amounts, strict=True):
             own = _part(whole, part, flags)
-            entries += self._replica_entries(name, own, present.get(name, ()), start_s, end_s)
+            entries += self._charge(name, own, present.get(name, ()), end_s - start_s)
         return entries
 
     def _replica_parts(
-        self, start_s: float, end_s: float, present: Mapping[str, Sequence[Stint]]
+        self, start_s: float, end_s: float, present: Mapping[str, Sequence[Slice]]
     ) -> "_Parts":
         """How the replicas share a window: by activity, else equally among those that are busy."""
         if len(present) == 1 and self.settings.activity is None:
@@ -138,29 +146,28 @@ class Site:
         busy = [name for name, stints in present.items() if stints] or list(present)
         return _Parts(values=dict.fromkeys(busy, 1.0), is_measured=False)
 
-    def _replica_entries(
-        self, name: str, own: Joules, stints: Sequence[Stint], start_s: float, end_s: float
+    def _charge(
+        self, name: str, own: Joules, present: Sequence[Slice], length_s: float
     ) -> list[Entry]:
-        seconds = end_s - start_s
+        """Charges what ran on one replica in a window; without work it was idle, or others'."""
         tier = self.settings.replicas.get(name)
-        if tier is None or not stints:
+        if tier is None or not present:
             booking = Booking.OTHERS if tier is None else Booking.IDLE
-            return [Entry(tier=tier, booking=booking, stint=None, seconds=seconds, joules=own)]
-        weights = self.settings.weights.get(tier, TokenWeights())
-        found = shares(stints, start_s, end_s, weights=weights)
+            return [Entry(tier=tier, booking=booking, seconds=length_s, joules=own)]
+        component = self.settings.component
+        weights = self.settings.weights.get(tier, _EACH_TOKEN_ONE)
+        sums: dict[Booking, tuple[float, float]] = {}  # seconds and part
+        for one, share in zip(present, shares(present, weights=weights), strict=True):
+            stint = one.stint
+            account = stint.accounts.get(component)
+            if account is None:
+                account = stint.accounts[component] = Account()
+            account.add(own, share.part, _ESTIMATED if share.is_estimated else _NO_FLAGS)
+            seconds, part = sums.get(stint.booking, (0.0, 0.0))
+            sums[stint.booking] = seconds + one.seconds, part + share.part
         return [
-            Entry(
-                tier=tier,
-                booking=share.stint.booking,
-                stint=share.stint,
-                seconds=share.stint.seconds_in(start_s, end_s),
-                joules=_part(
-                    own,
-                    share.part,
-                    frozenset({Flag.ESTIMATED}) if share.is_estimated else frozenset(),
-                ),
-            )
-            for share in found
+            Entry(tier=tier, booking=booking, seconds=seconds, joules=_part(own, part, _NO_FLAGS))
+            for booking, (seconds, part) in sums.items()
         ]
 
 
@@ -174,7 +181,7 @@ def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:
     """A part of a window's joules; its edges are as uncertain in proportion."""
     if whole.energy_j is None:
         return replace(whole, flags=whole.flags | flags)
-    return Joules(  # written out: `replace` takes five times as long, and every share comes here
+    return Joules(  # written out: `replace` takes five times as long, and every window comes here
         energy_j=whole.energy_j * part,
         source=whole.source,
         reason=whole.reason,
@@ -184,13 +191,11 @@ def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:
     )
 
 
-def _activity(stints: Sequence[Stint], start_s: float, end_s: float) -> Activity:
+def _activity(present: Sequence[Slice], length_s: float) -> Activity:
     """What all replicas of the site did in a window; tokens None where a stint's are not known."""
-    length_s = end_s - start_s
-    running = sum(stint.seconds_in(start_s, end_s) for stint in stints) / length_s
-    tokens = [tokens_in(stint, start_s, end_s) for stint in stints]
-    known = [one for one in tokens if one is not None]
-    if len(known) < len(tokens):
+    running = sum(one.seconds for one in present) / length_s
+    known = [one.tokens for one in present if one.tokens is not None]
+    if len(known) < len(present):
         return Activity(running=running)
     return Activity(
         running=running,

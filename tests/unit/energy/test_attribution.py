@@ -13,6 +13,7 @@ from hybridserve_llm.energy.attribution import (
     TokenWeights,
     busy_edges,
     shares,
+    slices,
     split,
     tokens_in,
     windows,
@@ -43,7 +44,7 @@ def stint(
 
 
 def parts(*stints: Stint, start_s: float, end_s: float) -> list[float]:
-    return [share.part for share in shares(stints, start_s, end_s, weights=EQUAL)]
+    return [share.part for share in shares(slices(stints, start_s, end_s), weights=EQUAL)]
 
 
 def test_windows_are_cut_where_the_replica_turns_busy_or_idle() -> None:
@@ -81,7 +82,7 @@ def test_joules_are_shared_by_tokens_computed() -> None:
 
 def test_weights_of_a_step_model_are_used() -> None:
     a, b = stint(0, 1, prompt=30, output=10), stint(0, 1, prompt=0, output=10)
-    found = shares([a, b], 0, 1, weights=TokenWeights(prompt=0.1, output=1.0))
+    found = shares(slices([a, b], 0, 1), weights=TokenWeights(prompt=0.1, output=1.0))
     assert [share.part for share in found] == pytest.approx([13 / 23, 10 / 23])
 
 
@@ -98,7 +99,7 @@ def test_the_prompt_lies_before_the_first_token_and_the_output_after() -> None:
 def test_a_request_with_unknown_tokens_counts_as_the_others_do_per_second() -> None:
     known = stint(0, 1, prompt=0, output=20)  # 20 tokens a second
     cancelled = stint(0, 0.5)  # half a second: as 10 tokens
-    found = shares([known, cancelled], 0, 1, weights=EQUAL)
+    found = shares(slices([known, cancelled], 0, 1), weights=EQUAL)
     assert [share.part for share in found] == pytest.approx([2 / 3, 1 / 3])
     assert [share.is_estimated for share in found] == [False, True]
 
