@@ -62,6 +62,8 @@ ATTEMPT = Attempt(
     reason="score -0.1 >= -0.3",
     prompt_tokens=3,
     completion_tokens=2,
+    ttft_s=0.1,
+    confidence=0.9,
     latency_s=0.5,
 )
 LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny")
@@ -149,7 +151,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics = Metrics(CollectorRegistry())
-    metrics.watch_gauges(lambda: 1, {"small": lambda: 1})
+    metrics.watch_gauges(lambda: 1, {"small": lambda: 1}, {"small": lambda: 1})
     metrics.show_state("certified", STATES)
     metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.registry.register(EnergyCollector(metering_of_a_minute()))

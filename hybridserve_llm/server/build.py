@@ -241,7 +241,9 @@ def _watch_all(
 ) -> None:
     """Registers what is read when it is scraped."""
     metrics.watch_gauges(
-        lambda: in_flight.count, {name: _healthy_count(set_) for name, set_ in sets.items()}
+        lambda: in_flight.count,
+        {name: _healthy_count(set_) for name, set_ in sets.items()},
+        {name: _outstanding_count(set_) for name, set_ in sets.items()},
     )
     metrics.show_state(standing.state, STATES)
     if watch is not None:
@@ -309,6 +311,10 @@ def _replicas(
 
 def _healthy_count(replica_set: ReplicaSet) -> Callable[[], int]:
     return lambda: replica_set.n_up
+
+
+def _outstanding_count(replica_set: ReplicaSet) -> Callable[[], int]:
+    return lambda: replica_set.outstanding
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -28,8 +28,13 @@ log = logging.getLogger(__name__)
 _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
 
-Record = dict[str, Any]
-"""What one line says; dataclasses in it are written as JSON objects by orjson."""
+
+class _Record(NamedTuple):
+    """What waits to be written: a ledger with its request's latency, or what a request cost."""
+
+    time_s: float
+    latency_s: float | None
+    told: Ledger | SettledEnergy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +81,10 @@ class JsonLinesSink:
         self._clock = clock
         # A deque's append and popleft need no lock, and nobody is woken for a record: the writer
         # looks by itself. Waking a thread for each cost more than writing it.
-        self._waiting: deque[Record] = deque()
+        self._waiting: deque[_Record] = deque()
         self._stopping = threading.Event()
         self._file = settings.file.open("ab")
+        self._file_bytes = self._file.tell()
         self._has_failed = False
         self._thread = threading.Thread(target=self._write_all, name="records", daemon=True)
         self._thread.start()
@@ -88,22 +94,22 @@ class JsonLinesSink:
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Takes the ledger."""
-        self._put({"kind": "request", "latency_s": latency_s, "ledger": ledger})
+        self._put(latency_s, ledger)
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Takes what the request cost."""
-        self._put({"kind": "energy", "energy": energy})
+        self._put(None, energy)
 
     def close(self) -> None:
         """Writes what waits and ends; gives up on a disk that hangs for 10 s."""
         self._stopping.set()
         self._thread.join(timeout=_DISK_PATIENCE_S)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, latency_s: float | None, told: Ledger | SettledEnergy) -> None:
         if len(self._waiting) >= self._settings.queue_size:
             self.n_dropped += 1
             return
-        self._waiting.append({"time_s": self._clock.wall_s(), **record})
+        self._waiting.append(_Record(self._clock.wall_s(), latency_s, told))
 
     def _write_all(self) -> None:
         is_last = False
@@ -124,10 +130,12 @@ class JsonLinesSink:
                     log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
                 self._has_failed = True
 
-    def _write(self, record: Record) -> None:
-        if self._file.tell() >= self._settings.max_file_bytes:
+    def _write(self, record: _Record) -> None:
+        if self._file_bytes >= self._settings.max_file_bytes:
             self._rotate()
-        self._file.write(orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE)
+        self._file.write(line)
+        self._file_bytes += len(line)  # counted here: asking the file is a system call for each
         if not self._waiting:
             self._file.flush()
 
@@ -141,13 +149,16 @@ class JsonLinesSink:
             if newer.exists():
                 newer.replace(older)
         self._file = file.open("ab")
+        self._file_bytes = self._file.tell()
 
 
-def _line(record: Record) -> Record:
-    """The record, flat: kind, time and id first."""
-    inner = record.get("ledger") or record["energy"]
-    fields = {name: getattr(inner, name) for name in inner.__slots__}
-    head = {"kind": record["kind"], "time_s": record["time_s"], "request_id": inner.request_id}
-    if "latency_s" in record:
-        head["latency_s"] = record["latency_s"]
-    return {**head, **fields}
+def _line(record: _Record) -> dict[str, Any]:
+    """The record, flat: kind, time and id first; orjson writes the dataclasses inside."""
+    told = record.told
+    kind = "energy" if isinstance(told, SettledEnergy) else "request"
+    line = {"kind": kind, "time_s": record.time_s, "request_id": told.request_id}
+    if record.latency_s is not None:
+        line["latency_s"] = record.latency_s
+    for name in told.__slots__:
+        line[name] = getattr(told, name)
+    return line
