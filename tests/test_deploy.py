@@ -29,6 +29,8 @@ DEPLOY = ROOT / "launch/deploy"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboard.json").read_text(encoding="utf-8"))
 CASCADES = {"cpu": COMPOSE["services"]["cascade-cpu"], "gpu": COMPOSE["services"]["cascade-gpu"]}
 PORT = ServerConfig().port
 # No handler looks at the parts before it is called.
@@ -195,10 +197,52 @@ def test_prometheus_finds_the_cascade_under_its_alias() -> None:
     for service in CASCADES.values():
         aliases = service["networks"]["default"]["aliases"]
         assert job["static_configs"] == [{"targets": [f"{name}:{PORT}" for name in aliases]}]
-    mounted = COMPOSE["services"]["prometheus"]["volumes"]
-    files = [volume.split(":")[0] for volume in mounted if volume.startswith("./")]
-    assert files
-    assert all((DEPLOY / name).is_file() for name in files)
+    mounted = [
+        volume.split(":")[0]
+        for service in ("prometheus", "grafana")
+        for volume in COMPOSE["services"][service]["volumes"]
+        if volume.startswith("./")
+    ]
+    assert {Path(name).name for name in mounted} == {
+        "prometheus.yml",
+        "alerts.yml",
+        "datasource.yaml",
+        "dashboards.yaml",
+        "dashboard.json",
+    }
+    assert all((DEPLOY / name).is_file() for name in mounted)
+    assert PROMETHEUS["rule_files"] == ["alerts.yml"]
+
+
+def queries_of_dashboard() -> list[str]:
+    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def test_dashboard_and_alerts_name_metrics_that_are_there() -> None:
+    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(hybridserve_\w+)` \| (\w+)", text, flags=re.MULTILINE)
+    known = {name for name, _ in rows} | {
+        f"{name}_{part}"
+        for name, kind in rows
+        if kind == "histogram"
+        for part in ("bucket", "sum", "count")
+    }
+    rules = [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+    variables = [one["definition"] for one in DASHBOARD["templating"]["list"]]
+    named = set(
+        re.findall(r"hybridserve_\w+", " ".join([*queries_of_dashboard(), *rules, *variables]))
+    )
+    assert len(named) > 20
+    assert named <= known
+
+
+def test_the_dashboard_reads_the_provisioned_source() -> None:
+    provisioned = yaml.safe_load((DEPLOY / "grafana/datasource.yaml").read_text(encoding="utf-8"))
+    (source,) = provisioned["datasources"]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
 
 
 def test_every_named_volume_is_declared() -> None:
@@ -224,7 +268,9 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_promtool_finds_nothing() -> None:
-    promtool = shutil.which("promtool")
+    promtool = shutil.which("promtool", path=Path(sys.executable).parent) or shutil.which(
+        "promtool"
+    )
     if promtool is None:
         pytest.skip("promtool is not installed: Debian's package prometheus has it")
     done = subprocess.run(

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import orjson
@@ -25,15 +25,20 @@ _CONCURRENCY = 16
 _STOP_TIMEOUT_S = 60.0
 
 
+def running_demo(*arguments: str) -> AbstractContextManager[str]:
+    """`running_cascade` with the demo's configuration."""
+    return running_cascade("--demo", *arguments)
+
+
 @contextmanager
-def running_demo(*arguments: str) -> Iterator[str]:
-    """The base URL of a demo cascade that runs until the block ends.
+def running_cascade(*arguments: str) -> Iterator[str]:
+    """The base URL of a cascade that `hs-launch` runs until the block ends.
 
     Raises:
-        RuntimeError: The demo ended before it was ready, or left with an error.
+        RuntimeError: It ended before it was ready, or left with an error.
     """
     port = free_port()
-    command = [sys.executable, "-m", "launch.cli", "--demo", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "launch.cli", "--port", str(port), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
     assert process.stdout is not None  # noqa: S101 - asked for a pipe
     try:
@@ -42,13 +47,13 @@ def running_demo(*arguments: str) -> Iterator[str]:
             if line.startswith("ready:"):
                 break
         else:
-            raise RuntimeError(f"the demo ended before it was ready, exit code {process.wait()}")
+            raise RuntimeError(f"hs-launch ended before it was ready, exit code {process.wait()}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.send_signal(signal.SIGINT)
         sys.stderr.write(process.communicate(timeout=_STOP_TIMEOUT_S)[0])
     if process.returncode != 0:
-        raise RuntimeError(f"the demo stopped with exit code {process.returncode}")
+        raise RuntimeError(f"hs-launch stopped with exit code {process.returncode}")
 
 
 def free_port() -> int:

@@ -1,0 +1,178 @@
+"""A real Prometheus scrapes the running demo: dashboard and alerts parse, and queries have data."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from launch.demo.check import free_port, running_cascade
+from launch.demo.family import CHECKPOINTS
+
+pytestmark = pytest.mark.engine
+
+DEPLOY = Path(__file__).parents[2] / "launch/deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboard.json").read_text(encoding="utf-8"))
+PANELS = {panel["title"]: panel["targets"] for panel in DASHBOARD["panels"]}
+VARIABLES = {"$__rate_interval": "10s", "$last_tier": "giant", "$component": "cpu"}
+QUESTIONS = ("Which is larger, 52 or 17?", "What is 17 + 25?", "Reverse the word: lamp")
+PATIENCE_S = 20.0
+EMPTY_WHEN_ALL_IS_WELL = "Seconds that no meter saw, per second A"
+"""This cascade has a meter for everything, so the one query that tells of gaps has no data."""
+
+
+def program(name: str) -> str:
+    """Where it is: beside this interpreter (`make test` puts it there) or on the path."""
+    found = shutil.which(name, path=Path(sys.executable).parent) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: Debian's package prometheus has it")
+    return found
+
+
+def wait_until(is_so: Callable[[], bool]) -> bool:
+    """Whether it came about in time."""
+    end_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end_s:
+        if is_so():
+            return True
+        time.sleep(0.25)
+    return False
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo with joules: its tiers and certificate, and watts of a busy core that we name."""
+    program("prometheus")  # before engines start for nothing
+    folder = tmp_path_factory.mktemp("cascade")
+    demo = CHECKPOINTS.parent / "cascade.yaml"
+    config = yaml.safe_load(demo.read_text(encoding="utf-8"))
+    config["certificate"] = str(demo.with_name("certificate.json"))
+    for tier in config["tiers"]:
+        tier["model"] = str(CHECKPOINTS / tier["name"])
+    config["energy"] = {"watts_per_busy_core": 8}
+    file = folder / "cascade.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    arguments = ("--config", str(file), "--cpu", "--run-folder", str(folder / "run"))
+    with running_cascade(*arguments) as base_url:
+        yield base_url
+
+
+class Prometheus:
+    """A running Prometheus, asked over its HTTP API."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def is_ready(self) -> bool:
+        try:
+            return self._client.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def samples(self, query: str) -> list[dict[str, Any]]:
+        answer = self._client.get("/api/v1/query", params={"query": query}).json()
+        assert answer["status"] == "success", (query, answer)
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return [one for one in found if one["value"][1] != "NaN"]
+
+    def rules(self) -> list[dict[str, Any]]:
+        groups = self._client.get("/api/v1/rules").json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(cascade: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Ours, with the shipped configuration but for target and interval."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    settings = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    settings["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    settings["rule_files"] = [str(DEPLOY / name) for name in settings["rule_files"]]
+    target = cascade.removeprefix("http://").removesuffix("/v1")
+    settings["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    port = free_port()
+    command = [
+        program("prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    process = subprocess.Popen(command)
+    asked = Prometheus(f"http://127.0.0.1:{port}")
+    try:
+        assert wait_until(asked.is_ready)
+        yield asked
+    finally:
+        asked.close()
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def ask(base_url: str) -> None:
+    """Every question of the cascade and of the giant, whole and as a stream."""
+    with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        for question in QUESTIONS:
+            for wanted in ({}, {"min_confidence": 1}):
+                extra = {"hybridserve": wanted}
+                messages = [{"role": "user", "content": question}]
+                for stream in (False, True):
+                    told = client.chat.completions.create(
+                        model="hybridserve",
+                        messages=messages,
+                        stream=stream,
+                        temperature=0,
+                        extra_body=extra,
+                    )
+                    if stream:
+                        assert list(told)
+
+
+def queries() -> dict[str, str]:
+    """Every query of the dashboard, variables filled in, by panel and letter."""
+    found = {}
+    for title, targets in PANELS.items():
+        for target in targets:
+            query = target["expr"]
+            for name, value in VARIABLES.items():
+                query = query.replace(name, value)
+            assert "$" not in query
+            found[f"{title} {target['refId']}"] = query
+    return found
+
+
+def test_every_query_of_the_dashboard_has_data(cascade: str, prometheus: Prometheus) -> None:
+    missing = queries()
+    assert prometheus.samples(missing.pop(EMPTY_WHEN_ALL_IS_WELL)) == []
+
+    def have_all() -> bool:
+        ask(cascade)  # rates need something that goes on
+        for name, query in list(missing.items()):
+            if prometheus.samples(query):
+                del missing[name]
+        return not missing
+
+    assert wait_until(have_all), missing
+
+
+def test_every_alert_is_taken_and_none_of_a_healthy_cascade_fires(
+    cascade: str, prometheus: Prometheus
+) -> None:
+    named = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))
+    names = {rule["alert"] for group in named["groups"] for rule in group["rules"]}
+    assert wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()))
+    rules = prometheus.rules()
+    assert {rule["name"] for rule in rules} == names
+    assert {rule["name"] for rule in rules if rule["state"] == "firing"} == set()
