@@ -44,6 +44,8 @@ def plan_text(config: CascadeConfig, found: Planned) -> Iterator[Table | str]:
         yield f"why: {reason_of(searched)}"
         for other in searched.runners_up[1:]:
             yield f"  or {_runner_up_line(searched, other)}"
+    for remark in searched.remarks:
+        yield f"note: {remark}"
     for assumption in searched.assumptions:
         yield f"assumed: {assumption}"
     if searched.explanation is not None:
@@ -99,6 +101,7 @@ def _report(searched: Searched) -> dict[str, Any]:
         "latency_s": None if found is None else found.latency_s,
         "grade": None if found is None else found.grade,
         "assumptions": list(searched.assumptions),
+        "remarks": list(searched.remarks),
         "cluster": [
             {
                 "node": node.name,

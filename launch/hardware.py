@@ -3,28 +3,32 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 
 import pynvml
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.hardware import Gpu, Hardware
+from launch.host import memory_bytes, numa_node_of, numa_nodes
+from launch.nvml_gpus import InstalledNvml, gpus_of
 
 log = logging.getLogger(__name__)
 
 
 def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
-    """This machine's cores and GPUs.
+    """This machine's cores, memory and GPUs.
 
     `CUDA_VISIBLE_DEVICES` is respected. Without an NVIDIA driver, with `cpu_only`, or where the
-    vLLM installed is its CPU build, there are no GPUs. `n_gpus` takes the first so many.
+    vLLM installed is its CPU build, there are no GPUs. GPUs in MIG mode are left out. `n_gpus`
+    takes the first so many.
 
     Raises:
         CannotBeDone: `n_gpus` is more than there are, or a GPU does not answer.
         ConfigError: `CUDA_VISIBLE_DEVICES` names something that is not a GPU of this machine.
     """
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    gpus: tuple[Gpu, ...] = () if cpu_only else visible_gpus(_gpus_of_machine(), os.environ)
+    gpus: tuple[Gpu, ...] = () if cpu_only else whole(visible_gpus(_gpus_of_machine(), os.environ))
     if gpus and _has_cpu_build_of_vllm():
         log.warning("the vLLM installed is its CPU build: the engines leave the GPU alone")
         gpus = ()
@@ -32,7 +36,12 @@ def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
         raise CannotBeDone(
             f"{n_gpus} GPUs asked for, {len(gpus)} usable here: {n_gpus - len(gpus)} too few"
         )
-    return Hardware(cpu_cores=cores, gpus=gpus[:n_gpus])
+    return Hardware(
+        cpu_cores=cores,
+        gpus=gpus[:n_gpus],
+        numa_nodes=numa_nodes(cores),
+        memory_bytes=memory_bytes(),
+    )
 
 
 def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> tuple[Gpu, ...]:
@@ -67,23 +76,29 @@ def _gpus_of_machine() -> tuple[Gpu, ...]:
         log.debug("no GPU: %s", exc)
         return ()
     try:
-        return tuple(_gpu_at(i) for i in range(pynvml.nvmlDeviceGetCount()))
+        found = gpus_of(InstalledNvml())
     except pynvml.NVMLError as exc:
         raise CannotBeDone(f"cannot read the GPUs (--cpu does without): {exc}") from exc
     finally:
         pynvml.nvmlShutdown()
+    return tuple(replace(gpu, numa_node=_numa_node(gpu)) for gpu in found)
 
 
-def _gpu_at(index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-        name=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_bytes=int(memory.total),
-        free_bytes=int(memory.free),
-        index=index,
-    )
+def _numa_node(gpu: Gpu) -> int | None:
+    return None if gpu.pci_address is None else numa_node_of(gpu.pci_address)
+
+
+def whole(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Those of `gpus` that are not cut into MIG slices; tells of the others."""
+    for gpu in gpus:
+        if gpu.is_cut:
+            log.warning(
+                "GPU %d is in MIG mode and left out: engines run on whole GPUs "
+                "(nvidia-smi -i %d -mig 0 makes it whole)",
+                gpu.index,
+                gpu.index,
+            )
+    return tuple(gpu for gpu in gpus if not gpu.is_cut)
 
 
 def _has_cpu_build_of_vllm() -> bool:

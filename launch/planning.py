@@ -12,6 +12,7 @@ from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
 from hybridserve_llm.planner.demand import Demand
 from hybridserve_llm.planner.forecast import Forecast, forecast
 from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.links import by_links, linked_size
 from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan
 from hybridserve_llm.planner.robustness import OffProfile, off_profiles
 from hybridserve_llm.planner.search import Planner, Solution
@@ -22,6 +23,7 @@ from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from launch.hardware import probe
 from launch.options import LaunchOptions
 from launch.planning_demand import UnknownModel, demand_of
+from launch.remarks import remarks_on
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Searched:
 
     Attributes:
         assumptions: What the demand takes for granted because nobody said it.
+        remarks: What to know of this machine's hardware.
     """
 
     cluster: Cluster
@@ -62,6 +65,7 @@ class Searched:
     runners_up: tuple[Solution, ...]
     shortfall: Shortfall | None
     explanation: Explanation | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,8 @@ def planned(
         return _as_configured(config, hardware)
     try:
         cluster = cluster_of(hardware)
-        return _searched(config, options, certificate, cluster)
+        found = _searched(config, options, certificate, cluster)
+        return _remarked(found, hardware, is_logged=not options.dry_run)
     except UnknownModel as exc:
         log.warning("replicas are placed as configured, not searched: %s", exc)
         return _as_configured(config, hardware)
@@ -135,7 +140,8 @@ def cluster_of(hardware: Hardware) -> Cluster:
     )
 
 
-def _node(kind: GpuType, gpus: Sequence[Gpu]) -> Node:
+def _node(kind: GpuType, found: Sequence[Gpu]) -> Node:
+    gpus = by_links(found)
     return Node(
         name="localhost",
         gpu_type=kind,
@@ -143,6 +149,7 @@ def _node(kind: GpuType, gpus: Sequence[Gpu]) -> Node:
         memory_bytes=min(gpu.memory_bytes for gpu in gpus),
         memory_share=min(_free_share(gpu) for gpu in gpus),
         numbers=tuple(gpu.index for gpu in gpus),
+        linked_size=linked_size(gpus),
     )
 
 
@@ -187,6 +194,17 @@ def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
             f"{options.gpus - cluster.n_gpus} too few"
         )
     return cluster.first(options.gpus)
+
+
+def _remarked(found: Planned, hardware: Hardware, *, is_logged: bool) -> Planned:
+    """The same with remarks; a dry run prints them, any other writes them to the log."""
+    if found.searched is None:
+        return found
+    searched = found.searched
+    remarks = tuple(remarks_on(hardware, searched.cluster, searched.forecast))
+    for remark in remarks if is_logged else ():
+        log.warning("%s", remark)
+    return replace(found, searched=replace(searched, remarks=remarks))
 
 
 def _as_configured(config: CascadeConfig, hardware: Hardware) -> Planned:

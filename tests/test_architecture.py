@@ -39,6 +39,8 @@ def test_import_contracts_are_kept(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
+    # It sets up logging anew, which would silence our loggers in the tests that follow.
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)
     status = lint_imports(config_filename="pyproject.toml", no_cache=True, no_logo=True)
     assert status == 0, capfd.readouterr().out
 

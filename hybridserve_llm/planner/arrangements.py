@@ -145,6 +145,7 @@ def _replicas(
             tensor_parallel_size=tp,
             pipeline_parallel_size=pp,
             max_num_seqs=max_num_seqs,
+            is_linked=cluster.is_linked(gpu_type, tp),
         )
         yield Replica(
             tier=place,

@@ -19,6 +19,8 @@ class Node:
     Attributes:
         gpus: Ids of its GPUs, NVML UUIDs where it was probed; unique in the cluster.
         numbers: The driver's numbers of them, shape [n_gpus]; empty for 0, 1, ….
+        linked_size: Groups of so many that begin at multiples of it are joined by NVLink; None
+            where nobody looked, and the GPU type's own link is taken.
         memory_bytes: Of each of its GPUs, as the driver reports it.
         memory_share: Part of that which engines may take together: `MAX_SHARED_GPU_MEMORY`, or
             less where others hold more than the rest.
@@ -30,6 +32,7 @@ class Node:
     memory_bytes: int
     memory_share: float = MAX_SHARED_GPU_MEMORY
     numbers: tuple[int, ...] = ()
+    linked_size: int | None = None
 
     def number(self, place: int) -> int:
         """The driver's number of the GPU at this place of `gpus`."""
@@ -78,6 +81,11 @@ class Cluster:
     def memory_share(self, gpu_type: GpuType) -> float:
         """Part of it that engines may take on every GPU of this type."""
         return min(node.memory_share for node in self.nodes_of(gpu_type))
+
+    def is_linked(self, gpu_type: GpuType, size: int) -> bool:
+        """Whether GPUs of every group of `size` talk over the link of their type."""
+        sizes = [node.linked_size for node in self.nodes_of(gpu_type)]
+        return all(linked is None or size <= linked for linked in sizes)
 
     def group_sizes(self, gpu_type: GpuType) -> tuple[int, ...]:
         """Powers of two up to the largest node."""

@@ -6,20 +6,24 @@ from dataclasses import dataclass, field
 from hybridserve_llm.planner.demand import TierDemand
 from hybridserve_llm.planner.replica_table import ReplicaTable, rates_to_tabulate
 from hybridserve_llm.profiles.curve import BatchCurve, batch_curve
-from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
-from hybridserve_llm.profiles.grades import worst_grade
+from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type, without_nvlink
+from hybridserve_llm.profiles.grades import Grade, worst_grade
 from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.profiles.queueing import replica_load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaShape:
-    """What a replica's figures depend on beside its model; `max_num_seqs` is its largest batch."""
+    """What a replica's figures depend on beside its model; `max_num_seqs` is its largest batch.
+
+    Where it is not `is_linked`, its GPUs talk over PCIe.
+    """
 
     gpu_type: GpuType
     tensor_parallel_size: int
     pipeline_parallel_size: int
     max_num_seqs: int
+    is_linked: bool = True
 
     @property
     def n_gpus(self) -> int:
@@ -44,7 +48,7 @@ class Tables:
         key = (
             (tier.facts, tier.prompt_tokens, tier.output_tokens, tuple(tier.profiles)),
             (shape.gpu_type.name, shape.tensor_parallel_size, shape.pipeline_parallel_size),
-            shape.max_num_seqs,
+            (shape.max_num_seqs, shape.is_linked),
         )
         if key not in self._made:
             self._made[key] = _tabulated(tier, shape).perturbed(
@@ -54,7 +58,8 @@ class Tables:
 
 
 def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
-    gpu = shape.gpu_type
+    gpu = shape.gpu_type if shape.is_linked else without_nvlink(shape.gpu_type)
+    profile = _profile_of(tier, shape)
     curve = batch_curve(
         tier.facts,
         gpu,
@@ -63,7 +68,7 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         max_num_seqs=shape.max_num_seqs,
         context_tokens=tier.prompt_tokens + tier.output_tokens / 2,
         prefill_ratio=tier.prompt_tokens / tier.output_tokens,
-        profile=_profile_of(tier, shape),
+        profile=profile,
     )
     max_rate_per_s = _max_rate_per_s(curve, tier)
     rate_per_s = rates_to_tabulate(max_rate_per_s)
@@ -77,6 +82,8 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
     )
     if load.power_w is None:
         raise ValueError("the fitted model always gives power")
+    # Fitted on GPUs that are linked; a measurement of this shape knows the link that it has.
+    link_grade: list[Grade] = [] if profile or gpu is shape.gpu_type else ["datasheet"]
     return ReplicaTable(
         rate_per_s=rate_per_s,
         power_w=load.power_w,
@@ -87,7 +94,7 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         max_rate_per_s=max_rate_per_s,
         idle_w=idle_w,
         tdp_w=gpu.tdp_w * shape.n_gpus,
-        grade=worst_grade([load.grade, gpu.idle_grade]),
+        grade=worst_grade([load.grade, gpu.idle_grade, *link_grade]),
     )
 
 

@@ -6,7 +6,7 @@ the factor of two that sparsity has in datasheets. Link bandwidth is the datashe
 directions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.grades import Grade
@@ -14,6 +14,9 @@ from hybridserve_llm.units import GIB, MIB
 
 _GB_S = 1e9
 _TFLOPS = 1e12
+_PCIE_BYTES_S = 64e9
+"""Of 16 lanes of generation 4, both directions (PCI Express Base Specification 4.0: 16 GT/s a lane,
+128b/130b); newer ones are faster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,3 +236,10 @@ def gpu_type(name: str) -> GpuType:
             return gpu
     allowed = ", ".join(gpu.name for gpu in GPU_TYPES)
     raise ConfigError(f"GPU type {name!r} is not known; allowed are {allowed}")
+
+
+def without_nvlink(gpu: GpuType) -> GpuType:
+    """The same type with its GPUs talking over PCIe; itself where they do so anyway."""
+    if gpu.link_bytes_s <= _PCIE_BYTES_S:
+        return gpu
+    return replace(gpu, link_bytes_s=_PCIE_BYTES_S)

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import load_config, parse_config
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
+from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from launch.cli import main
 from launch.demo.family import CHECKPOINTS
@@ -206,6 +209,39 @@ def test_gpus_that_are_there_are_taken_with_the_memory_that_is_free() -> None:
     found = Hardware(cpu_cores=(0,), gpus=(gpu(h100, index=0), gpu(h100, index=1, free=0.5004)))
     (node,) = cluster_of(found).nodes
     assert (node.name, node.gpus, node.memory_share) == ("localhost", ("GPU-0", "GPU-1"), 0.5)
+
+
+def test_a_slower_link_makes_tensor_parallelism_slower_and_less_certain() -> None:
+    demand, _ = demand_of(cascade({}, {"model": "Qwen/Qwen3-32B"}), None)
+    tier = demand.tiers[1]
+    linked = ReplicaShape(
+        gpu_type=gpu_type("H100-80GB"),
+        tensor_parallel_size=4,
+        pipeline_parallel_size=1,
+        max_num_seqs=64,
+    )
+    with_link = Tables().of(tier, linked)
+    without = Tables().of(tier, replace(linked, is_linked=False))
+    assert without.itl_s[-1] > with_link.itl_s[-1]
+    assert (with_link.grade, without.grade) == ("fleet-fit", "datasheet")
+    # An L4 has no NVLink to miss.
+    pcie = replace(linked, gpu_type=gpu_type("L4"))
+    table = Tables().of(tier, replace(pcie, is_linked=False))
+    assert table.itl_s.tolist() == Tables().of(tier, pcie).itl_s.tolist()
+
+
+def test_weights_that_this_machines_memory_cannot_hold_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpus = tuple(replace(gpu("NVIDIA H100 80GB HBM3", index=i), index=i) for i in range(2))
+    hardware = Hardware(cpu_cores=(0,), gpus=gpus, memory_bytes=10 * 2**30)
+    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    with caplog.at_level(logging.WARNING):
+        found = planned(cascade({"model": "Qwen/Qwen3-0.6B"}, {}), options(), None)
+    # 8.19e9 parameters of 2 bytes.
+    (remark,) = json.loads(plan_json(found))["remarks"]
+    assert remark.startswith("weights of t1, 15.3 GiB, are more than the 10.0 GiB of this machine")
+    assert remark in caplog.text
 
 
 def test_gpus_of_two_types_keep_the_drivers_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
