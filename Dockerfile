@@ -66,12 +66,18 @@ ENTRYPOINT ["hs-launch", "--host", "0.0.0.0", "--port", "8000", \
 CMD ["--demo"]
 
 FROM runtime AS cpu
+# vLLM's kernels for the CPU are linked against it. Debian's mirrors keep one version only, so none is
+# named here and below.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libnuma1 \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=cpu-builder /opt/hybridserve /opt/hybridserve
 USER 10001:10001
 
 FROM runtime AS gpu
 # Triton compiles the stubs that start its kernels when it first runs: vLLM needs a C compiler on a
-# GPU (docs/deploy.md). Debian's mirrors keep one version only, so none is named.
+# GPU (docs/deploy.md).
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \

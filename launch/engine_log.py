@@ -23,6 +23,10 @@ _EXCEPTION = re.compile(
 _PYDANTIC_SUFFIX = re.compile(r" \[type=.*")
 _MAX_LINE = 300
 
+# Kernels that could not be loaded are a warning to vLLM; it ends later, where it first calls one.
+_NO_KERNELS = "'_OpNamespace'"
+_MISSING_LIBRARY = re.compile(r"\b[\w.+-]+\.so[.\d]*: cannot open shared object file[^'\")]*")
+
 # vLLM's parent processes report that a child failed; the child's own line says why.
 _SECOND_HAND = ("See root cause above", "See stack trace for root cause", "Engine process failed")
 
@@ -71,12 +75,15 @@ def start_stage(log: str) -> str:
 def telling_line(log: str) -> str | None:
     """The line that best says why the engine ended: the last that reads as an exception.
 
-    Without one, the last line that holds anything; None when the log is empty.
+    Where that one is about kernels that are not there and the log names the system library that
+    they lack, it is the library that is told. Without an exception, the last line that holds
+    anything; None when the log is empty.
     """
     lines = [_PREFIX.sub("", line).rstrip() for line in log.splitlines()]
     for i in reversed(range(len(lines))):
         if _EXCEPTION.match(lines[i]) and not any(words in lines[i] for words in _SECOND_HAND):
-            return _with_details(lines, i)
+            missing = _MISSING_LIBRARY.search(log) if _NO_KERNELS in lines[i] else None
+            return f"ImportError: {missing.group()}" if missing else _with_details(lines, i)
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 

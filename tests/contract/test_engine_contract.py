@@ -11,7 +11,7 @@ from hybridserve_llm.records import Completion, Endpoint, EngineInfo, EngineRequ
 from launch.profiling.counters import counters_of
 
 GREEDY = {"temperature": 0.0, "max_tokens": 20, "ignore_eos": True}
-LONG = {"max_tokens": 500, "n": 32, "temperature": 1.0}  # not over before anybody looked
+LONG = {"max_tokens": 500, "n": 128, "temperature": 1.0}  # not over before anybody looked
 POLL_S = 0.02
 PATIENCE_S = 30.0
 

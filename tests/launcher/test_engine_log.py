@@ -18,11 +18,24 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
   Value error, max_model_len 9000 is greater than 512 [type=value_error, input_value=…]
     For further information visit https://errors.pydantic.dev/2/v/value_error
 """
+NO_KERNELS = """\
+WARNING 11-24 11:35:09 [cpu.py:645] Failed to import from vllm._C: ImportError('libnuma.so.1: \
+cannot open shared object file: No such file or directory')
+(EngineCore pid=7) AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory'
+"""
 
 
 @pytest.mark.parametrize(
     ("log", "line"),
     [
+        (
+            NO_KERNELS,
+            "ImportError: libnuma.so.1: cannot open shared object file: No such file or directory",
+        ),
+        (
+            NO_KERNELS + "ValueError: No room for the KV cache",
+            "ValueError: No room for the KV cache",
+        ),
         ("", None),
         ("Segmentation fault\n\n", "Segmentation fault"),
         ("Traceback:\n  File x\nOSError: [Errno 28] Full\nleaked 3", "OSError: [Errno 28] Full"),
