@@ -5,7 +5,7 @@ public measurements named there. docs/planner-fit.md has its figures.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from eval.planner_fit_scores import (
     left_out,
     mape,
     predicted,
+    read_off_tables,
 )
 
 _PREFIX: dict[Family, str] = {"dense": "", "moe": "moe_", "hybrid": "hybrid_"}
@@ -40,6 +41,7 @@ class PlannerFit:
         lomo: Predictions with the model's id left out of the fit; `lomo_shape` with all models of
             its shape left out.
         two_points: `lomo`, corrected by two runs of each curve, at the runs between them.
+        tables: Inner runs of each curve, read off a table of its others.
     """
 
     measurements: Measurements
@@ -47,6 +49,7 @@ class PlannerFit:
     lomo: tuple[Ratios, ...]
     lomo_shape: tuple[Ratios, ...]
     two_points: tuple[Ratios, ...]
+    tables: tuple[Ratios, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Errors in percent, null where there is nothing to score, and the constants."""
@@ -88,6 +91,7 @@ class PlannerFit:
             ("lomo", self.lomo),
             ("2pt", self.two_points),
             ("lomo_shape", self.lomo_shape),
+            ("table", self.tables),
         )
 
 
@@ -110,7 +114,7 @@ def planner_fit(path: Path) -> PlannerFit:
         fits.append(full)
         pairs = left_out(curves, full, by_id)
         lomo += [predicted(curve, fit) for curve, fit in pairs]
-        two_points += _corrected(pairs)
+        two_points += _known(after_two_points(curve, fit) for curve, fit in pairs)
         lomo_shape += [predicted(curve, fit) for curve, fit in left_out(curves, full, by_shape)]
     return PlannerFit(
         measurements=measurements,
@@ -118,6 +122,7 @@ def planner_fit(path: Path) -> PlannerFit:
         lomo=tuple(lomo),
         lomo_shape=tuple(lomo_shape),
         two_points=tuple(two_points),
+        tables=_known(read_off_tables(curve) for curve in measurements.curves),
     )
 
 
@@ -147,9 +152,8 @@ def print_planner_fit(result: PlannerFit, console: Console) -> None:
         console.print(remark)
 
 
-def _corrected(pairs: Sequence[tuple[MeasuredCurve, Fit]]) -> list[Ratios]:
-    found = (after_two_points(curve, fit) for curve, fit in pairs)
-    return [ratios for ratios in found if ratios is not None]
+def _known(found: Iterable[Ratios | None]) -> tuple[Ratios, ...]:
+    return tuple(ratios for ratios in found if ratios is not None)
 
 
 def _n_points(curves: Iterable[MeasuredCurve], family: Family) -> int:

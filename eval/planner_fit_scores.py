@@ -5,6 +5,8 @@
   together.
 * Two points: the prediction of leave-one-model-out, corrected by the runs at the smallest and the
   largest batch of each curve; only the runs between these two are scored.
+* Table: every run between the first and the last of a curve is read off a table of the others, no
+  model in it; of curves of four runs and more, so that a table has three.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -16,11 +18,17 @@ import numpy as np
 from eval.planner_fit_constants import Fit, fit_constants
 from eval.planner_fit_points import MeasuredCurve
 from hybridserve_llm.config.model_facts import ModelFacts
-from hybridserve_llm.profiles.correction import corrected_time_s, correction_factor
+from hybridserve_llm.profiles.correction import (
+    corrected_time_s,
+    correction_factor,
+    read_power_w,
+    read_time_s,
+)
 from hybridserve_llm.profiles.step_work import Floats
 
 Family = Literal["dense", "moe", "hybrid"]
 _CALIBRATION_POINTS = [0, -1]
+_POINTS_OF_A_TABLE = 3
 
 
 def family_of(facts: ModelFacts) -> Family:
@@ -102,6 +110,26 @@ def after_two_points(curve: MeasuredCurve, fit: Fit) -> Ratios | None:
     )
     of_power = (watts * factor / curve.power_w)[inside]
     return Ratios(curve=curve, step_time=of_time, energy=of_time * of_power)
+
+
+def read_off_tables(curve: MeasuredCurve) -> Ratios | None:
+    """Every inner run by a table of the curve's others; None where there are fewer than four."""
+    n = len(curve.batch)
+    if n <= _POINTS_OF_A_TABLE or len(np.unique(curve.batch)) != n:
+        return None
+    times, energy = [], []
+    for i in range(1, n - 1):
+        at, one = np.delete(curve.batch, i), curve.batch[i : i + 1]
+        time_s = read_time_s(one, at=at, measured=np.delete(curve.step_time_s, i))
+        times.append(time_s / curve.step_time_s[i])
+        if curve.power_w is not None:
+            watts = read_power_w(one, at=at, measured=np.delete(curve.power_w, i))
+            energy.append(times[-1] * watts / curve.power_w[i])
+    return Ratios(
+        curve=curve,
+        step_time=np.concatenate(times),
+        energy=np.concatenate(energy) if energy else None,
+    )
 
 
 def mape(ratios: Iterable[Floats | None]) -> float | None:

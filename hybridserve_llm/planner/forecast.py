@@ -142,7 +142,9 @@ def _tiers_of(
                 itl_s=float(load.itl_s[0]),
                 latency_s=float(load.latency_s[0]),
                 # Nobody measured engines that share a GPU.
-                grade=GRADES[-1] if arrangement.is_shared else replica.table.grade,
+                grade=GRADES[-1]
+                if arrangement.is_shared
+                else replica.table.grade_at(demand.rates_per_s[replica.tier] / choice.replicas),
                 shares_with=tuple(name for name in names if name != tier.name),
                 places=places[replica.tier],
             ),

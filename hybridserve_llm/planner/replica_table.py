@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybridserve_llm.planner.problem import FloatArray
-from hybridserve_llm.profiles.grades import Grade
+from hybridserve_llm.profiles.grades import Grade, worst_grade
 
 _LARGEST_UTILISATION = 0.999
 _SMALLEST_UTILISATION = 1e-4
@@ -16,7 +16,7 @@ _N_RATES = 96
 class ReplicaTable:
     """Figures of one replica at rising request rates; between them they are interpolated.
 
-    All arrays have shape [n_rates]; the first rate is 0, where the engine waits.
+    All arrays, and `grades`, have shape [n_rates]; the first rate is 0, where the engine waits.
 
     Attributes:
         rate_per_s: Requests per second.
@@ -28,7 +28,7 @@ class ReplicaTable:
         max_rate_per_s: What it can carry with nothing to spare.
         idle_w: Of all its GPUs while it waits for work.
         tdp_w: Of all its GPUs at most.
-        grade: Of the estimates.
+        grades: What the figures are worth, at every rate.
     """
 
     rate_per_s: FloatArray
@@ -40,7 +40,13 @@ class ReplicaTable:
     max_rate_per_s: float
     idle_w: float
     tdp_w: float
-    grade: Grade
+    grades: tuple[Grade, ...]
+
+    def grade_at(self, rate_per_s: float) -> Grade:
+        """What the figures at this rate are worth: the worse of the two that it lies between."""
+        place = int(np.searchsorted(self.rate_per_s, rate_per_s))
+        last = len(self.grades) - 1
+        return worst_grade(self.grades[min(i, last)] for i in (max(place - 1, 0), place))
 
     def power_at(self, rate_per_s: FloatArray) -> FloatArray:
         """Watts at the rates given; at most those of the last rate tabulated."""

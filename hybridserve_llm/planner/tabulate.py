@@ -10,6 +10,7 @@ from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type, without_nvlink
 from hybridserve_llm.profiles.grades import Grade, worst_grade
 from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.profiles.queueing import replica_load
+from hybridserve_llm.profiles.throughput import requests_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,9 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
     )
     max_rate_per_s = _max_rate_per_s(curve, tier)
     rate_per_s = rates_to_tabulate(max_rate_per_s)
-    idle_w = gpu.idle_awake_w * shape.n_gpus
+    idle_w, idle_grade = gpu.idle_awake_w * shape.n_gpus, gpu.idle_grade
+    if profile is not None and profile.idle_w is not None:
+        idle_w, idle_grade = profile.idle_w, "measured"
     load = replica_load(
         curve,
         rate_per_s,
@@ -94,13 +97,13 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         max_rate_per_s=max_rate_per_s,
         idle_w=idle_w,
         tdp_w=gpu.tdp_w * shape.n_gpus,
-        grade=worst_grade([load.grade, gpu.idle_grade, *link_grade]),
+        grades=tuple(worst_grade([grade, idle_grade, *link_grade]) for grade in load.grades),
     )
 
 
 def _max_rate_per_s(curve: BatchCurve, tier: TierDemand) -> float:
     """What a full batch serves, or what prompts one after the other allow, whichever is less."""
-    full = float(curve.batch[-1] / (tier.output_tokens * curve.step_time_s[-1]))
+    full = float(requests_per_s(curve, tier.output_tokens)[-1])
     prompt_s = tier.prompt_tokens * (curve.prefill_token_s or 0.0)
     return min(full, 1 / prompt_s) if prompt_s > 0 else full
 

@@ -1,9 +1,34 @@
-"""Corrects a modelled curve by a few measured points of it."""
+"""Measured points of a curve: read between them, or a modelled curve corrected by a few."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hybridserve_llm.profiles.step_work import Floats
+
+
+def read_time_s(batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike) -> Floats:
+    """The step time at `batch`, [n], by a table: linear over the batch between two points.
+
+    A step is a fixed part and one that grows with the batch. Interpolating logarithms is twice as
+    far off on dense models (docs/planner-fit.md, Tables). Beyond the points it is the time at the
+    nearest one: a caller that has no table there does not ask.
+
+    Args:
+        batch: Batches to read at, [n].
+        at: Batches that were measured, rising, [k].
+        measured: What was measured there, [k].
+    """
+    points, times = np.asarray(at, dtype=np.float64), np.asarray(measured, dtype=np.float64)
+    return np.asarray(np.interp(np.asarray(batch, dtype=np.float64), points, times))
+
+
+def read_power_w(batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike) -> Floats:
+    """Watts at `batch`, [n], by a table: linear in the logarithms of both, as they level off.
+
+    Arguments are those of `read_time_s`.
+    """
+    points, watts = np.log(np.asarray(at)), np.log(np.asarray(measured))
+    return np.asarray(np.exp(np.interp(np.log(np.asarray(batch)), points, watts)))
 
 
 def corrected_time_s(

@@ -1,16 +1,29 @@
 """Step time and power of a replica over its batch: from the fitted model, from a profile, or both.
 
-A table is read between its points and never beyond them. The fitted model may go beyond: there the
-ratio of measurement to model stays what it is at the nearest point, and the grade says so.
+A table, which is three points or more, is read between its points: step time linearly over the
+batch, as a step is a fixed part and one that grows with the batch, and watts in logarithms. It is
+never read beyond them. The fitted model may go beyond: there the ratio of measurement to model
+stays what it is at the nearest point, and the grade says so. Fewer points correct the model between
+them.
+
+What `hs-profile --check` judges is this reading, and the planner uses the same: at a batch inside
+the table and the profile's own lengths both say the same to the last digit.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.profiles.correction import corrected_time_s, correction_factor
+from hybridserve_llm.profiles.correction import (
+    corrected_time_s,
+    correction_factor,
+    read_power_w,
+    read_time_s,
+)
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from hybridserve_llm.profiles.grades import Grade
 from hybridserve_llm.profiles.power_model import H100_POWER, PowerConstants, power_w
@@ -24,6 +37,8 @@ from hybridserve_llm.profiles.step_model import (
 from hybridserve_llm.profiles.step_work import Floats
 
 _POINTS_OF_A_TABLE = 3
+_SAME_LENGTH = 0.05
+"""Lengths count as those of the profile where they differ by no more than this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +50,12 @@ class BatchCurve:
         step_time_s: Seconds from one token of a sequence to its next, [n].
         power_w: Watts of all GPUs of the replica together, [n]; None where nobody knows.
         prefill_token_s: Seconds that each prompt token takes; None where nobody knows.
-        grade: What `step_time_s` and `power_w` are worth.
+        grade: What `step_time_s` and `power_w` are worth over the whole curve.
+        measured_to: Up to this batch they are read off a table; 0 where nowhere.
+        ttft_s: Measured mean seconds to the first token of requests that are in flight in such
+            numbers, their prompts included, [n]; None where nobody measured it.
+        itl_s: Measured mean seconds between two tokens of a request, without the wait for the
+            first, [n]; None where nobody measured it.
     """
 
     batch: Floats
@@ -43,6 +63,9 @@ class BatchCurve:
     power_w: Floats | None
     prefill_token_s: float | None
     grade: Grade
+    measured_to: int = 0
+    ttft_s: Floats | None = None
+    itl_s: Floats | None = None
 
 
 def batch_curve(
@@ -60,8 +83,9 @@ def batch_curve(
 ) -> BatchCurve:
     """The fitted model's curve, corrected by `profile` where there is one.
 
-    Where the profile was measured with other prompts and answers, the model carries it over: the
-    factor that corrects is measured over modelled, both at the profile's own lengths.
+    Inside a table the profile is read, beyond it the model is corrected. Where the profile was
+    measured with other prompts and answers, the model carries it over: the factor that corrects is
+    measured over modelled, both at the profile's own lengths; then nothing is graded `measured`.
 
     Args:
         facts: The model.
@@ -96,17 +120,25 @@ def batch_curve(
         pipeline_parallel_size=pipeline_parallel_size,
         constants=step_constants,
     )
+    measured_to = 0
     if profile is not None:
         replica.check(profile)
         time_s, watts = replica.corrected(profile, batch, time_s, watts)
-        grade = _corrected_grade(profile, batch)
+        if _is_same_length(profile, context_tokens, prefill_ratio):
+            measured_to = min(_measured_to(profile), max_num_seqs)
+        grade = "measured" if measured_to == max_num_seqs else "calibrated-2pt"
     return BatchCurve(
-        batch=batch, step_time_s=time_s, power_w=watts, prefill_token_s=prefill_s, grade=grade
+        batch=batch,
+        step_time_s=time_s,
+        power_w=watts,
+        prefill_token_s=prefill_s,
+        grade=grade,
+        measured_to=measured_to,
     )
 
 
 def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> BatchCurve:
-    """A table alone as a curve, read between its points; power is None where it has none.
+    """A profile alone as a curve, read between its points; power is None where it has none.
 
     Args:
         profile: Measured from one request at a time on.
@@ -126,10 +158,13 @@ def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> Batch
     watts = _powers(profile)
     return BatchCurve(
         batch=batch,
-        step_time_s=_between(batch, at, _times(profile)),
-        power_w=None if watts is None else _between(batch, at, watts),
+        step_time_s=read_time_s(batch, at=at, measured=_times(profile)),
+        power_w=None if watts is None else read_power_w(batch, at=at, measured=watts),
         prefill_token_s=None,
         grade="measured",
+        measured_to=last,
+        ttft_s=_between(batch, at, [point.ttft_s for point in profile.points]),
+        itl_s=_between(batch, at, [point.itl_s for point in profile.points]),
     )
 
 
@@ -174,19 +209,25 @@ class _Replica:
     def corrected(
         self, profile: Profile, batch: Floats, time_s: Floats, watts: Floats
     ) -> tuple[Floats, Floats]:
-        """Both, meeting the profile; power stays as modelled where none was measured."""
+        """Both, meeting the profile; power stays as modelled where none was measured.
+
+        The profile's own lengths give the factor; the model carries it over to other lengths.
+        """
         at = np.array([point.concurrency for point in profile.points])
         context = profile.prompt_tokens + profile.output_tokens / 2
         ratio = profile.prompt_tokens / profile.output_tokens
         time_at, watts_at = self.modelled(at, context, ratio)
-        own_time, _ = self.modelled(batch, context, ratio)
+        own_time, own_watts = self.modelled(batch, context, ratio)
+        is_read = (at[0] <= batch) & (batch <= at[-1]) & (len(at) >= _POINTS_OF_A_TABLE)
         met = corrected_time_s(
             batch, own_time, at=at, measured=_times(profile), modelled_at=time_at
         )
-        # The profile's own lengths give the factor; the model carries it over to other lengths.
+        met = np.where(is_read, read_time_s(batch, at=at, measured=_times(profile)), met)
         time_s = time_s * met / own_time
         if (measured_w := _powers(profile)) is not None:
-            watts = watts * correction_factor(batch, at=at, measured=measured_w, modelled=watts_at)
+            factor = correction_factor(batch, at=at, measured=measured_w, modelled=watts_at)
+            read_w = read_power_w(batch, at=at, measured=measured_w)
+            watts = watts * np.where(is_read, read_w / own_watts, factor)
         return time_s, watts
 
     def check(self, profile: Profile) -> None:
@@ -205,12 +246,20 @@ class _Replica:
             )
 
 
-def _corrected_grade(profile: Profile, batch: Floats) -> Grade:
-    """`measured` only where the table has points enough, covers the curve, and knows power."""
+def _measured_to(profile: Profile) -> int:
+    """The largest batch that both time and power of a table from 1 on hold; 0 for none."""
     first, last = profile.points[0].concurrency, profile.points[-1].concurrency
-    is_table = len(profile.points) >= _POINTS_OF_A_TABLE and profile.has_power
-    is_inside = first <= batch[0] and batch[-1] <= last
-    return "measured" if is_table and is_inside else "calibrated-2pt"
+    is_table = len(profile.points) >= _POINTS_OF_A_TABLE and profile.has_power and first <= 1
+    return math.floor(last) if is_table else 0
+
+
+def _is_same_length(profile: Profile, context_tokens: float, prefill_ratio: float) -> bool:
+    """Whether these are the lengths that `profile` was measured with."""
+    context = profile.prompt_tokens + profile.output_tokens / 2
+    ratio = profile.prompt_tokens / profile.output_tokens
+    return math.isclose(context_tokens, context, rel_tol=_SAME_LENGTH) and math.isclose(
+        prefill_ratio, ratio, rel_tol=_SAME_LENGTH
+    )
 
 
 def _times(profile: Profile) -> Floats:
@@ -222,6 +271,7 @@ def _powers(profile: Profile) -> Floats | None:
     return np.array(watts) if watts else None
 
 
-def _between(batch: Floats, at: Floats, values: Floats) -> Floats:
-    """Interpolated linearly in the logarithms of both, as factors of corrections are."""
-    return np.asarray(np.exp(np.interp(np.log(batch), np.log(at), np.log(values))))
+def _between(batch: Floats, at: Floats, values: Sequence[float | None]) -> Floats | None:
+    """Interpolated linearly over the batch; None where any value is missing."""
+    known = [value for value in values if value is not None]
+    return np.asarray(np.interp(batch, at, known)) if len(known) == len(values) else None

@@ -23,6 +23,7 @@ from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.curve import BatchCurve
 from hybridserve_llm.profiles.grades import Grade
 from hybridserve_llm.profiles.step_work import Floats
+from hybridserve_llm.profiles.throughput import requests_per_s
 
 _TAIL = 0.05
 # P(X > x) = exp(-x / mean) of an exponential X: its 95th percentile is this many means.
@@ -50,7 +51,8 @@ class ReplicaLoad:
         p95_latency_s: `p95_ttft_s` and the mean number of tokens at `p95_itl_s`: of a request of
             mean length, as the spread of lengths is not known here.
         max_rate_per_s: Requests per second that a full batch serves, one number.
-        grade: Of the curve.
+        grades: What these figures are worth, [m]: `measured` where 95 % of tokens come of batches
+            that the curve's table holds, else the curve's grade.
     """
 
     power_w: Floats | None
@@ -64,7 +66,7 @@ class ReplicaLoad:
     p95_ttft_s: Floats
     p95_latency_s: Floats
     max_rate_per_s: float
-    grade: Grade
+    grades: tuple[Grade, ...]
 
 
 def replica_load(
@@ -94,7 +96,7 @@ def replica_load(
             f"request rates must be 0 or more and output_tokens above 0; given "
             f"{rates.min():g} requests/s and {output_tokens:g} tokens"
         )
-    leaving = curve.batch / (output_tokens * curve.step_time_s)
+    leaving = requests_per_s(curve, output_tokens)
     max_rate = float(leaving[-1])
     is_stable = rates < max_rate
     chain = _chain(np.where(is_stable, rates, 0.0), leaving)
@@ -105,7 +107,8 @@ def replica_load(
     tokens[(rates <= 0) | ~is_stable, 0] = 1.0
     tokens /= tokens.sum(axis=1, keepdims=True)
     itl_s = np.where(is_stable, tokens @ step_s, step_s[-1])
-    p95_itl_s = np.where(is_stable, step_s[_quantile_index(tokens)], step_s[-1])
+    most = np.where(is_stable, _quantile_index(tokens), len(step_s) - 1)
+    p95_itl_s = step_s[most]
     prompt = _prompt_time(curve, rates, prompt_tokens)
     wait_s = np.where(is_stable, chain.wait_s, np.inf)
     p95_wait_s = np.where(is_stable, chain.p95_wait_s, np.inf)
@@ -123,7 +126,9 @@ def replica_load(
         p95_ttft_s=p95_ttft_s,
         p95_latency_s=p95_ttft_s + (output_tokens - 1) * p95_itl_s,
         max_rate_per_s=max_rate,
-        grade=curve.grade,
+        grades=tuple(
+            "measured" if batch <= curve.measured_to else curve.grade for batch in curve.batch[most]
+        ),
     )
 
 

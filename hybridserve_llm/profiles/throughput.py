@@ -1,9 +1,10 @@
-"""Tokens per second of a replica that has a number of requests in flight, read off its curve."""
+"""Throughput of a replica, read off its curve: the one formula that planner and profiler share."""
 
 import numpy as np
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.curve import BatchCurve
+from hybridserve_llm.profiles.step_work import Floats
 
 
 def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
@@ -13,9 +14,8 @@ def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
 
         concurrency / step_time_s(concurrency),
 
-    the step time interpolated linearly in the logarithms of both. Prompts of others are part of the
-    step time, of the lengths that the curve is of. Divided by the output tokens of a request it is
-    the requests per second.
+    the step time interpolated linearly over the batch. Prompts of others are part of the step time,
+    of the lengths that the curve is of.
 
     Raises:
         ConfigError: The curve does not reach to `concurrency`, and nothing is extrapolated here.
@@ -25,5 +25,12 @@ def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
         raise ConfigError(
             f"a curve of {first:g} to {last:g} requests at a time says nothing of {concurrency:g}"
         )
-    log_step_s = np.interp(np.log(concurrency), np.log(curve.batch), np.log(curve.step_time_s))
-    return concurrency / float(np.exp(log_step_s))
+    return concurrency / float(np.interp(concurrency, curve.batch, curve.step_time_s))
+
+
+def requests_per_s(curve: BatchCurve, output_tokens: float) -> Floats:
+    """Requests of `output_tokens` each that end per second at every batch of `curve`, [n].
+
+    It is `output_tokens_per_s` there over the output tokens of a request.
+    """
+    return np.asarray(curve.batch / (output_tokens * curve.step_time_s))

@@ -12,7 +12,7 @@ import pytest
 from eval.cli import main
 from eval.planner_fit_constants import fit_constants
 from eval.planner_fit_points import read_measurements
-from eval.planner_fit_scores import after_two_points, mape, predicted
+from eval.planner_fit_scores import after_two_points, mape, predicted, read_off_tables
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
@@ -168,6 +168,22 @@ def test_two_points_leave_themselves_out_and_take_a_constant_factor_off(tmp_path
     assert np.abs(after.step_time - 1).max() < 0.2 * np.abs(before.step_time - 1).max()
     (two,) = read_measurements(write(tmp_path / "m.csv", rows[::3])).curves
     assert after_two_points(two, fit) is None
+
+
+def test_tables_leave_out_the_run_they_are_read_for(tmp_path: Path) -> None:
+    (curve,) = read_measurements(write(tmp_path / "m.csv", rows_of("Qwen/Qwen3-8B", 1))).curves
+    found = read_off_tables(curve)
+    assert found is not None
+    assert found.energy is not None
+    (first, second, third, _), times = curve.batch, curve.step_time_s
+    # The second of four, on the straight line from the first to the third.
+    share = (second - first) / (third - first)
+    read_s = times[0] + share * (times[2] - times[0])
+    assert found.step_time[0] == pytest.approx(read_s / times[1])
+    assert (len(found.step_time), len(found.energy)) == (2, 2)
+    three = rows_of("Qwen/Qwen3-8B", 1)[:3]
+    (short,) = read_measurements(write(tmp_path / "m.csv", three)).curves
+    assert read_off_tables(short) is None
 
 
 def test_json_has_every_figure(

@@ -223,7 +223,7 @@ def test_a_slower_link_makes_tensor_parallelism_slower_and_less_certain() -> Non
     with_link = Tables().of(tier, linked)
     without = Tables().of(tier, replace(linked, is_linked=False))
     assert without.itl_s[-1] > with_link.itl_s[-1]
-    assert (with_link.grade, without.grade) == ("fleet-fit", "datasheet")
+    assert (with_link.grade_at(0.1), without.grade_at(0.1)) == ("fleet-fit", "datasheet")
     # An L4 has no NVLink to miss.
     pcie = replace(linked, gpu_type=gpu_type("L4"))
     table = Tables().of(tier, replace(pcie, is_linked=False))

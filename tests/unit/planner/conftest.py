@@ -107,5 +107,5 @@ def table() -> ReplicaTable:
         max_rate_per_s=10.0,
         idle_w=100.0,
         tdp_w=700.0,
-        grade="measured",
+        grades=("measured", "measured", "calibrated-2pt"),
     )

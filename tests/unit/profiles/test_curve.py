@@ -15,6 +15,7 @@ from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.memory import kv_capacity_sequences, kv_capacity_tokens, memory_use
 from hybridserve_llm.profiles.profile_file import Profile, read_profile, write_profile
+from hybridserve_llm.profiles.throughput import output_tokens_per_s
 from hybridserve_llm.units import GIB
 
 FACTS = known_model_facts("meta-llama/Llama-3.1-8B-Instruct")
@@ -44,9 +45,9 @@ def profile(**changes: Any) -> Profile:
 
 def curve(max_num_seqs: int = 64, **rest: Any) -> BatchCurve:
     assert FACTS is not None
-    sizes = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, **rest}
+    sizes = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
     lengths = {"context_tokens": 400.0, "prefill_ratio": 0.5}
-    return batch_curve(FACTS, H100, max_num_seqs=max_num_seqs, **{**lengths, **sizes})
+    return batch_curve(FACTS, H100, max_num_seqs=max_num_seqs, **{**sizes, **lengths, **rest})
 
 
 def test_a_profile_survives_its_file(tmp_path: Path) -> None:
@@ -122,6 +123,34 @@ def test_a_profile_is_met_at_its_own_lengths() -> None:
     assert met.power_w[[0, 7, 63]] == pytest.approx([400, 450, 600])
 
 
+def test_inside_a_table_the_planner_reads_what_the_profiler_checks() -> None:
+    met, alone = curve(128, profile=profile()), curve_of_profile(profile())
+    assert met.step_time_s[:64] == pytest.approx(alone.step_time_s, rel=1e-12)
+    assert met.power_w is not None
+    assert alone.power_w is not None
+    assert met.power_w[:64] == pytest.approx(alone.power_w, rel=1e-12)
+    # Halfway from 8 to 64 at a time, 9 and 16 ms.
+    assert output_tokens_per_s(met, 36) == pytest.approx(36 / 0.0125)
+    assert output_tokens_per_s(alone, 36) == pytest.approx(36 / 0.0125)
+
+
+def test_beyond_a_table_the_model_goes_on_by_the_last_ratio() -> None:
+    modelled, met = curve(128), curve(128, profile=profile())
+    ratio = 0.016 / modelled.step_time_s[63]
+    assert met.step_time_s[64:] == pytest.approx(ratio * modelled.step_time_s[64:])
+    assert (met.grade, met.measured_to) == ("calibrated-2pt", 64)
+
+
+def test_a_table_of_other_lengths_is_carried_over_and_no_longer_measured() -> None:
+    # Twice the prompt and the answer: twice the context, as many prompt tokens per output token.
+    longer = profile(prompt_tokens=400, output_tokens=800)
+    met = curve(profile=longer)
+    assert (met.grade, met.measured_to) == ("calibrated-2pt", 0)
+    own, modelled = curve(context_tokens=800.0), curve()
+    ratio = modelled.step_time_s[7] / own.step_time_s[7]
+    assert met.step_time_s[7] == pytest.approx(0.009 * ratio)
+
+
 def test_two_points_or_a_longer_curve_are_less_than_measured() -> None:
     two = [point.model_dump() for point in profile().points[::2]]
     assert curve(profile=profile(points=two)).grade == "calibrated-2pt"
@@ -147,9 +176,10 @@ def test_a_table_alone_makes_a_curve_without_power_on_a_cpu() -> None:
         for n in (1, 4)
     ]
     alone = curve_of_profile(profile(gpu=None, points=points))
-    # Linear in logarithms: the square root is met everywhere.
-    assert alone.step_time_s == pytest.approx(0.01 * np.sqrt([1, 2, 3, 4]))
+    # From 10 to 20 ms on a straight line.
+    assert alone.step_time_s == pytest.approx([0.01, 0.04 / 3, 0.05 / 3, 0.02])
     assert (alone.power_w, alone.grade) == (None, "measured")
+    assert (alone.ttft_s, alone.itl_s, alone.measured_to) == (None, None, 4)
     with pytest.raises(ConfigError, match="does not hold 1 to 5; a table alone is not extrap"):
         curve_of_profile(profile(gpu=None, points=points), 5)
 

@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,3 +156,10 @@ def test_prompts_wait_for_each_other() -> None:
     )
     load = replica_load(curve, [2.0], output_tokens=1, prompt_tokens=1000, idle_w=None)
     assert load.ttft_s == pytest.approx([0.125 + 0.001], rel=1e-3)
+
+
+def test_figures_are_measured_where_the_table_holds_nearly_all_batches() -> None:
+    curve = replace(curve_of([0.1, 0.1, 0.1]), grade="calibrated-2pt", measured_to=2)
+    # M/M/3 of 1/s each: at 0.1/s three at a time are rare, at 2.7/s they are the rule.
+    load = replica_load(curve, [0.1, 2.7, 9.0], output_tokens=10, prompt_tokens=0, idle_w=None)
+    assert load.grades == ("measured", "calibrated-2pt", "calibrated-2pt")
