@@ -14,8 +14,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
-from launch.explain import plan_json, plan_text
+from launch.explain import plan_text
 from launch.options import LaunchOptions, StatusOptions, StopOptions, read_command_line
+from launch.plan_report import plan_json
 from launch.planning import planned
 from launch.run import checked_cascade, launch
 from launch.running import running_launches

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
 from hybridserve_llm.planner.demand import Demand
 from hybridserve_llm.planner.forecast import Forecast, forecast
@@ -20,6 +20,7 @@ from hybridserve_llm.planner.searched import plan_of
 from hybridserve_llm.planner.shortfall import Shortfall, shortfall
 from hybridserve_llm.planner.tabulate import Tables
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
+from launch.configured import Configured, configured
 from launch.hardware import probe
 from launch.options import LaunchOptions
 from launch.planning_demand import UnknownModel, demand_of
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _DESCRIBED_GPUS = 8
 _SHARE_STEPS = 1000
+_ON_CPU = "without GPUs nothing is searched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +72,11 @@ class Searched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, how it was found, or why there is none; `searched` is None for one as configured."""
+    """A plan, or why there is none: either `searched`, or placed as `configured`."""
 
     plan: Plan | None
-    searched: Searched | None
+    searched: Searched | None = None
+    configured: Configured | None = None
 
     def checked(self) -> Plan:
         """The plan.
@@ -81,10 +84,12 @@ class Planned:
         Raises:
             CannotBeDone: Nothing fits; the message says what is short, and what would help.
         """
-        if self.plan is None:
-            found = self.searched.shortfall if self.searched else None
-            raise CannotBeDone(found.text if found else "nothing fits")
-        return self.plan
+        if self.plan is not None:
+            return self.plan
+        if self.configured is not None:
+            raise CannotBeDone(self.configured.reason)
+        found = self.searched.shortfall if self.searched else None
+        raise CannotBeDone(found.text if found else "nothing fits")
 
 
 def planned(
@@ -98,23 +103,26 @@ def planned(
     Raises:
         ConfigError: `CUDA_VISIBLE_DEVICES`, or the configuration, names what is not there; or a
             GPU type that is described, or a model to be planned for it, is not known.
-        CannotBeDone: A machine without GPUs cannot hold the plan, or has fewer than asked for.
+        CannotBeDone: There are fewer GPUs than asked for.
     """
+    as_configured = partial(_as_configured, config, certificate, asks_the_hub=options.dry_run)
     if options.cpu or not config_starts_engines(config):
-        return _as_configured(config, probe(cpu_only=options.cpu, n_gpus=options.gpus))
+        hardware = probe(cpu_only=options.cpu, n_gpus=options.gpus)
+        is_cpu = options.cpu and config_starts_engines(config)
+        return as_configured(hardware, _ON_CPU if is_cpu else "no tier has engines to start")
     described = _described(config, options)
     if described is not None:
         return _searched(config, options, certificate, described)
     hardware = probe(n_gpus=options.gpus)
     if not hardware.gpus:
-        return _as_configured(config, hardware)
+        return as_configured(hardware, _ON_CPU)
     try:
         cluster = cluster_of(hardware)
         found = _searched(config, options, certificate, cluster)
         return _remarked(found, hardware, is_logged=not options.dry_run)
     except UnknownModel as exc:
         log.warning("replicas are placed as configured, not searched: %s", exc)
-        return _as_configured(config, hardware)
+        return as_configured(hardware, str(exc))
 
 
 def config_starts_engines(config: CascadeConfig) -> bool:
@@ -207,8 +215,16 @@ def _remarked(found: Planned, hardware: Hardware, *, is_logged: bool) -> Planned
     return replace(found, searched=replace(searched, remarks=remarks))
 
 
-def _as_configured(config: CascadeConfig, hardware: Hardware) -> Planned:
-    return Planned(plan=plan_as_configured(config, hardware), searched=None)
+def _as_configured(
+    config: CascadeConfig,
+    certificate: Certificate | None,
+    hardware: Hardware,
+    why: str,
+    *,
+    asks_the_hub: bool,
+) -> Planned:
+    found = configured(config, hardware, certificate, why=why, asks_the_hub=asks_the_hub)
+    return Planned(plan=found.plan, configured=found)
 
 
 def _searched(

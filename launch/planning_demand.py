@@ -1,6 +1,7 @@
 """What a plan is made for: by the configuration, the certificate, and assumptions it tells."""
 
 import math
+from pathlib import Path
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.certificate import Certificate
@@ -11,9 +12,9 @@ from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import read_profile
 from launch.model_config import model_facts
 
-_ASSUMED_REQUESTS_PER_S = 1.0
-_ASSUMED_PROMPT_TOKENS = 512.0
-_ASSUMED_OUTPUT_TOKENS = 256.0
+ASSUMED_REQUESTS_PER_S = 1.0
+ASSUMED_PROMPT_TOKENS = 512.0
+ASSUMED_OUTPUT_TOKENS = 256.0
 _ASSUMED_PASSED_ON = 0.5
 
 
@@ -34,14 +35,14 @@ def demand_of(
     workload = config.planner.workload
     given: dict[str, float] = {}
     for key, value, assumed in (
-        ("requests_per_s", workload.requests_per_s, _ASSUMED_REQUESTS_PER_S),
-        ("prompt_tokens", workload.prompt_tokens, _ASSUMED_PROMPT_TOKENS),
-        ("output_tokens", workload.output_tokens, _ASSUMED_OUTPUT_TOKENS),
+        ("requests_per_s", workload.requests_per_s, ASSUMED_REQUESTS_PER_S),
+        ("prompt_tokens", workload.prompt_tokens, ASSUMED_PROMPT_TOKENS),
+        ("output_tokens", workload.output_tokens, ASSUMED_OUTPUT_TOKENS),
     ):
         given[key] = assumed if value is None else value
         if value is None:
             assumptions.append(f"planner.workload.{key} is not given: {assumed:g}")
-    reaches = _reaches(config, certificate, assumptions)
+    reaches = reaches_of(config, certificate, assumptions)
     tiers = tuple(
         _tier_demand(tier, reaches[tier.name], given, assumptions)
         for tier in config.tiers
@@ -85,8 +86,12 @@ def _tier_demand(
     )
 
 
-def facts_of(tier: TierConfig) -> ModelFacts:
+def facts_of(tier: TierConfig, *, asks_the_hub: bool = True) -> ModelFacts:
     """The facts given, else those of the public model, else of the checkpoint's own configuration.
+
+    Args:
+        tier: Whose model it is.
+        asks_the_hub: Whether a hub id may be looked up, which can take seconds.
 
     Raises:
         UnknownModel: There are none; the message says why, and what to do.
@@ -94,6 +99,11 @@ def facts_of(tier: TierConfig) -> ModelFacts:
     facts = tier.facts or known_model_facts(tier.model)
     if facts is not None:
         return facts
+    if not asks_the_hub and not Path(tier.model).expanduser().is_dir():
+        raise UnknownModel(
+            f"tier {tier.name}: the sizes of {tier.model} are not known without asking the hub; "
+            "give them as the tier's facts"
+        )
     try:
         return model_facts(tier.model)
     except ConfigError as exc:
@@ -103,10 +113,13 @@ def facts_of(tier: TierConfig) -> ModelFacts:
         ) from exc
 
 
-def _reaches(
+def reaches_of(
     config: CascadeConfig, certificate: Certificate | None, assumptions: list[str]
 ) -> dict[str, float]:
-    """Share of requests that ask each tier: what the file gives, the certificate says, or 1/2."""
+    """Share of requests that ask each tier: what the file gives, the certificate says, or 1/2.
+
+    What is taken for granted is added to `assumptions`.
+    """
     found: dict[str, float] = {}
     certified = None if certificate is None else certified_reach(config, certificate)
     expected = 1.0

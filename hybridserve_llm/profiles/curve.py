@@ -113,13 +113,6 @@ def batch_curve(
     batch = np.arange(1, max_num_seqs + 1, dtype=np.float64)
     time_s, watts = replica.modelled(batch, context_tokens, prefill_ratio)
     grade: Grade = "fleet-fit" if step_constants.gpu == gpu.name else "datasheet"
-    prefill_s = prefill_token_s(
-        facts,
-        gpu,
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=pipeline_parallel_size,
-        constants=step_constants,
-    )
     measured_to = 0
     if profile is not None:
         replica.check(profile)
@@ -131,7 +124,7 @@ def batch_curve(
         batch=batch,
         step_time_s=time_s,
         power_w=watts,
-        prefill_token_s=prefill_s,
+        prefill_token_s=replica.prefill_token_s(),
         grade=grade,
         measured_to=measured_to,
     )
@@ -205,6 +198,16 @@ class _Replica:
             step_constants=self.step_constants,
         )
         return time_s, watts * (self.tensor_parallel_size * self.pipeline_parallel_size)
+
+    def prefill_token_s(self) -> float:
+        """Seconds that each prompt token takes."""
+        return prefill_token_s(
+            self.facts,
+            self.gpu,
+            tensor_parallel_size=self.tensor_parallel_size,
+            pipeline_parallel_size=self.pipeline_parallel_size,
+            constants=self.step_constants,
+        )
 
     def corrected(
         self, profile: Profile, batch: Floats, time_s: Floats, watts: Floats

@@ -73,8 +73,20 @@ def kv_capacity_tokens(
         pipeline_parallel_size=pipeline_parallel_size,
         overhead_bytes=overhead_bytes,
     )
+    return kv_tokens(
+        facts,
+        use.kv_bytes,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+    )
+
+
+def kv_tokens(
+    facts: ModelFacts, kv_bytes: int, *, tensor_parallel_size: int, pipeline_parallel_size: int
+) -> int:
+    """Tokens that `kv_bytes` of KV cache on each rank hold; counted as `kv_capacity_tokens` is."""
     share = _kv_share(facts, tensor_parallel_size, pipeline_parallel_size)
-    return math.floor(use.kv_bytes / max(facts.kv_bytes_per_token * share, 1))
+    return math.floor(kv_bytes / max(facts.kv_bytes_per_token * share, 1))
 
 
 def kv_capacity_sequences(

@@ -42,9 +42,11 @@ class ReplicaLoad:
         mean_batch: Mean sequences that decode at a time, over all time.
         utilisation: Rate over `max_rate_per_s`.
         busy_share: Share of the time in which at least one request runs.
-        itl_s: Mean seconds from one token of a request to its next.
-        ttft_s: Mean seconds to the first token: waiting, the prompt, one step.
-        latency_s: Mean seconds from arrival to the last token.
+        itl_s: Mean seconds from one token of a request to its next: a step, or as measured.
+        ttft_s: Mean seconds to the first token: waiting, the prompt, one step; or waiting and what
+            was measured.
+        latency_s: Mean seconds from arrival to the last token: waiting, the prompt, one step a
+            token.
         p95_itl_s: Step time at the batch that 95 % of tokens do not exceed.
         p95_ttft_s: 95th percentile of waiting and of the prompt's time, added, and one step; an
             upper estimate, as both are rarely long at once.
@@ -101,27 +103,24 @@ def replica_load(
     is_stable = rates < max_rate
     chain = _chain(np.where(is_stable, rates, 0.0), leaving)
     step_s = curve.step_time_s
-    # Tokens, not moments, are what a request sees: batches weigh by the tokens made in them.
-    tokens = chain.at_batch[:, 1:] * (curve.batch / step_s)
-    # The first request of an idle replica runs alone; rows without a rest are not used.
-    tokens[(rates <= 0) | ~is_stable, 0] = 1.0
-    tokens /= tokens.sum(axis=1, keepdims=True)
-    itl_s = np.where(is_stable, tokens @ step_s, step_s[-1])
+    tokens = _token_shares(curve, chain, (rates > 0) & is_stable)
+    mean_step_s = np.where(is_stable, tokens @ step_s, step_s[-1])
     most = np.where(is_stable, _quantile_index(tokens), len(step_s) - 1)
     p95_itl_s = step_s[most]
     prompt = _prompt_time(curve, rates, prompt_tokens)
     wait_s = np.where(is_stable, chain.wait_s, np.inf)
     p95_wait_s = np.where(is_stable, chain.p95_wait_s, np.inf)
-    ttft_s = wait_s + prompt + itl_s
     p95_ttft_s = p95_wait_s + _P95_OF_EXPONENTIAL * prompt + p95_itl_s
     return ReplicaLoad(
         power_w=_mean_power(curve, chain.at_batch, is_stable, idle_w),
         mean_batch=np.where(is_stable, chain.at_batch[:, 1:] @ curve.batch, curve.batch[-1]),
         utilisation=rates / max_rate,
         busy_share=np.where(is_stable, 1 - chain.at_batch[:, 0], 1.0),
-        itl_s=itl_s,
-        ttft_s=ttft_s,
-        latency_s=ttft_s + (output_tokens - 1) * itl_s,
+        itl_s=mean_step_s
+        if curve.itl_s is None
+        else np.where(is_stable, tokens @ curve.itl_s, curve.itl_s[-1]),
+        ttft_s=wait_s + (prompt + mean_step_s if curve.ttft_s is None else _first(curve, chain)),
+        latency_s=wait_s + prompt + output_tokens * mean_step_s,
         p95_itl_s=p95_itl_s,
         p95_ttft_s=p95_ttft_s,
         p95_latency_s=p95_ttft_s + (output_tokens - 1) * p95_itl_s,
@@ -164,6 +163,26 @@ def _chain(rates: Floats, leaving: Floats) -> _Chain:
     mean_if_waiting = 1 / (leaving[-1] - rates)
     p95 = mean_if_waiting * np.log(np.maximum(full / _TAIL, 1.0))
     return _Chain(at_batch=at_batch, wait_s=full * mean_if_waiting, p95_wait_s=p95)
+
+
+def _token_shares(curve: BatchCurve, chain: _Chain, has_rest: NDArray[np.bool_]) -> Floats:
+    """Share of tokens that come of each batch 1 ... B, [m, B].
+
+    Tokens, not moments, are what a request sees: batches weigh by the tokens made in them. The
+    first request of an idle replica runs alone; other rows without a rest are not used.
+    """
+    tokens = chain.at_batch[:, 1:] * (curve.batch / curve.step_time_s)
+    tokens[~has_rest, 0] = 1.0
+    return np.asarray(tokens / tokens.sum(axis=1, keepdims=True))
+
+
+def _first(curve: BatchCurve, chain: _Chain) -> Floats:
+    """Measured mean seconds from entering the batch to the first token, [m].
+
+    Poisson arrivals see the chain as time does: one that finds n requests makes it n + 1.
+    """
+    ttft_s = np.zeros(len(curve.batch)) if curve.ttft_s is None else curve.ttft_s
+    return np.asarray(chain.at_batch[:, :-1] @ ttft_s + chain.at_batch[:, -1] * ttft_s[-1])
 
 
 def _quantile_index(shares: Floats) -> NDArray[np.intp]:

@@ -21,9 +21,9 @@ from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from launch.cli import main
 from launch.demo.family import CHECKPOINTS
-from launch.explain import plan_json
 from launch.model_config import stored_weight_bytes
 from launch.options import LaunchOptions, read_command_line
+from launch.plan_report import plan_json
 from launch.planning import cluster_of, planned
 from launch.planning_demand import UnknownModel, certified_reach, demand_of, facts_of
 
@@ -273,6 +273,13 @@ def test_gpus_that_nobody_knows_are_filled_as_configured(
         found = planned(cascade({}, {}), options(), None)
     assert found.searched is None
     assert [p.gpu_uuids for p in found.checked().placements] == [("GPU-0",), ("GPU-1",)]
+    report = json.loads(plan_json(found))
+    assert (report["gpus"], report["gpus_used"], report["parked_power_w"]) == (2, 2, 0)
+    assert [tier["placements"][0]["gpus"] for tier in report["tiers"]] == [[0], [0]]
+    assert report["reason"].startswith("placed as the file says: GPU type 'Quadro' is not known")
+    # 8.19e9 parameters of 2 bytes; how much an engine may take is left to vLLM.
+    assert report["tiers"][0]["weight_gib_per_gpu"] == pytest.approx(15.26, abs=0.01)
+    assert report["tiers"][0]["memory_gib_per_gpu"] is None
     assert "placed as configured, not searched: GPU type 'Quadro' is not known" in caplog.text
 
 
