@@ -34,6 +34,7 @@ class EngineState:
         name: `tier/index`.
         log_path: Its log; `LOG.1` is the log of the life before.
         restart_limit: How often it may be started again in a row.
+        tensor_parallel_size: GPUs, or CPU core groups, that the plan gives each of its layers.
         condition: `failed` is final: it has used up its restarts.
         stage: How far a start or restart has come, in words; None when healthy or failed.
         reason: Why its last life ended; None when none has.
@@ -45,6 +46,7 @@ class EngineState:
     name: str
     log_path: str
     restart_limit: int
+    tensor_parallel_size: int = 1
     condition: EngineCondition = "starting"
     stage: str | None = None
     reason: str | None = None

@@ -72,6 +72,7 @@ def engine_states(config: CascadeConfig, plan: Plan, folder: RunFolder) -> tuple
             name=placement.name,
             log_path=str(folder.log_path(placement.name)),
             restart_limit=limit,
+            tensor_parallel_size=placement.tensor_parallel_size,
         )
         for placement in plan.placements
     )

@@ -23,6 +23,7 @@ HEALTHY = EngineState(
 )
 RESTARTING = EngineState(
     name="giant/0",
+    tensor_parallel_size=2,
     log_path="giant-0.log",
     restart_limit=3,
     condition="restarting",
@@ -117,6 +118,7 @@ def test_json_holds_every_engine_and_nothing_else_is_on_stdout(
     healthy, restarting = launch["engines"]
     assert healthy["uptime_s"] > 0
     assert restarting["uptime_s"] is None
+    assert [engine["tensor_parallel_size"] for engine in launch["engines"]] == [1, 2]
     assert (restarting["restarts"], restarting["total_restarts"]) == (2, 4)
 
 
