@@ -271,7 +271,7 @@ def _times(profile: Profile) -> Floats:
 
 def _powers(profile: Profile) -> Floats | None:
     watts = [point.power_w for point in profile.points if point.power_w is not None]
-    return np.array(watts) if watts else None
+    return np.array(watts) if profile.has_power else None
 
 
 def _between(batch: Floats, at: Floats, values: Sequence[float | None]) -> Floats | None:

@@ -30,7 +30,11 @@ class ProfilePoint(_Part):
         step_time_s: Mean seconds from one token of a sequence to its next, prompts of others
             included: concurrency / output_tokens_per_s.
         output_tokens_per_s: Of all sequences together.
-        power_w: Of all GPUs of the replica together; null where nobody measured it.
+        power_w: Of all GPUs of the replica together, on a CPU of all its packages; null where
+            nobody measured it.
+        power_source: The meter: `nvml_energy`, `rapl`, `nvml_power_integrated`, `model:user` for
+            CPU time by watts that a person named, `unavailable`; null where nobody noted it.
+        power_reason: Why power is null, or what else to know of it; null for nothing.
         ttft_s: Mean seconds to the first token; null where nobody measured it.
         itl_s: Mean seconds between two tokens of a request, as the engine counts them; shorter than
             `step_time_s`, which holds the wait for the first token too. This and all that follows
@@ -48,6 +52,8 @@ class ProfilePoint(_Part):
     step_time_s: Positive
     output_tokens_per_s: Positive
     power_w: Positive | None = None
+    power_source: str | None = None
+    power_reason: str | None = None
     ttft_s: Positive | None = None
     itl_s: Positive | None = None
     requests_per_s: Positive | None = None
@@ -82,7 +88,12 @@ class Profile(_Part):
         prompt_tokens: Mean of the prompts measured with; `output_tokens` likewise.
         top_logprobs: Alternatives per token that were asked for; null for no log-probabilities, or
             where nobody noted it.
-        idle_w: Watts of all GPUs of the replica while it waits; null where nobody measured it.
+        idle_w: Watts of the same devices while the engine waits; null where nobody measured it.
+        idle_source: The meter of them, as `power_source`.
+        idle_reason: Why they are null, or what else to know of them.
+        bare_idle_w: Watts of the same GPUs before any engine was started; null on a CPU, or where
+            nobody measured it.
+        bare_idle_source: The meter of them, as `power_source`.
         source: Who measured, and with what command.
     """
 
@@ -97,7 +108,11 @@ class Profile(_Part):
     prompt_tokens: float = Field(ge=0, allow_inf_nan=False)
     output_tokens: Positive
     top_logprobs: int | None = Field(None, ge=0)
-    idle_w: Positive | None = None
+    idle_w: NotNegative | None = None
+    idle_source: str | None = None
+    idle_reason: str | None = None
+    bare_idle_w: NotNegative | None = None
+    bare_idle_source: str | None = None
     points: tuple[ProfilePoint, ...] = Field(min_length=1)
     source: str = Field(min_length=1)
 
@@ -112,8 +127,10 @@ class Profile(_Part):
 
     @property
     def has_power(self) -> bool:
-        """Whether power was measured."""
-        return self.points[0].power_w is not None
+        """Whether power was measured: watts that a model gave are none."""
+        first = self.points[0]
+        is_modelled = (first.power_source or "").startswith("model")
+        return first.power_w is not None and not is_modelled
 
     def to_json(self) -> str:
         """The file's text: indented, keys in the order of this class."""

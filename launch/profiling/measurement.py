@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from hybridserve_llm.profiles.profile_file import ProfilePoint
+from hybridserve_llm.records import Source
 from launch.profiling.closed_loop import closed_loop
+from launch.profiling.power import worst_source
 from launch.profiling.prompts import RequestSource
 from launch.profiling.window import Instruments, MeasuredEngine, Window, measure_window
 
@@ -80,6 +82,8 @@ def point_of(windows: Sequence[Window]) -> ProfilePoint:
         step_time_s=concurrency / median(tokens_per_s),
         output_tokens_per_s=median(tokens_per_s),
         power_w=_median(window.power_w for window in windows),
+        power_source=worst_source([window.power_source for window in windows]),
+        power_reason=next((one.power_reason for one in windows if one.power_reason), None),
         ttft_s=_median(window.ttft_s for window in windows),
         itl_s=_median(window.itl_s for window in windows),
         requests_per_s=median(window.requests_per_s for window in windows),
@@ -89,6 +93,23 @@ def point_of(windows: Sequence[Window]) -> ProfilePoint:
         lowest_output_tokens_per_s=min(tokens_per_s),
         highest_output_tokens_per_s=max(tokens_per_s),
         repeats=len(windows),
+    )
+
+
+def points_of(windows: Iterable[Sequence[Window]]) -> tuple[ProfilePoint, ...]:
+    """The points of a profile, one for the windows at each load.
+
+    Where one has no watts none has: a table of power with holes cannot be read between its points.
+    """
+    points = tuple(point_of(found) for found in windows)
+    without = [point for point in points if point.power_w is None]
+    if not without or len(without) == len(points):
+        return points
+    first = without[0]
+    reason = f"not known with {first.concurrency:g} in flight: {first.power_reason}"
+    gone = {"power_w": None, "power_source": Source.UNAVAILABLE.value, "power_reason": reason}
+    return tuple(
+        point if point.power_w is None else point.model_copy(update=gone) for point in points
     )
 
 

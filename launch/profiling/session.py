@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,35 +21,30 @@ from rich.console import Console
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.load import load_config
-from hybridserve_llm.energy.meters import AbsentMeter
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.interfaces import EnergyMeter
 from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
 from hybridserve_llm.profiles.profile_file import Profile, write_profile
+from hybridserve_llm.server.metering import Probes
 from launch.checkpoints import check_checkpoints
 from launch.hardware import probe
 from launch.profiling.cpu_time import cpu_time
 from launch.profiling.machine import gpu_name, hardware_in_words
-from launch.profiling.measurement import Rounds, measure_rounds, point_of
+from launch.profiling.measurement import Rounds, measure_rounds, points_of
 from launch.profiling.options import ProfileOptions
+from launch.profiling.power import Power, metered
 from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
 from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, Window, measure_idle_w
+from launch.profiling.window import Instruments, Window, measure_idle
 from launch.run import DEMO_CONFIG
 from launch.run_folder import RunFolder, open_run_folder
 from launch.running import announced
 from launch.state import LaunchState, StateFile
 from launch.stopping import StopRequest, sigterm_interrupts
 from launch.supervisor import check_is_here, engine_states, running_engines
-
-
-def no_meter(_placement: Placement) -> EnergyMeter:
-    """Leaves the watts of any placement unknown."""
-    return AbsentMeter("hs-profile was given no meter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +76,11 @@ class _Session:
     folder: RunFolder
     state: StateFile
     console: Console
-    meter_of: Callable[[Placement], EnergyMeter]
+    probes: Probes
 
 
 def profile_tiers(
-    options: ProfileOptions, *, meter_of: Callable[[Placement], EnergyMeter] = no_meter
+    options: ProfileOptions, *, hardware: Hardware | None = None, probes: Probes | None = None
 ) -> tuple[Profiled, ...]:
     """Measures the tiers one after the other; each profile is written once it is complete.
 
@@ -93,7 +88,8 @@ def profile_tiers(
 
     Args:
         options: What to measure, and how.
-        meter_of: Makes the meter of the devices that an engine is placed on.
+        hardware: What engines may be placed on; None for what `probe` finds here.
+        probes: Where this machine's meters are; None for where Linux and NVML have them.
 
     Raises:
         ConfigError: The configuration, a tier's name, or the load is not allowed.
@@ -104,7 +100,7 @@ def profile_tiers(
     config = _without_restarts(load_config(options.config or DEMO_CONFIG))
     check_checkpoints(config)
     tiers = tiers_to_measure(config, options)
-    hardware = probe(cpu_only=options.cpu, n_gpus=options.gpus)
+    hardware = hardware or probe(cpu_only=options.cpu, n_gpus=options.gpus)
     plan = plan_as_configured(config, hardware)
     check_is_here(plan)
     replicas = [_one_replica(plan, tier) for tier in tiers]
@@ -125,7 +121,7 @@ def profile_tiers(
             folder=folder,
             state=StateFile(folder.state_path, state),
             console=Console(stderr=True),
-            meter_of=meter_of,
+            probes=probes or Probes(),
         )
         return uvloop.run(_until_stopped(session, replicas))
 
@@ -205,6 +201,7 @@ async def _profile_all(
     session: _Session, replicas: list[Plan], hurry: asyncio.Event
 ) -> tuple[Profiled, ...]:
     profiled = []
+    bare = await _bare_idle(session, replicas)
     for plan in replicas:
         states = engine_states(session.config, plan, session.folder)
         session.state.update(engines=states)
@@ -217,23 +214,51 @@ async def _profile_all(
             console=session.console,
         ) as endpoints:
             tier = plan.tiers[0]
-            profiled.append(await _profile(session, tier, endpoints[tier.tier][0]))
+            address = endpoints[tier.tier][0]
+            profiled.append(await _profile(session, tier, address, bare.get(tier.tier)))
     return tuple(profiled)
 
 
-async def _profile(session: _Session, tier: TierPlan, address: str) -> Profiled:
+async def _bare_idle(session: _Session, replicas: list[Plan]) -> Mapping[str, Power]:
+    """By tier, the watts of its GPUs before any engine is started; empty on a CPU."""
+    tiers = {
+        plan.tiers[0].tier: placement
+        for plan in replicas
+        for placement in plan.placements
+        if placement.device == "gpu"
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = {}
+        for tier, placement in tiers.items():
+            instruments = await stack.enter_async_context(_instruments(session, placement))
+            tasks[tier] = measure_idle(session.options.window_s, instruments)
+        found = await asyncio.gather(*tasks.values())
+    return dict(zip(tasks, found, strict=True))
+
+
+@contextlib.asynccontextmanager
+async def _instruments(session: _Session, placement: Placement) -> AsyncIterator[Instruments]:
+    clock = SystemClock()
+    socket_path = session.folder.socket_path(placement.name)
+    energy = session.config.energy
+    async with metered(placement, socket_path, energy, clock=clock, probes=session.probes) as meter:
+        yield Instruments(clock=clock, cpu_time=cpu_time, meter=meter)
+
+
+async def _profile(
+    session: _Session, tier: TierPlan, address: str, bare_idle: Power | None
+) -> Profiled:
     """Measures the engine at `address`, and writes its profile."""
     options = session.options
     engine = VllmHttpEngine(address, model=tier.tier, clock=SystemClock(), probe_timeout_s=60.0)
     try:
-        meter = session.meter_of(tier.placements[0])
-        instruments = Instruments(clock=SystemClock(), cpu_time=cpu_time, meter=meter)
-        idle_w = await measure_idle_w(options.window_s, instruments)
-        windows = await _measured(session, tier.tier, engine, instruments)
+        async with _instruments(session, tier.placements[0]) as instruments:
+            idle = await measure_idle(options.window_s, instruments)
+            windows = await _measured(session, tier.tier, engine, instruments)
         version = await engine.version()
     finally:
         await engine.aclose()
-    profile = _profile_of(session, tier, windows, idle_w=idle_w, version=version)
+    profile = _profile_of(session, tier, windows, idle=idle, bare_idle=bare_idle, version=version)
     path = options.out / f"{tier.tier}.json"
     write_profile(profile, path)
     left_out = {concurrency: windows[concurrency] for concurrency in options.check}
@@ -270,7 +295,8 @@ def _profile_of(
     tier: TierPlan,
     windows: Mapping[int, tuple[Window, ...]],
     *,
-    idle_w: float | None,
+    idle: Power,
+    bare_idle: Power | None,
     version: str | None,
 ) -> Profile:
     options, placement = session.options, tier.placements[0]
@@ -287,8 +313,12 @@ def _profile_of(
         prompt_tokens=options.prompt_tokens,
         output_tokens=options.output_tokens,
         top_logprobs=options.top_logprobs,
-        idle_w=idle_w,
-        points=tuple(point_of(windows[concurrency]) for concurrency in options.concurrency),
+        idle_w=idle.power_w,
+        idle_source=idle.source,
+        idle_reason=idle.reason,
+        bare_idle_w=bare_idle.power_w if bare_idle else None,
+        bare_idle_source=bare_idle.source if bare_idle else None,
+        points=points_of(windows[concurrency] for concurrency in options.concurrency),
         source=shlex.join(options.command),
     )
 

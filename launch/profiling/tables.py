@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.units import s_to_ms
 from launch.profiling.prediction import Check
 from launch.profiling.session import Profiled
@@ -31,11 +32,21 @@ def points_table(profiled: Profiled) -> Table:
             f"{s_to_ms(point.step_time_s):.1f}",
             _shown_ms(point.itl_s),
             _shown_ms(point.ttft_s),
-            _shown(point.power_w, ".0f"),
+            _shown(point.power_w, ".1f"),
             _shown(point.engine_cores, ".2f"),
             _shown(point.other_cores, ".2f"),
         )
+    table.caption, table.caption_justify = _power_in_words(profiled.profile), "left"
     return table
+
+
+def _power_in_words(profile: Profile) -> str:
+    """Where the watts come from, or why there are none."""
+    told = next((point for point in profile.points if point.power_reason), profile.points[0])
+    reason = f": {told.power_reason}" if told.power_reason else ""
+    idle = f"; idle {_shown(profile.idle_w, '.1f')} W"
+    bare = "" if profile.bare_idle_w is None else f", {profile.bare_idle_w:.1f} W without engine"
+    return f"W: {told.power_source}{reason}{idle}{bare}"
 
 
 def checks_table(profiled: Sequence[Profiled]) -> Table:

@@ -1,7 +1,7 @@
 """One measurement: what an engine did in a stretch of time under a steady load."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from hybridserve_llm.records import Activity
 from launch.profiling.closed_loop import ClosedLoop, closed_loop
 from launch.profiling.counters import EngineCounters, counters_of
 from launch.profiling.cpu_time import CpuTime
+from launch.profiling.power import Pause, Power, mean_power
 from launch.profiling.prompts import RequestSource
 
 
@@ -35,7 +36,7 @@ class Instruments:
     clock: Clock
     cpu_time: Callable[[], CpuTime]
     meter: EnergyMeter
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    pause: Pause = asyncio.sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,10 @@ class Window:
         itl_s: Mean seconds between two tokens of a request, as the engine counts them.
         ttft_s: Mean seconds to the first token, as the engine counts them; None where none came.
         preemptions: Requests that were thrown out of the batch for lack of KV cache.
-        power_w: Mean watts; None without a meter that reads.
+        power_w: Mean watts of all devices of the engine; None where nobody can tell.
+        power_source: The meter of them; `unavailable` for none.
+        power_reason: Why they are not known, or what else to know of them; None for nothing.
+        power_edge_w: By how much they may be off since the meter is read ten times a second.
         engine_cores: CPU cores that the engine's processes used, on average.
         other_cores: The same of all else on the machine; None where it is not known.
     """
@@ -64,6 +68,9 @@ class Window:
     ttft_s: float | None
     preemptions: int
     power_w: float | None
+    power_source: str
+    power_reason: str | None
+    power_edge_w: float
     engine_cores: float
     other_cores: float | None
 
@@ -99,7 +106,8 @@ async def measure_window(
         begin = await _read(engine, loop, instruments)
         await instruments.pause(window_s)
         end = await _read(engine, loop, instruments)
-    window = _between(begin, end, concurrency, instruments.meter)
+    power = await _power(instruments, begin.at_s, end.at_s, n_running=concurrency)
+    window = _between(begin, end, concurrency, power)
     if window.n_requests == 0 or window.output_tokens_per_s <= 0:
         raise CannotBeDone(
             f"no request of {source.output_tokens} output tokens ended in {window_s:g} s with "
@@ -108,11 +116,11 @@ async def measure_window(
     return window
 
 
-async def measure_idle_w(window_s: float, instruments: Instruments) -> float | None:
-    """Mean watts while the engine waits; None without a meter that reads."""
+async def measure_idle(window_s: float, instruments: Instruments) -> Power:
+    """Mean watts of `window_s` while nothing is asked of the devices."""
     begin_s = instruments.clock.monotonic_s()
     await instruments.pause(window_s)
-    return _power_w(instruments.meter, begin_s, instruments.clock.monotonic_s(), n_running=0)
+    return await _power(instruments, begin_s, instruments.clock.monotonic_s(), n_running=0)
 
 
 async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instruments) -> _Reading:
@@ -128,7 +136,7 @@ async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instrumen
     )
 
 
-def _between(begin: _Reading, end: _Reading, concurrency: int, meter: EnergyMeter) -> Window:
+def _between(begin: _Reading, end: _Reading, concurrency: int, power: Power) -> Window:
     seconds = end.at_s - begin.at_s
     counted = end.counters.since(begin.counters)
     return Window(
@@ -140,7 +148,10 @@ def _between(begin: _Reading, end: _Reading, concurrency: int, meter: EnergyMete
         itl_s=counted.itl_s,
         ttft_s=counted.ttft_s,
         preemptions=round(counted.preemptions),
-        power_w=_power_w(meter, begin.at_s, end.at_s, n_running=concurrency),
+        power_w=power.power_w,
+        power_source=power.source,
+        power_reason=power.reason,
+        power_edge_w=power.edge_w,
         engine_cores=(end.cpu.engine_s - begin.cpu.engine_s) / seconds,
         other_cores=_other_cores(begin.cpu, end.cpu, seconds),
     )
@@ -153,6 +164,8 @@ def _other_cores(begin: CpuTime, end: CpuTime, seconds: float) -> float | None:
     return max(0.0, end.others_s - begin.others_s) / seconds
 
 
-def _power_w(meter: EnergyMeter, begin_s: float, end_s: float, *, n_running: int) -> float | None:
-    found = meter.between(begin_s, end_s, Activity(running=n_running))
-    return None if found.energy_j is None else found.energy_j / (end_s - begin_s)
+async def _power(
+    instruments: Instruments, begin_s: float, end_s: float, *, n_running: int
+) -> Power:
+    activity = Activity(running=n_running)
+    return await mean_power(instruments.meter, begin_s, end_s, activity, pause=instruments.pause)

@@ -15,10 +15,10 @@ from hybridserve_llm.testing import FakeClock, create_fake_vllm_app, serving
 from hybridserve_llm.testing.fake_engine import scripted_answer
 from launch.profiling.closed_loop import closed_loop
 from launch.profiling.cpu_time import CpuTime, cpu_time
-from launch.profiling.measurement import Rounds, measure_rounds, point_of
+from launch.profiling.measurement import Rounds, measure_rounds, point_of, points_of
 from launch.profiling.prediction import checks_of
 from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, Window, measure_idle_w, measure_window
+from launch.profiling.window import Instruments, Window, measure_idle, measure_window
 
 
 def source(output_tokens: int = 8) -> RequestSource:
@@ -164,6 +164,9 @@ async def test_a_windows_figures_are_differences_over_its_time() -> None:
         ttft_s=None,  # the engine counted no first token: unknown, not 0
         preemptions=0,
         power_w=100.0,
+        power_source="nvml_energy",
+        power_reason=None,
+        power_edge_w=0.0,
         engine_cores=2.0,
         other_cores=1.0,
     )
@@ -185,9 +188,11 @@ async def test_a_window_in_which_no_request_ends_is_an_error() -> None:
 
 async def test_power_is_unknown_without_a_reading() -> None:
     engine = SteppedEngine()
-    without = instruments(engine, Meter(None), n_answers=0)
-    assert await measure_idle_w(10.0, without) is None
-    assert await measure_idle_w(10.0, instruments(engine, Meter(30.0), n_answers=0)) == 30.0
+    without = await measure_idle(10.0, instruments(engine, Meter(None), n_answers=0))
+    assert (without.power_w, without.source) == (None, "unavailable")
+    assert without.reason == "nobody measures"
+    told = await measure_idle(10.0, instruments(engine, Meter(30.0), n_answers=0))
+    assert (told.power_w, told.source) == (30.0, "nvml_energy")
 
 
 def window(concurrency: int, tokens_per_s: float, **values: Any) -> Window:
@@ -201,6 +206,9 @@ def window(concurrency: int, tokens_per_s: float, **values: Any) -> Window:
         "ttft_s": 0.02,
         "preemptions": 0,
         "power_w": 50.0,
+        "power_source": "nvml_energy",
+        "power_reason": None,
+        "power_edge_w": 0.0,
         "engine_cores": 1.0,
         "other_cores": 0.1,
     }
@@ -214,6 +222,24 @@ def test_a_point_is_the_median_of_its_windows() -> None:
     assert (point.lowest_output_tokens_per_s, point.highest_output_tokens_per_s) == (80.0, 200.0)
     assert point.requests_per_s == 2.0
     assert point.repeats == 3
+
+
+def test_a_points_watts_are_called_by_the_worst_meter_of_its_windows() -> None:
+    stalled = {"power_source": "nvml_power_integrated", "power_reason": "it stands still"}
+    point = point_of([window(4, 200.0), window(4, 200.0, **stalled), window(4, 200.0)])
+    assert (point.power_w, point.power_source) == (50.0, "nvml_power_integrated")
+    assert point.power_reason == "it stands still"
+
+
+def test_a_table_has_watts_at_all_points_or_at_none() -> None:
+    unknown = {"power_w": None, "power_source": "unavailable", "power_reason": "the GPU is lost"}
+    known, partly = [window(1, 100.0)], [window(4, 200.0), window(4, 200.0, **unknown)]
+    assert [point.power_w for point in points_of([known, known])] == [50.0, 50.0]
+    first, second = points_of([known, partly])
+    assert (first.power_w, second.power_w) == (None, None)
+    assert first.power_reason == "not known with 4 in flight: the GPU is lost"
+    assert second.power_reason == "the GPU is lost"
+    assert {first.power_source, second.power_source} == {"unavailable"}
 
 
 def test_what_one_window_does_not_know_the_point_does_not_know() -> None:

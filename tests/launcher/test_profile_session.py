@@ -1,5 +1,6 @@
 """`hs-profile` from its command line to its files, with engines that are processes of the fake."""
 
+import io
 import json
 import os
 import signal
@@ -11,12 +12,19 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Placement
 from hybridserve_llm.profiles.profile_file import read_profile
+from hybridserve_llm.server.metering import Probes
+from hybridserve_llm.testing import ScriptedNvml
 from launch.profile_cli import main
 from launch.profiling.machine import gpu_name, hardware_in_words
+from launch.profiling.options import read_profile_options
+from launch.profiling.session import profile_tiers
+from launch.profiling.tables import points_table
 from launch.run_folder import open_run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +45,7 @@ uvicorn.run(app, uds=sys.argv[sys.argv.index("--uds") + 1], log_level="error", w
 
 @pytest.fixture
 def config_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a cascade of fake engines; arguments are further settings of the tiers."""
+    """Writes a cascade of fake engines: further settings of its tiers, then of the cascade."""
     package = tmp_path / "fake_vllm/vllm/entrypoints/openai"
     package.mkdir(parents=True)
     for parent in (package, package.parent, package.parent.parent):
@@ -45,7 +53,7 @@ def config_file(tmp_path: Path) -> Callable[..., Path]:
     (package / "api_server.py").write_text(FAKE_VLLM_SERVER)
     path_of_modules = f"{tmp_path / 'fake_vllm'}{os.pathsep}{ROOT}"
 
-    def write(*settings: dict[str, Any]) -> Path:
+    def write(*settings: dict[str, Any], **more: Any) -> Path:
         tiers = []
         for i, extra in enumerate(settings):
             engine = {"environment": {"PYTHONPATH": path_of_modules}, **extra.pop("engine", {})}
@@ -53,7 +61,8 @@ def config_file(tmp_path: Path) -> Callable[..., Path]:
         for tier in tiers[:-1]:
             tier["accept"] = {"score_at_least": -1.0}
         path = tmp_path / "cascade.yaml"
-        path.write_text(yaml.safe_dump({"tiers": tiers, "launch": {"stop_timeout_s": 5}}))
+        values = {"tiers": tiers, "launch": {"stop_timeout_s": 5}, **more}
+        path.write_text(yaml.safe_dump(values))
         return path
 
     return write
@@ -86,7 +95,6 @@ def test_every_tier_is_measured_and_written(
         assert (profile.prompt_tokens, profile.output_tokens) == (8, 4)
         assert [point.concurrency for point in profile.points] == [1, 4]
         assert {point.repeats for point in profile.points} == {2}
-        assert not profile.has_power
         assert profile.source.startswith("hs-profile --config ")
         assert len(tier["windows"]) == 3 * 2
         (check,) = tier["checks"]
@@ -104,6 +112,71 @@ def test_tables_fit_80_columns(
     assert "predicted" in out
     assert "t0" not in out
     assert not (tmp_path / "out/t0.json").exists()
+
+
+def test_watts_that_nothing_measures_are_null_with_the_reason(
+    config_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    arguments = quick(config_file({}, {}), tmp_path / "out", "--tier", "t0")
+    probes = Probes(powercap=tmp_path / "none")
+    (told,) = profile_tiers(read_profile_options(arguments), probes=probes)
+    profile = told.profile
+    for point in profile.points:
+        assert (point.power_w, point.power_source) == (None, "unavailable")
+        assert "energy.watts_per_busy_core would make watts" in str(point.power_reason)
+    assert (profile.idle_w, profile.idle_source) == (None, "unavailable")
+    assert profile.bare_idle_w is None
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(points_table(told))
+    assert "W: unavailable: no energy counter: no RAPL counter in" in shown.getvalue()
+
+
+def test_watts_that_the_user_named_are_called_a_model(
+    config_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = config_file({}, {}, energy={"watts_per_busy_core": 8})
+    arguments = quick(config, tmp_path / "out", "--tier", "t1", "--window-s", "0.6")
+    (told,) = profile_tiers(
+        read_profile_options(arguments), probes=Probes(powercap=tmp_path / "none")
+    )
+    profile = read_profile(tmp_path / "out/t1.json")
+    assert not profile.has_power  # so that nobody plans with it as with a measurement
+    for point in profile.points:
+        assert point.power_source == "model:user"
+        assert point.power_w is not None
+        # The same processes, read by two ways at a moment that differs by up to 0.1 s.
+        assert point.power_w == pytest.approx(8 * point.engine_cores, rel=0.5)
+    assert profile.idle_source == "model:user"
+    assert profile.idle_w is not None
+    assert profile.idle_w < profile.points[0].power_w
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(points_table(told))
+    assert "W: model:user; idle " in shown.getvalue()
+
+
+def test_watts_of_a_gpu_before_and_beside_its_engine(
+    config_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = config_file({}, {}, energy={"sample_interval_s": 0.02})
+    arguments = [
+        word for word in quick(config, tmp_path / "out", "--tier", "t1") if word != "--cpu"
+    ]
+    nvml = ScriptedNvml(clock=SystemClock(), power_w=300.0, tick_s=0.01)
+    (told,) = profile_tiers(
+        read_profile_options(arguments),
+        hardware=Hardware(cpu_cores=(0,), gpus=GPUS[:1]),
+        probes=Probes(open_nvml=lambda: nvml),
+    )
+    profile = told.profile
+    assert (profile.gpu, profile.has_power) == ("H100-80GB", True)
+    for power_w, source in (
+        (profile.bare_idle_w, profile.bare_idle_source),
+        (profile.idle_w, profile.idle_source),
+        *((point.power_w, point.power_source) for point in profile.points),
+    ):
+        assert source == "nvml_energy"
+        # Windows of 0.1 s on a counter that moves every 0.01 s, whenever this thread gets to run.
+        assert power_w == pytest.approx(300.0, rel=0.25)
 
 
 @pytest.mark.parametrize(
