@@ -30,11 +30,17 @@ def is_hub_id(model: str) -> bool:
 
 
 def engine_command(
-    tier: TierConfig, placement: Placement, *, socket_path: Path, python: str
+    tier: TierConfig,
+    placement: Placement,
+    *,
+    socket_path: Path,
+    python: str,
+    gpu_numbers: Mapping[str, int],
 ) -> EngineCommand:
     """The vLLM server for `placement`, listening on the unix socket `socket_path`.
 
-    `python` is the interpreter that has vLLM. The tier's `extra_args` come last, so they win, and
+    `python` is the interpreter that has vLLM, `gpu_numbers` the driver's number of each GPU by its
+    UUID; those of the placement must be in it. The tier's `extra_args` come last, so they win, and
     so do its environment variables. Log-probabilities stay vLLM's default, `raw_logprobs`.
     """
     return EngineCommand(
@@ -57,7 +63,7 @@ def engine_command(
             "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": _ENGINE_KEEP_ALIVE_S,
             "DO_NOT_TRACK": "1",
             **({} if is_hub_id(tier.model) else {"HF_HUB_OFFLINE": "1"}),
-            **_device_environment(tier.engine, placement),
+            **_device_environment(tier.engine, placement, gpu_numbers),
             **tier.engine.environment,
         },
     )
@@ -86,9 +92,17 @@ def _setting_arguments(settings: EngineSettings, placement: Placement) -> tuple[
     return tuple(arguments)
 
 
-def _device_environment(settings: EngineSettings, placement: Placement) -> dict[str, str]:
+def _device_environment(
+    settings: EngineSettings, placement: Placement, gpu_numbers: Mapping[str, int]
+) -> dict[str, str]:
     if placement.device == "gpu":
-        return {"CUDA_VISIBLE_DEVICES": ",".join(placement.gpu_uuids)}
+        numbers = [gpu_numbers[uuid] for uuid in placement.gpu_uuids]
+        return {
+            # Not UUIDs: vLLM's older versions read whole numbers only and do not start (its issue
+            # 32569). In CUDA's own order number 0 is the fastest GPU, not the driver's first.
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers)),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
     groups = placement.cpu_core_groups
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),

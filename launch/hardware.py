@@ -44,8 +44,15 @@ def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
     )
 
 
+def numbers_of(hardware: Hardware) -> dict[str, int]:
+    """The driver's number of each GPU, by UUID."""
+    return {gpu.uuid: gpu.index for gpu in hardware.gpus}
+
+
 def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> tuple[Gpu, ...]:
     """Those of `gpus` that `CUDA_VISIBLE_DEVICES` names, in its order; all where it is not set.
+
+    Its numbers are taken for the driver's, as if `CUDA_DEVICE_ORDER` were `PCI_BUS_ID`.
 
     Raises:
         ConfigError: It names something that is not one of `gpus`.

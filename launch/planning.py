@@ -1,8 +1,8 @@
 """From configuration, options and hardware to the plan: searched on GPUs, else as configured."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from hybridserve_llm.config.cascade import CascadeConfig
@@ -21,7 +21,7 @@ from hybridserve_llm.planner.shortfall import Shortfall, shortfall
 from hybridserve_llm.planner.tabulate import Tables
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from launch.configured import Configured, configured
-from launch.hardware import probe
+from launch.hardware import numbers_of, probe
 from launch.options import LaunchOptions
 from launch.planning_demand import UnknownModel, demand_of
 from launch.remarks import remarks_on
@@ -72,11 +72,17 @@ class Searched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, or why there is none: either `searched`, or placed as `configured`."""
+    """A plan, or why there is none: either `searched`, or placed as `configured`.
+
+    Attributes:
+        gpu_numbers: The driver's number of each GPU of this machine, by UUID; empty for GPUs that
+            are described.
+    """
 
     plan: Plan | None
     searched: Searched | None = None
     configured: Configured | None = None
+    gpu_numbers: Mapping[str, int] = field(default_factory=dict)
 
     def checked(self) -> Plan:
         """The plan.
@@ -212,7 +218,11 @@ def _remarked(found: Planned, hardware: Hardware, *, is_logged: bool) -> Planned
     remarks = tuple(remarks_on(hardware, searched.cluster, searched.forecast))
     for remark in remarks if is_logged else ():
         log.warning("%s", remark)
-    return replace(found, searched=replace(searched, remarks=remarks))
+    return replace(
+        found,
+        searched=replace(searched, remarks=remarks),
+        gpu_numbers=numbers_of(hardware),
+    )
 
 
 def _as_configured(
@@ -224,7 +234,7 @@ def _as_configured(
     asks_the_hub: bool,
 ) -> Planned:
     found = configured(config, hardware, certificate, why=why, asks_the_hub=asks_the_hub)
-    return Planned(plan=found.plan, configured=found)
+    return Planned(plan=found.plan, configured=found, gpu_numbers=numbers_of(hardware))
 
 
 def _searched(

@@ -62,6 +62,7 @@ class _Launch:
     options: LaunchOptions
     config: CascadeConfig
     plan: Plan
+    gpu_numbers: Mapping[str, int]
     bound: socket.socket
     folder: RunFolder
     state: StateFile
@@ -117,7 +118,8 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
                 base_url=base_url(bound),
             ),
         )
-        plan = planned(config, options, checked.certificate).checked()
+        found = planned(config, options, checked.certificate)
+        plan = found.checked()
         check_is_here(plan)
         uvloop.run(
             _run(
@@ -125,6 +127,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
                     options=options,
                     config=config,
                     plan=plan,
+                    gpu_numbers=found.gpu_numbers,
                     bound=bound,
                     folder=folder,
                     state=state,
@@ -216,7 +219,9 @@ async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
         endpoints={tier.tier: tier.endpoints for tier in plan.tiers if tier.endpoints},
         engines=engine_states(config, plan, launch.folder),
     )
-    async with running_engines(config, plan, launch.folder, launch.state, hurry=hurry):
+    async with running_engines(
+        config, plan, launch.folder, launch.state, gpu_numbers=launch.gpu_numbers, hurry=hurry
+    ):
         await serve(
             app,
             launch.bound,

@@ -23,7 +23,7 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, LaunchConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.plan import Plan
-from launch.argv import engine_command
+from launch.argv import EngineCommand, engine_command
 from launch.engine_life import EngineLife, LifeRules
 from launch.engine_log import READY
 from launch.process import EngineProcess
@@ -78,6 +78,24 @@ def engine_states(config: CascadeConfig, plan: Plan, folder: RunFolder) -> tuple
     )
 
 
+def engine_commands(
+    config: CascadeConfig, plan: Plan, run_folder: RunFolder, gpu_numbers: Mapping[str, int]
+) -> dict[str, EngineCommand]:
+    """By its name, what starts each engine of the plan, in the plan's order."""
+    settings = {tier.name: tier for tier in config.tiers}
+    return {
+        placement.name: engine_command(
+            settings[tier.tier],
+            placement,
+            socket_path=run_folder.socket_path(placement.name),
+            python=sys.executable,
+            gpu_numbers=gpu_numbers,
+        )
+        for tier in plan.tiers
+        for placement in tier.placements
+    }
+
+
 @contextlib.asynccontextmanager
 async def running_engines(
     config: CascadeConfig,
@@ -85,14 +103,16 @@ async def running_engines(
     run_folder: RunFolder,
     state: StateFile,
     *,
+    gpu_numbers: Mapping[str, int] | None = None,
     hurry: asyncio.Event | None = None,
     console: Console | None = None,
 ) -> AsyncIterator[Endpoints]:
     """The plan's engines, all healthy when the block begins and ended after it, whatever happens.
 
     An engine that fails inside the block is logged and started again; requests pass over it
-    meanwhile. `state` shows it, and has the engines of `engine_states`. `hurry`, once set, lets
-    engines be killed instead of waited for. Progress goes to `console`, stderr by default.
+    meanwhile. `state` shows it, and has the engines of `engine_states`. `gpu_numbers` is the
+    driver's number of every GPU of the plan by its UUID. `hurry`, once set, lets engines be killed
+    instead of waited for. Progress goes to `console`, stderr by default.
 
     Raises:
         EngineStartError: An engine exited, or was not healthy within `launch.startup_timeout_s`,
@@ -101,7 +121,8 @@ async def running_engines(
     hurry = hurry or asyncio.Event()
     names = [placement.name for placement in plan.placements]
     progress = StartProgress(names, console=console or Console(stderr=True), clock=SystemClock())
-    lives = _lives(config, plan, run_folder, state, progress)
+    commands = engine_commands(config, plan, run_folder, gpu_numbers or {})
+    lives = _lives(config, plan, run_folder, state, progress, commands)
     run_folder.write_plan(plan)
     keeping: list[asyncio.Task[None]] = []
     try:
@@ -126,34 +147,29 @@ def _lives(
     run_folder: RunFolder,
     state: StateFile,
     progress: StartProgress,
+    commands: Mapping[str, EngineCommand],
 ) -> list[EngineLife]:
     """The engines; the one place that knows how an engine of a node is started."""
-    settings = {tier.name: tier for tier in config.tiers}
     gpus = {uuid: asyncio.Lock() for p in plan.placements for uuid in p.gpu_uuids}
     lives = []
-    for tier in plan.tiers:
-        for placement in tier.placements:
-            socket_path = run_folder.socket_path(placement.name)
-            command = engine_command(
-                settings[tier.tier], placement, socket_path=socket_path, python=sys.executable
+    for placement in plan.placements:
+        process = EngineProcess(
+            placement.name,
+            commands[placement.name],
+            socket_path=run_folder.socket_path(placement.name),
+            log_path=run_folder.log_path(placement.name),
+            stop_timeout_s=config.launch.stop_timeout_s,
+            held_open=(run_folder.lock,),
+        )
+        lives.append(
+            EngineLife(
+                process,
+                _rules(config.launch),
+                gpus=[gpus[uuid] for uuid in sorted(placement.gpu_uuids)],
+                tell=functools.partial(_tell, state, progress, placement.name),
+                clock=SystemClock(),
             )
-            process = EngineProcess(
-                placement.name,
-                command,
-                socket_path=socket_path,
-                log_path=run_folder.log_path(placement.name),
-                stop_timeout_s=config.launch.stop_timeout_s,
-                held_open=(run_folder.lock,),
-            )
-            lives.append(
-                EngineLife(
-                    process,
-                    _rules(config.launch),
-                    gpus=[gpus[uuid] for uuid in sorted(placement.gpu_uuids)],
-                    tell=functools.partial(_tell, state, progress, placement.name),
-                    clock=SystemClock(),
-                )
-            )
+        )
     return lives
 
 

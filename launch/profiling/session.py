@@ -29,7 +29,7 @@ from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
 from hybridserve_llm.profiles.profile_file import Profile, write_profile
 from hybridserve_llm.server.metering import Probes
 from launch.checkpoints import check_checkpoints
-from launch.hardware import probe
+from launch.hardware import numbers_of, probe
 from launch.profiling.cpu_time import cpu_time
 from launch.profiling.machine import gpu_name, hardware_in_words
 from launch.profiling.measurement import Rounds, measure_rounds, points_of
@@ -210,6 +210,7 @@ async def _profile_all(
             plan,
             session.folder,
             session.state,
+            gpu_numbers=numbers_of(session.hardware),
             hurry=hurry,
             console=session.console,
         ) as endpoints:

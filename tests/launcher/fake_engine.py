@@ -4,6 +4,7 @@
 """
 
 import http.server
+import json
 import os
 import signal
 import socketserver
@@ -53,7 +54,17 @@ def main() -> None:
         if Path(os.environ["FAKE_PIDS"]).exists():
             raise ValueError("no second life")
         Path(os.environ["FAKE_PIDS"]).write_text(str(os.getpid()))
+    if mode == "tells":  # how it was started, and after a while that it serves
+        tell("begins", argv=sys.orig_argv, environment=dict(os.environ))
+        time.sleep(0.3)
+        tell("serves")
     Server(sys.argv[sys.argv.index("--uds") + 1], Handler).serve_forever()
+
+
+def tell(what: str, **more: object) -> None:
+    name = sys.argv[sys.argv.index("--served-model-name") + 1]
+    with Path(os.environ["FAKE_TELLS"]).open("a") as file:
+        file.write(json.dumps({"what": what, "name": name, **more}) + "\n")
 
 
 def end_once_told() -> None:

@@ -16,7 +16,9 @@ QUIET = {
 
 def command(placement: Placement, **tier: Any) -> EngineCommand:
     settings = TierConfig.model_validate({"name": "small", "model": "org/small", **tier})
-    return engine_command(settings, placement, socket_path=SOCKET, python=PYTHON)
+    return engine_command(
+        settings, placement, socket_path=SOCKET, python=PYTHON, gpu_numbers={"GPU-a": 4, "GPU-b": 1}
+    )
 
 
 def test_demo_tier_on_the_cpu() -> None:
@@ -108,7 +110,12 @@ def test_gpus_of_its_own_leave_memory_to_vllm() -> None:
         "--no-enable-log-requests",
         "--disable-uvicorn-access-log",
     )
-    assert made.environment == {**QUIET, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    # The driver's numbers in the placement's order.
+    assert made.environment == {
+        **QUIET,
+        "CUDA_VISIBLE_DEVICES": "4,1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
 
 
 def test_shared_gpu_takes_the_plans_share_and_an_unshared_one_the_tiers() -> None:

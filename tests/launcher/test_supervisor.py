@@ -130,7 +130,12 @@ async def test_engines_that_share_a_gpu_start_one_after_the_other(
     with open_run_folder(tmp_path / "run", names(plan)) as folder:
         with pytest.raises(EngineStartError, match="t0/0"):
             async with running_engines(
-                config, plan, folder, state_of(config, plan, folder), console=Console(file=screen)
+                config,
+                plan,
+                folder,
+                state_of(config, plan, folder),
+                gpu_numbers={"GPU-a": 0},
+                console=Console(file=screen),
             ):
                 pytest.fail("the first engine hangs")
         assert not folder.log_path("t1/0").exists()
