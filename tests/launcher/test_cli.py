@@ -310,6 +310,89 @@ def test_status_and_stop_from_another_terminal(
     assert "no launcher runs in" in capsys.readouterr().out
 
 
+def test_status_and_stop_of_a_launch_that_starts(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    left_over: Callable[[], list[str]],
+) -> None:
+    launch = launched(config_file("", "hang"))
+
+    def engines() -> list[dict[str, Any]]:
+        assert main(["status", "--json", "--run-folder", str(tmp_path / "run")]) == 3
+        (found,) = json.loads(capsys.readouterr().out)["launches"]
+        assert found["is_ready"] is False
+        return found["engines"] if found["phase"] == "starting" else []
+
+    launch.wait_for((tmp_path / "run/state.json").exists)
+    launch.wait_for(
+        lambda: [engine["condition"] for engine in engines()] == ["healthy", "starting"]
+    )
+    assert main(["status"]) == 3
+    assert ": starting at http" in capsys.readouterr().out
+    assert main(["stop"]) == 0
+    assert launch.process.wait(timeout=30) == 0
+    assert launch.stdout.read_text() == ""  # it never said that it was ready
+    assert not left_over()
+
+
+def test_status_and_stop_of_a_launch_with_an_engine_that_restarts(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    left_over: Callable[[], list[str]],
+) -> None:
+    monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "end"))  # what tells the engine to end
+    rules = {"restart_backoff_s": 500, "restart_backoff_limit_s": 500}
+    launch = launched(config_file("dies", "", launch=rules))
+    launch.wait_for(lambda: "ready: " in launch.stdout.read_text())
+    (tmp_path / "end").touch()
+
+    def engine() -> dict[str, Any]:
+        main(["status", "--json"])
+        (found,) = json.loads(capsys.readouterr().out)["launches"]
+        first: dict[str, Any] = found["engines"][0]
+        return first
+
+    launch.wait_for(lambda: engine()["condition"] == "restarting")
+    assert engine()["reason"].startswith("exited with status 3")
+    assert main(["status"]) == 3
+    out = capsys.readouterr().out
+    assert "not ready: no engine is healthy of tier t0" in out
+    assert "restarting 1 of 3: waiting 500 s" in out
+    assert main(["stop"]) == 0
+    assert launch.process.wait(timeout=30) == 0
+    assert not left_over()
+
+
+def test_status_stop_and_a_new_launch_after_one_that_was_killed(
+    config_file: Callable[..., Path],
+    launched: Callable[[Path], Launched],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, folder = config_file("", ""), str(tmp_path / "run")
+    first = launched(path)
+    first.wait_for(lambda: "ready: " in first.stdout.read_text())
+    first.process.kill()
+    first.process.wait()
+    assert main(["status", "--run-folder", folder]) == 3
+    assert "died without stopping" in " ".join(capsys.readouterr().out.split())
+    assert main(["stop", "--run-folder", folder]) == 3
+    assert f"no launcher runs in {folder}" in capsys.readouterr().err
+    assert main(["status"]) == 3  # the list of running launches has lost it
+    assert "no launcher of this user runs" in capsys.readouterr().err
+    second = launched(path)  # waits for the last engine of the first, and takes its lock
+    second.wait_for(lambda: "ready: " in second.stdout.read_text())
+    assert main(["status", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["launches"]
+    assert found["pid"] == second.process.pid
+    assert main(["stop"]) == 0
+
+
 def test_second_launch_on_the_same_folder_says_who_has_it(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
