@@ -47,7 +47,8 @@ class Stint:
         first_token_s: When its first token came; None where that was not seen.
         prompt_tokens: Those that were computed, so without cached ones; None where not told.
         output_tokens: None where not told, as of a request that was given up.
-        accounts: What it was charged so far, by component.
+        accounts: What it was charged so far, by component; the books have all stints of a request
+            on one tier share theirs.
     """
 
     request_id: str
@@ -103,17 +104,6 @@ class Slice(NamedTuple):
     tokens: tuple[float, float] | None
 
 
-class Share(NamedTuple):
-    """A stint's part of a window; the parts of a window sum to 1.
-
-    `is_estimated`: its tokens were not known, so it was taken to compute as fast as the others.
-    """
-
-    stint: Stint
-    part: float
-    is_estimated: bool
-
-
 def busy_edges(stints: Iterable[Stint]) -> list[float]:
     """The moments at which a replica turns busy or idle, in order.
 
@@ -167,52 +157,49 @@ def _overlap(begin_s: float, finish_s: float, start_s: float, end_s: float) -> f
 
 def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]:
     """What every stint did in the window; those that did not run in it are left out."""
-    return [
-        Slice(stint, seconds, tokens_in(stint, start_s, end_s))
-        for stint in stints
-        if (seconds := stint.seconds_in(start_s, end_s)) > 0
-    ]
+    found = []
+    for stint in stints:
+        seconds = stint.seconds_in(start_s, end_s)
+        if seconds > 0:
+            found.append(Slice(stint, seconds, tokens_in(stint, start_s, end_s)))
+    return found
 
 
-def shares(present: Sequence[Slice], *, weights: TokenWeights) -> list[Share]:
-    """How the stints that ran in a window share it; empty where none did.
+def shares(present: Sequence[Slice], *, weights: TokenWeights) -> list[float]:
+    """How the stints that ran in a window share it, in their order; the parts sum to 1.
 
     A stint whose tokens are not known counts as the others do per second. Where no token is known
-    to have been computed, all share by the seconds they ran.
+    to have been computed, all share by the seconds they ran. Empty where none ran.
     """
     if not present:
         return []
-    by_tokens = [
-        None
-        if one.tokens is None
-        else weights.prompt * one.tokens[0] + weights.output * one.tokens[1]
-        for one in present
-    ]
-    known_weight = math.fsum(value for value in by_tokens if value is not None)
-    if known_weight > 0:
-        per_s = known_weight / math.fsum(one.seconds for one in present if one.tokens is not None)
-        values = [
-            per_s * one.seconds if value is None else value
-            for one, value in zip(present, by_tokens, strict=True)
-        ]
-    else:
-        values = [one.seconds for one in present]
-    return [
-        Share(one.stint, part, one.tokens is None)
-        for one, part in zip(present, split(1.0, values), strict=True)
-    ]
+    prompt, output = weights.prompt, weights.output
+    known = [one for one in present if one.tokens is not None]
+    by_tokens = [prompt * one.tokens[0] + output * one.tokens[1] for one in known if one.tokens]
+    known_weight = math.fsum(by_tokens)
+    if known_weight == 0:
+        return split(1.0, [one.seconds for one in present])
+    if len(known) == len(present):
+        return split(1.0, by_tokens, whole=known_weight)
+    per_s = known_weight / math.fsum(one.seconds for one in known)
+    told = iter(by_tokens)
+    return split(
+        1.0, [per_s * one.seconds if one.tokens is None else next(told) for one in present]
+    )
 
 
-def split(amount: float, weights: Sequence[float]) -> list[float]:
+def split(amount: float, weights: Sequence[float], *, whole: float | None = None) -> list[float]:
     """`amount` shared by weight; the parts sum to it to the last digit but one.
 
-    Equal parts where all weights are 0. The heaviest part takes what rounding left over.
+    Equal parts where all weights are 0. The heaviest part takes what rounding left over. `whole` is
+    the sum of the weights, where somebody added them up already.
     """
-    whole = math.fsum(weights)
+    if whole is None:
+        whole = math.fsum(weights)
     if whole > 0:
-        parts = [amount * (weight / whole) for weight in weights]
+        scale = amount / whole
+        parts = [weight * scale for weight in weights]
     else:
-        parts = [amount / len(weights) for _ in weights]
-    heaviest = max(range(len(parts)), key=parts.__getitem__)
-    parts[heaviest] += amount - math.fsum(parts)
+        parts = [amount / len(weights)] * len(weights)
+    parts[parts.index(max(parts))] += amount - math.fsum(parts)
     return parts

@@ -19,7 +19,7 @@ from hybridserve_llm.energy.joules import unknown
 from hybridserve_llm.energy.loaded import IdleLoad
 from hybridserve_llm.energy.site import Entry, Site
 from hybridserve_llm.interfaces import Clock, WorkEnd
-from hybridserve_llm.records import GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.records import ComponentEnergy, GenerateRequest, SettledEnergy, Usage
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
@@ -51,9 +51,10 @@ class Totals:
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is not settled yet, and its stints."""
+    """A request that is not settled yet, its stints, and what they were charged by tier."""
 
     stints: list[Stint]
+    accounts: dict[str, dict[str, Account]]
     tier: str | None = None
     is_finished: bool = False
 
@@ -149,9 +150,10 @@ class EnergyBooks:
                 site.add(stint)
             opened = self._open.get(stint.request_id)
             if opened is None:
-                self._open[stint.request_id] = _Open([stint])
+                self._open[stint.request_id] = _Open([stint], {stint.tier: stint.accounts})
             else:
                 opened.stints.append(stint)
+                stint.accounts = opened.accounts.setdefault(stint.tier, stint.accounts)
         finished, self._finished = self._finished, []
         for request_id, tier in finished:
             opened = self._open.get(request_id)
@@ -206,15 +208,13 @@ class EnergyBooks:
     def _settled(
         self, request_id: str, opened: _Open, factors: Mapping[str, float | None]
     ) -> SettledEnergy:
-        accounts: dict[str, Account] = {name: Account() for name in self._components}
-        by_tier: dict[str, Account] = {}
         for stint in opened.stints:
-            self._charge_no_time(stint)
-            for name, account in accounts.items():
-                account.absorb(stint.accounts[name])
-            by_tier.setdefault(stint.tier, Account()).absorb(stint.accounts[self.component])
-        components = {name: account.component() for name, account in accounts.items()}
-        tiers = {tier: account.energy_j for tier, account in by_tier.items()}
+            n_metered = len(self._sites_of.get(stint.replica, ()))
+            if stint.start_s == stint.end_s or n_metered < len(self._components):
+                self._charge_no_time(stint)
+        by_tier = opened.accounts
+        components = {name: _sum(name, by_tier) for name in self._components}
+        tiers = {tier: accounts[self.component].energy_j for tier, accounts in by_tier.items()}
         main = components[self.component]
         return SettledEnergy(
             request_id=request_id,
@@ -233,17 +233,24 @@ class EnergyBooks:
 
     def _charge_no_time(self, stint: Stint) -> None:
         """Charges what no window did: a stint that took no time, or what nobody meters there."""
-        if len(stint.accounts) == len(self._components):
-            return
         sites = {site.component: site for site in self._sites_of.get(stint.replica, ())}
         for name in self._components:
-            if name in stint.accounts:
-                continue
-            account = stint.accounts[name] = Account()
-            if name in sites and stint.end_s is not None:
-                account.add(sites[name].empty_span(stint.end_s))
-            else:
+            account = stint.accounts.setdefault(name, Account())
+            if name not in sites:
                 account.add(unknown("nothing was metered"))
+            elif stint.start_s == stint.end_s:
+                account.add(sites[name].empty_span(stint.start_s))
+
+
+def _sum(component: str, by_tier: Mapping[str, Mapping[str, Account]]) -> ComponentEnergy:
+    """A request's energy of one component over all its tiers."""
+    accounts = [accounts[component] for accounts in by_tier.values()]
+    if len(accounts) == 1:
+        return accounts[0].component()
+    whole = Account()
+    for account in accounts:
+        whole.absorb(account)
+    return whole.component()
 
 
 def _loaded_j(

@@ -33,6 +33,7 @@ OTHERS = "others"
 _NO_FLAGS: frozenset[Flag] = frozenset()
 _ESTIMATED = frozenset({Flag.ESTIMATED})
 _EACH_TOKEN_ONE = TokenWeights()
+_NOTHING = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +158,14 @@ class Site:
         component = self.settings.component
         weights = self.settings.weights.get(tier, _EACH_TOKEN_ONE)
         sums: dict[Booking, tuple[float, float]] = {}  # seconds and part
-        for one, share in zip(present, shares(present, weights=weights), strict=True):
-            stint = one.stint
+        for one, part in zip(present, shares(present, weights=weights), strict=True):
+            stint, ran_s, tokens = one
             account = stint.accounts.get(component)
             if account is None:
                 account = stint.accounts[component] = Account()
-            account.add(own, share.part, _ESTIMATED if share.is_estimated else _NO_FLAGS)
-            seconds, part = sums.get(stint.booking, (0.0, 0.0))
-            sums[stint.booking] = seconds + one.seconds, part + share.part
+            account.add(own, part, _ESTIMATED if tokens is None else _NO_FLAGS)
+            seconds, so_far = sums.get(stint.booking, _NOTHING)
+            sums[stint.booking] = seconds + ran_s, so_far + part
         return [
             Entry(tier=tier, booking=booking, seconds=seconds, joules=_part(own, part, _NO_FLAGS))
             for booking, (seconds, part) in sums.items()

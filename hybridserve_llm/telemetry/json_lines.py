@@ -8,7 +8,9 @@ written. Writing happens in a thread behind a bounded queue: a request never wai
 record that finds the queue full, or that the disk refuses, is dropped and counted.
 """
 
+import dataclasses
 import logging
+import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +29,16 @@ log = logging.getLogger(__name__)
 
 _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
+
+
+def _fields(kind: type[Ledger] | type[SettledEnergy]) -> tuple[list[str], Callable[[Any], Any]]:
+    """The names of its fields, and what gives all their values at once."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return names, operator.attrgetter(*names)
+
+
+_LEDGER_FIELDS = _fields(Ledger)
+_ENERGY_FIELDS = _fields(SettledEnergy)
 
 
 class _Record(NamedTuple):
@@ -155,10 +167,12 @@ class JsonLinesSink:
 def _line(record: _Record) -> dict[str, Any]:
     """The record, flat: kind, time and id first; orjson writes the dataclasses inside."""
     told = record.told
-    kind = "energy" if isinstance(told, SettledEnergy) else "request"
-    line = {"kind": kind, "time_s": record.time_s, "request_id": told.request_id}
-    if record.latency_s is not None:
+    if isinstance(told, SettledEnergy):
+        line = {"kind": "energy", "time_s": record.time_s}
+        names, values = _ENERGY_FIELDS
+    else:
+        line = {"kind": "request", "time_s": record.time_s, "request_id": told.request_id}
         line["latency_s"] = record.latency_s
-    for name in told.__slots__:
-        line[name] = getattr(told, name)
+        names, values = _LEDGER_FIELDS
+    line.update(zip(names, values(told), strict=True))
     return line
