@@ -97,6 +97,11 @@ class EnergyBooks:
                 mine.append(site)
                 self._loads.setdefault(tier, IdleLoad())
 
+        n_components = len(self._components)
+        self._wholly_metered = frozenset(
+            name for name, mine in self._sites_of.items() if len(mine) == n_components
+        )
+
     def began(self, request: GenerateRequest, tier: str, replica: str) -> Stint:
         """A replica begins to work on a request."""
         stint = Stint(
@@ -209,8 +214,7 @@ class EnergyBooks:
         self, request_id: str, opened: _Open, factors: Mapping[str, float | None]
     ) -> SettledEnergy:
         for stint in opened.stints:
-            n_metered = len(self._sites_of.get(stint.replica, ()))
-            if stint.start_s == stint.end_s or n_metered < len(self._components):
+            if stint.start_s == stint.end_s or stint.replica not in self._wholly_metered:
                 self._charge_no_time(stint)
         by_tier = opened.accounts
         components = {name: _sum(name, by_tier) for name in self._components}

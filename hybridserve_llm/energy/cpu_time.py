@@ -17,6 +17,8 @@ from hybridserve_llm.records import Source
 
 PROC = Path("/proc")
 _LOOK_UP_S = 1.0
+_LOOK_UP_AGAIN_S = 10.0
+"""Once every engine has processes: new ones of theirs are rare, and looking reads all of /proc."""
 FindRoots = Callable[[Mapping[int, int]], Mapping[str, int]]
 """From every process's parent to the first process of each engine that has one."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
@@ -89,9 +91,10 @@ def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
 class CpuTimeMeter:
     """CPU-seconds of named process trees, each a trace whose amounts are seconds, not joules.
 
-    Which processes there are is looked up every `_LOOK_UP_S` only, since that reads all of the
-    machine's; the time of one found late is counted whole. A process that ends between two samples
-    takes with it what it used since the last one, at most one sampling period per core.
+    Which processes there are is looked up every `_LOOK_UP_AGAIN_S` only, and every `_LOOK_UP_S`
+    while an engine has none, since that reads all of the machine's; the time of one found late is
+    counted whole. A process that ends between two samples takes with it what it used since the last
+    one, at most one sampling period per core.
     """
 
     def __init__(
@@ -102,8 +105,12 @@ class CpuTimeMeter:
         clock: Clock,
         proc: Path = PROC,
         ticks_per_s: int | None = None,
+        period_s: float = 0.0,
     ) -> None:
-        """`names` are the engines'; `find_roots` is asked again and again, as engines restart."""
+        """`names` are the engines'; `find_roots` is asked again and again, as engines restart.
+
+        A sample sooner than `period_s` after the last one is left out.
+        """
         self.traces = {name: Trace() for name in names}
         self.used_s = dict.fromkeys(self.traces, 0.0)
         """CPU-seconds of each engine since the first sample."""
@@ -111,6 +118,7 @@ class CpuTimeMeter:
         """CPU-seconds of the whole machine."""
         self._find_roots = find_roots
         self._clock = clock
+        self._period_s = period_s
         self._proc = proc
         self._ticks_per_s = ticks_per_s or os.sysconf("SC_CLK_TCK")
         self._trees: dict[str, set[int]] = {}
@@ -122,9 +130,10 @@ class CpuTimeMeter:
     def sample(self) -> None:
         """Reads the processes once; never in the event loop."""
         now_s = self._clock.monotonic_s()
-        if now_s == self._last_s:
+        if self._last_s is not None and now_s - self._last_s <= self._period_s:
             return
-        if now_s - self._looked_up_s >= _LOOK_UP_S:
+        has_all = self._last_s is not None and all(self._ticks.values())
+        if now_s - self._looked_up_s >= (_LOOK_UP_AGAIN_S if has_all else _LOOK_UP_S):
             self._look_up(now_s)
         for name, tree in self._trees.items():
             times = {pid: process_time(pid, self._proc) for pid in tree}

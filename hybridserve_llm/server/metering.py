@@ -37,6 +37,8 @@ from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
 
 ELSEWHERE = "its engine was not started here, so no meter of this machine sees it"
 SWITCHED_OFF = "energy.enabled is false"
+_CPU_SECONDS_PERIOD_S = 0.95
+"""How often CPU time is read where it is counted only, and no joules are split by it."""
 SETTLED_LATER = "joules are settled after the answer; the record sink has them under the request id"
 
 
@@ -191,6 +193,7 @@ class _Maker:
             metered.sockets,
             lambda parents: engine_roots(metered.sockets, parents, under=os.getpid()),
             clock=clock,
+            period_s=0.0 if self._rapl or config.watts_per_busy_core else _CPU_SECONDS_PERIOD_S,
         )
         self.why_null: str | None = None
 

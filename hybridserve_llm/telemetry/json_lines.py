@@ -31,14 +31,8 @@ _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
 
 
-def _fields(kind: type[Ledger] | type[SettledEnergy]) -> tuple[list[str], Callable[[Any], Any]]:
-    """The names of its fields, and what gives all their values at once."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    return names, operator.attrgetter(*names)
-
-
-_LEDGER_FIELDS = _fields(Ledger)
-_ENERGY_FIELDS = _fields(SettledEnergy)
+_LEDGER_FIELDS = tuple(field.name for field in dataclasses.fields(Ledger))
+_ledger_values = operator.attrgetter(*_LEDGER_FIELDS)
 
 
 class _Record(NamedTuple):
@@ -168,11 +162,13 @@ def _line(record: _Record) -> dict[str, Any]:
     """The record, flat: kind, time and id first; orjson writes the dataclasses inside."""
     told = record.told
     if isinstance(told, SettledEnergy):
-        line = {"kind": "energy", "time_s": record.time_s}
-        names, values = _ENERGY_FIELDS
-    else:
-        line = {"kind": "request", "time_s": record.time_s, "request_id": told.request_id}
-        line["latency_s"] = record.latency_s
-        names, values = _LEDGER_FIELDS
-    line.update(zip(names, values(told), strict=True))
-    return line
+        line = {"kind": "energy", "time_s": record.time_s, **told._asdict()}
+        line["components"] = {name: part._asdict() for name, part in told.components.items()}
+        return line
+    return {
+        "kind": "request",
+        "time_s": record.time_s,
+        "request_id": told.request_id,
+        "latency_s": record.latency_s,
+        **dict(zip(_LEDGER_FIELDS, _ledger_values(told), strict=True)),
+    }

@@ -1,6 +1,7 @@
 """CPU-seconds of process trees, read from a folder like /proc."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,53 @@ def test_joules_need_the_users_watts_and_are_graded_as_theirs(tmp_path: Path) ->
     assert (told.energy_j, told.label) == (12.0, "model:user")  # 1.5 CPU-seconds of 8 W
     assert joules.known_until_s == 1001
     assert joules.between(1001, 1002, QUIET).energy_j is None
+
+
+def test_all_processes_are_looked_up_seldom_once_every_engine_has_some(tmp_path: Path) -> None:
+    clock, n_asked, roots = FakeClock(), [0], dict[str, int]()
+
+    def find(_: Mapping[int, int]) -> Mapping[str, int]:
+        n_asked[0] += 1
+        return roots
+
+    meter = CpuTimeMeter(["small/0"], find, clock=clock, proc=tmp_path, ticks_per_s=100)
+
+    def sample_for(seconds: int) -> int:
+        before = n_asked[0]
+        for _ in range(seconds):
+            clock.advance(1)
+            meter.sample()
+        return n_asked[0] - before
+
+    assert sample_for(5) == 5  # it has not started
+    process(tmp_path, 10, 1, user=5)
+    roots["small/0"] = 10
+    assert sample_for(1) == 1
+    assert sample_for(20) == 2
+    end(tmp_path, 10)
+    assert sample_for(3) >= 2  # it ended: it may be started again any moment
+
+
+def test_cpu_time_is_read_no_more_often_than_asked(tmp_path: Path) -> None:
+    clock = FakeClock()
+    process(tmp_path, 10, 1, user=0)
+    meter = CpuTimeMeter(
+        ["small/0"],
+        lambda _: {"small/0": 10},
+        clock=clock,
+        proc=tmp_path,
+        ticks_per_s=100,
+        period_s=0.95,
+    )
+    meter.sample()
+    process(tmp_path, 10, 1, user=50)
+    for _ in range(9):
+        clock.advance(0.1)
+        meter.sample()
+    assert meter.used_s == {"small/0": 0}
+    clock.advance(0.1)
+    meter.sample()
+    assert meter.used_s == {"small/0": 0.5}
 
 
 def test_processes_of_this_machine_are_read() -> None:

@@ -4,7 +4,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ def test_a_fan_out_tells_everyone_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("booking", "active_j"), [("shadow", 3.5), ("user", None)])
 def test_only_users_known_joules_are_observed(booking: str, active_j: float | None) -> None:
     metrics = Metrics(CollectorRegistry())
-    metrics.request_settled(replace(ENERGY, booking=booking, active_j=active_j))
+    metrics.request_settled(ENERGY._replace(booking=booking, active_j=active_j))
     assert not any(
         sample.name.startswith("hybridserve_request_energy")
         for family in metrics.registry.collect()
