@@ -14,8 +14,10 @@ from eval.attempts import Attempts, read_attempts
 from eval.calibrate_options import add_asking_options
 from eval.calibrate_options import names_in as names
 from eval.calibrate_prompts import ask_cascade
-from eval.prompts import read_prompts
+from eval.hub_datasets import DatasetName, dataset_lines
+from eval.prompts import Rows, read_prompts, rows_of_file
 from eval.ready_formats import READY_FORMATS
+from hybridserve_llm.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,15 @@ def add_collect_options(command: argparse.ArgumentParser) -> None:
         "Ask every tier of a running cascade every labelled prompt once, and record the attempts. "
         "After a stop the same command goes on."
     )
-    command.add_argument("file", type=Path, help="labelled prompts or rows: JSONL, or CSV by .csv")
+    command.add_argument(
+        "file", type=Path, nargs="?", help="labelled prompts or rows: JSONL, or CSV by .csv"
+    )
+    command.add_argument(
+        "--dataset", metavar="ID", help="instead of a file: a Hugging Face dataset, id or folder"
+    )
+    command.add_argument("--subset", metavar="NAME", help="of the dataset, such as main")
+    command.add_argument("--split", metavar="NAME", help="of the dataset: test, or test[:500]")
+    command.add_argument("--revision", metavar="R", help="of the dataset; default: the newest")
     command.add_argument(
         "--format", choices=sorted(READY_FORMATS), help="what the rows are; default: prompts"
     )
@@ -68,12 +78,33 @@ def collected(options: argparse.Namespace, console: Console) -> Collected:
         CannotBeDone: The cascade does not answer; what was recorded stays.
     """
     line_of = READY_FORMATS[options.format] if options.format else None
-    prompts = read_prompts(options.file, options.grader, line_of=line_of)
+    prompts = read_prompts(_rows(options), options.grader, line_of=line_of)
     ask_cascade(options, prompts, console=console)
     attempts = read_attempts(options.attempts)
     names_there = [tier.name for tier in attempts.header.tiers]
     asked = [name for name in names_there if options.chain is None or name in options.chain]
     return Collected(path=options.attempts, tiers=tuple(_counted(attempts, name) for name in asked))
+
+
+def _rows(options: argparse.Namespace) -> Rows:
+    """Of the file or the dataset.
+
+    Raises:
+        ConfigError, CannotBeDone: Neither or both are named, or there are no such rows.
+    """
+    name = DatasetName(
+        path=options.dataset or "",
+        subset=options.subset,
+        split=options.split,
+        revision=options.revision,
+    )
+    if (options.file is None) == (not name.path):
+        raise ConfigError("one of a file and --dataset is needed, and not both")
+    if options.file is None:
+        return Rows(name=str(name), data=dataset_lines(name))
+    if name != DatasetName(path=""):
+        raise ConfigError("--subset, --split and --revision go with --dataset, not with a file")
+    return rows_of_file(options.file)
 
 
 def print_collected(found: Collected, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Labelled prompts: a JSONL file of what to ask and what a right answer is."""
+"""Labelled prompts: rows of what to ask and what a right answer is, JSONL or CSV."""
 
 import csv
 import hashlib
@@ -109,68 +109,89 @@ class _Line(BaseModel):
         return {"messages": messages, **self.request}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows to make prompts of: JSON lines, or CSV. `name` says in messages where they are from."""
+
+    name: str
+    data: bytes
+    is_csv: bool = False
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Each row's JSON and its line; a row of CSV has the number of its last line."""
+        data = self.data.removeprefix(b"\xef\xbb\xbf")
+        if not self.is_csv:
+            yield from enumerate(data.splitlines(), start=1)
+            return
+        try:
+            reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+            for row in reader:
+                filled = {key: cell for key, cell in row.items() if cell}
+                yield reader.line_num, orjson.dumps(filled)
+        except (UnicodeDecodeError, csv.Error, TypeError) as exc:
+            raise ConfigError(f"{self.name} is not CSV in UTF-8: {exc}") from exc
+
+
+def rows_of_file(path: Path) -> Rows:
+    """The rows of a JSONL file, or of CSV by a name that ends in `.csv`.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    return Rows(name=str(path), data=data, is_csv=path.suffix.lower() == ".csv")
+
+
 def read_prompts(
-    path: Path,
+    source: Path | Rows,
     default_grader: GraderSpec | None = None,
     *,
     line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> PromptSet:
-    """The labelled prompts of a JSONL file; blank lines count as lines and say nothing.
+    """The labelled prompts of a file or of rows; blank lines count as lines and say nothing.
 
-    A file whose name ends in `.csv` has the same keys as columns, of which empty cells are absent.
-    `line_of` makes labelled prompts of rows that are something else (`ready_formats.py`).
+    CSV has the same keys as columns, of which empty cells are absent. `line_of` makes labelled
+    prompts of rows that are something else (`ready_formats.py`).
 
     Raises:
         ConfigError: The file cannot be read or holds no prompt; a line is not what is allowed
             (the message names file, line and value); two lines share split and id; some prompts are
             graded by agreement and others are not.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    rows = rows_of_file(source) if isinstance(source, Path) else source
     first_line: dict[Question, int] = {}
     prompts: list[LabelledPrompt] = []
     n_agreement = 0
-    for number, text in _lines(path, data.removeprefix(b"\xef\xbb\xbf")):
+    for number, text in rows.lines():
         if not text.strip():
             continue
         try:
             line = _line(text, line_of)
             prompt, spec = _prompt(line, number, default_grader)
         except ConfigError as exc:
-            raise ConfigError(f"{path}, line {number}: {exc}") from exc
+            raise ConfigError(f"{rows.name}, line {number}: {exc}") from exc
         other = first_line.setdefault(prompt.question, number)
         if other != number:
             raise ConfigError(
-                f"{path}, line {number}: id {prompt.query_id!r} of split {prompt.split!r} is that "
-                f"of line {other} already"
+                f"{rows.name}, line {number}: id {prompt.query_id!r} of split {prompt.split!r} is "
+                f"that of line {other} already"
             )
         prompts.append(prompt)
         n_agreement += isinstance(spec, Agrees)
-    labels = _labels(path, len(prompts), n_agreement)
-    return PromptSet(prompts=tuple(prompts), sha256=hashlib.sha256(data).hexdigest(), labels=labels)
+    labels = _labels(rows.name, len(prompts), n_agreement)
+    sha256 = hashlib.sha256(rows.data).hexdigest()
+    return PromptSet(prompts=tuple(prompts), sha256=sha256, labels=labels)
 
 
-def _lines(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each line's JSON and its number; a row of a CSV file has the number of its last line."""
-    if path.suffix.lower() != ".csv":
-        yield from enumerate(data.splitlines(), start=1)
-        return
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
-        for row in reader:
-            yield reader.line_num, orjson.dumps({key: cell for key, cell in row.items() if cell})
-    except (UnicodeDecodeError, csv.Error, TypeError) as exc:
-        raise ConfigError(f"{path} is not CSV in UTF-8: {exc}") from exc
-
-
-def _labels(path: Path, n: int, n_agreement: int) -> Labels:
+def _labels(name: str, n: int, n_agreement: int) -> Labels:
     if n == 0:
-        raise ConfigError(f"{path} holds no prompt")
+        raise ConfigError(f"{name} holds no prompt")
     if 0 < n_agreement < n:
         raise ConfigError(
-            f"{path}: {n_agreement} of {n} prompts have the grader 'agrees'; either all have it, "
+            f"{name}: {n_agreement} of {n} prompts have the grader 'agrees'; either all have it, "
             "or none: a certificate is about one kind of label"
         )
     return "agreement" if n_agreement else "reference"
