@@ -78,6 +78,11 @@ def add_asking_options(command: argparse.ArgumentParser) -> None:
         help=f"of prompts that name none: {', '.join(GRADER_TYPES)}, or a JSON object",
     )
     command.add_argument(
+        "--run-code",
+        action="store_true",
+        help="let the grader 'code' run what models wrote, in processes with limits; not a jail",
+    )
+    command.add_argument(
         "--sampling",
         type=_value_of(_sampling),
         default={},

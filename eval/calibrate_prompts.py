@@ -13,6 +13,7 @@ from rich.console import Console
 from eval.attempts import AttemptsHeader
 from eval.attempts_file import AttemptsFile
 from eval.calibration_data import checked_chain
+from eval.code_runs import check_programs_run
 from eval.collect import MAX_RETRIES, cascade_client, collect, describe_cascade
 from eval.collect_progress import CollectProgress
 from eval.prompts import PromptSet, read_prompts
@@ -30,7 +31,7 @@ def record_attempts(options: argparse.Namespace, *, console: Console) -> Path:
         CannotBeDone: The cascade does not answer; what was recorded stays.
         KeyboardInterrupt: Ctrl-C; what was recorded stays.
     """
-    prompts = read_prompts(options.file, options.grader)
+    prompts = read_prompts(options.file, options.grader, run_code=options.run_code)
     if not options.bootstrap:
         check_enough_prompts(prompts, options)
     ask_cascade(options, prompts, console=console)
@@ -44,6 +45,8 @@ def ask_cascade(options: argparse.Namespace, prompts: PromptSet, *, console: Con
     Raises:
         ConfigError, CannotBeDone, KeyboardInterrupt: As in `record_attempts`.
     """
+    if options.run_code:
+        check_programs_run()
     asyncio.run(_record(options, prompts, _api_key(options.api_key_env), console))
 
 

@@ -183,7 +183,8 @@ class _TierCollection:
             if exc.status_code in _ENDING_STATUSES:
                 raise CannotBeDone(f"tier {self._tier.name!r}: {_words(exc)}") from exc
             return failed_attempt(prompt, self._tier, body, reason=_words(exc))
-        return attempt_of(answer, prompt, self._tier, body)
+        # A grader that runs code waits for it, and other answers come meanwhile.
+        return await asyncio.to_thread(attempt_of, answer, prompt, self._tier, body)
 
 
 def _words(error: openai.APIError) -> str:

@@ -78,7 +78,9 @@ def collected(options: argparse.Namespace, console: Console) -> Collected:
         CannotBeDone: The cascade does not answer; what was recorded stays.
     """
     line_of = READY_FORMATS[options.format] if options.format else None
-    prompts = read_prompts(_rows(options), options.grader, line_of=line_of)
+    prompts = read_prompts(
+        _rows(options), options.grader, line_of=line_of, run_code=options.run_code
+    )
     ask_cascade(options, prompts, console=console)
     attempts = read_attempts(options.attempts)
     names_there = [tier.name for tier in attempts.header.tiers]

@@ -1,4 +1,4 @@
-"""Graders: whether an answer is right, by its reference; pure.
+"""Graders: whether an answer is right, by its reference; pure, but for `code`, which runs it.
 
 A grade is True, False or None. None means that the answer cannot be judged by this grader (two
 options named, `1.234,56` for a number): such a question is left out and counted. An answer that
@@ -9,6 +9,7 @@ failed to say would make every certificate too rosy.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from eval.choices_in_text import chosen_labels
+from eval.code_in_text import code_in, program_in
+from eval.code_runs import RunLimits, ends_well
 from eval.numbers_in_text import NumberInText, last_number
 from hybridserve_llm.confidence.agreement import normal_form
 from hybridserve_llm.errors import ConfigError
@@ -95,15 +98,58 @@ class MultipleChoice(_Spec):
 
 
 class Regex(_Spec):
-    """A pattern is found in the answer, or with `fullmatch` matches it as a whole."""
+    """A pattern is found in the answer, or with `fullmatch` matches it as a whole.
+
+    With `in_code` only the first fenced block is looked at, where there is one.
+    """
 
     type: Literal["regex"] = "regex"
     fullmatch: bool = False
+    in_code: bool = False
 
     def grader(self, reference: object) -> Grader:  # noqa: D102 - as the base says
         patterns = [_pattern(text) for text in _texts(reference, "regex")]
         tests = [p.fullmatch if self.fullmatch else p.search for p in patterns]
-        return lambda answer: any(test(answer.strip()) is not None for test in tests)
+        part = code_in if self.in_code else str
+        return lambda answer: any(test(part(answer).strip()) is not None for test in tests)
+
+
+class Code(_Spec):
+    """The function in the answer passes the tests of the reference, which takes running it.
+
+    Whoever reads prompts decides whether that is allowed (`read_prompts`, `run_code`).
+    """
+
+    type: Literal["code"] = "code"
+    timeout_s: int = Field(10, ge=1, le=600)
+    memory_mib: int = Field(1024, ge=128)
+
+    def grader(self, reference: object) -> Grader:  # noqa: D102 - as the base says
+        try:
+            task = _CODE_TASK.validate_python(reference)
+        except ValidationError as exc:
+            raise ConfigError(
+                f"reference = {reference!r:.80}: grader code takes an object with prompt, "
+                "entry_point and test, all texts"
+            ) from exc
+        limits = RunLimits(timeout_s=self.timeout_s, memory_mib=self.memory_mib)
+        return lambda answer: ends_well(task.program(answer), limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CodeTask:
+    """A question of HumanEval: `test` defines `check`, which takes the function."""
+
+    prompt: str
+    entry_point: str
+    test: str
+
+    def program(self, answer: str) -> str:
+        code = program_in(answer, prompt=self.prompt, entry_point=self.entry_point)
+        return f"{code}\n\n{self.test}\n\ncheck({self.entry_point})\n"
+
+
+_CODE_TASK = TypeAdapter(_CodeTask)
 
 
 class JsonEqual(_Spec):
@@ -126,8 +172,8 @@ class Agrees(_Spec):
         return lambda answer: None
 
 
-GraderSpec = Exact | Numeric | MultipleChoice | Regex | JsonEqual | Agrees
-GRADER_TYPES = ("exact", "numeric", "multiple_choice", "regex", "json", "agrees")
+GraderSpec = Exact | Numeric | MultipleChoice | Regex | JsonEqual | Code | Agrees
+GRADER_TYPES = ("exact", "numeric", "multiple_choice", "regex", "json", "code", "agrees")
 _SPEC: TypeAdapter[GraderSpec] = TypeAdapter(Annotated[GraderSpec, Field(discriminator="type")])
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eval.graders import Agrees, Grader, GraderSpec, grader_spec
+from eval.graders import Agrees, Code, Grader, GraderSpec, grader_spec
 from hybridserve_llm.cascade.policies import SAMPLING_FIELDS
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.records import Endpoint, JsonObject
@@ -150,16 +150,18 @@ def read_prompts(
     default_grader: GraderSpec | None = None,
     *,
     line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    run_code: bool = False,
 ) -> PromptSet:
     """The labelled prompts of a file or of rows; blank lines count as lines and say nothing.
 
     CSV has the same keys as columns, of which empty cells are absent. `line_of` makes labelled
-    prompts of rows that are something else (`ready_formats.py`).
+    prompts of rows that are something else (`ready_formats.py`). `run_code` allows graders to run
+    code that a model wrote.
 
     Raises:
         ConfigError: The file cannot be read or holds no prompt; a line is not what is allowed
-            (the message names file, line and value); two lines share split and id; some prompts are
-            graded by agreement and others are not.
+            (the message names file, line and value), a grader that runs code included; two lines
+            share split and id; some prompts are graded by agreement and others are not.
     """
     rows = rows_of_file(source) if isinstance(source, Path) else source
     first_line: dict[Question, int] = {}
@@ -170,7 +172,8 @@ def read_prompts(
             continue
         try:
             line = _line(text, line_of)
-            prompt, spec = _prompt(line, number, default_grader)
+            spec = _spec(line, default_grader, run_code=run_code)
+            prompt = _prompt(line, number, spec)
         except ConfigError as exc:
             raise ConfigError(f"{rows.name}, line {number}: {exc}") from exc
         other = first_line.setdefault(prompt.question, number)
@@ -197,15 +200,22 @@ def _labels(name: str, n: int, n_agreement: int) -> Labels:
     return "agreement" if n_agreement else "reference"
 
 
-def _prompt(
-    line: _Line, number: int, default_grader: GraderSpec | None
-) -> tuple[LabelledPrompt, GraderSpec]:
+def _spec(line: _Line, default_grader: GraderSpec | None, *, run_code: bool) -> GraderSpec:
     spec = grader_spec(line.grader) if line.grader is not None else default_grader
     if spec is None:
         raise ConfigError("no grader; give the line one, or all of them one with --grader")
     if not isinstance(spec, Agrees) and "reference" not in line.model_fields_set:
         raise ConfigError(f"no reference, and grader {spec.type!r} needs one")
-    prompt = LabelledPrompt(
+    if isinstance(spec, Code) and not run_code:
+        raise ConfigError(
+            "grader 'code' runs what a model wrote; allow it with --run-code, or give the line a "
+            "grader that runs nothing, such as regex"
+        )
+    return spec
+
+
+def _prompt(line: _Line, number: int, spec: GraderSpec) -> LabelledPrompt:
+    return LabelledPrompt(
         split=line.split,
         query_id=line.id if line.id is not None else str(number),
         group=line.group,
@@ -213,7 +223,6 @@ def _prompt(
         fields=line.fields(),
         grader=spec.grader(line.reference),
     )
-    return prompt, spec
 
 
 def _line(text: bytes, line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> _Line:

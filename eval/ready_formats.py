@@ -1,4 +1,4 @@
-"""Rows of public question sets as labelled prompts: GSM8K, MMLU, ARC, TriviaQA.
+"""Rows of public question sets as labelled prompts: GSM8K, MMLU, ARC, TriviaQA, HumanEval.
 
 A row is a JSON object as the sets' own files and their exports on the Hugging Face hub have it. The
 wording of a prompt asks for what its grader looks for.
@@ -64,9 +64,29 @@ def triviaqa(row: Row) -> dict[str, Any]:
     return line | ({"id": row["question_id"]} if "question_id" in row else {})
 
 
+def humaneval(row: Row) -> dict[str, Any]:
+    """`prompt`, `entry_point`, `test`; or `prompt`, `regex`. Source: hub, openai/openai_humaneval.
+
+    Its own way of grading runs the code that was written; with `regex` the code has to match that
+    pattern instead, and nothing is run.
+    """
+    head = str(_value(row, "prompt"))
+    line: dict[str, Any] = {
+        "prompt": "Complete this Python function. Answer with the whole function in one code "
+        f"block.\n```python\n{head.strip()}\n```",
+    }
+    if row.get("regex") is not None:
+        line |= {"reference": row["regex"], "grader": {"type": "regex", "in_code": True}}
+    else:
+        task = {name: _value(row, name) for name in ("entry_point", "test")}
+        line |= {"reference": {"prompt": head, **task}, "grader": "code"}
+    return line | ({"id": row["task_id"]} if "task_id" in row else {})
+
+
 READY_FORMATS: Mapping[str, LineOf] = {
     "arc": arc,
     "gsm8k": gsm8k,
+    "humaneval": humaneval,
     "mmlu": mmlu,
     "triviaqa": triviaqa,
 }

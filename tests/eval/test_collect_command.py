@@ -25,6 +25,13 @@ ROWS: dict[str, dict[str, Any]] = {
         "question_id": "tc_2",
         "answer": {"value": "Paris", "aliases": ["Paris, France", "City of Light"]},
     },
+    "humaneval": {
+        "task_id": "HumanEval/7",
+        "prompt": 'def add(a, b):\n    """ Their sum. """\n',
+        "canonical_solution": "    return a + b\n",
+        "test": "METADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2, 3) == 5\n",
+        "entry_point": "add",
+    },
 }
 
 
@@ -53,6 +60,39 @@ def test_a_row_of_a_public_set_becomes_a_graded_prompt(
     assert ROWS[name]["question"] in prompt.body({})["messages"][0]["content"]
 
 
+def test_a_row_of_humaneval_is_run_where_that_is_allowed(tmp_path: Path) -> None:
+    row = ROWS["humaneval"]
+    path = rows_file(tmp_path, row)
+    with pytest.raises(ConfigError, match="line 1: grader 'code' runs what a model wrote; allow"):
+        read_prompts(path, line_of=READY_FORMATS["humaneval"])
+    [prompt] = read_prompts(path, line_of=READY_FORMATS["humaneval"], run_code=True).prompts
+    assert prompt.query_id == "HumanEval/7"
+    assert "def add(a, b)" in prompt.body({})["messages"][0]["content"]
+    assert prompt.grader(row["canonical_solution"]) is True
+    assert prompt.grader("    return a - b\n") is False
+
+
+def test_a_row_of_humaneval_with_a_pattern_runs_nothing(tmp_path: Path) -> None:
+    row = {"prompt": "def add(a, b):\n", "regex": r"return\s+(a\s*\+\s*b|b\s*\+\s*a)"}
+    [prompt] = read_prompts(rows_file(tmp_path, row), line_of=READY_FORMATS["humaneval"]).prompts
+    assert prompt.grader("Add them:\n```python\ndef add(a, b):\n    return b + a\n```") is True
+    assert prompt.grader("```python\nraise SystemExit\n```") is False
+
+
+def test_code_is_run_by_the_command_where_that_is_allowed(
+    cascade: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cascade.answer = lambda tier, prompt: f"    return a {'+' if tier == 'big' else '-'} b"
+    command = ["collect", rows_file(tmp_path, ROWS["humaneval"]), "--format", "humaneval"]
+    command += ["--base-url", cascade.base_url, "--attempts", tmp_path / "attempts.jsonl", "--json"]
+    assert main([str(part) for part in command]) == 2
+    assert "allow it with --run-code" in capsys.readouterr().err
+    assert cascade.bodies == []
+    assert main([*(str(part) for part in command), "--run-code"]) == 0
+    small, big = json.loads(capsys.readouterr().out)["tiers"]
+    assert (small["accuracy"], big["accuracy"]) == (0, 1)
+
+
 def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
     for name, query_id in (("arc", "Mercury_7"), ("triviaqa", "tc_2"), ("gsm8k", "1")):
         path = rows_file(tmp_path, ROWS[name])
@@ -69,6 +109,8 @@ def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
         ("arc", {"answerKey": "C"}, "answerKey = 'C': not one of the labels"),
         ("arc", {"choices": []}, "not an object with label and text"),
         ("triviaqa", {"answer": "Paris"}, "not an object with value and aliases"),
+        ("humaneval", {"regex": "("}, "not a regular expression"),
+        ("humaneval", {"test": 7}, "grader code takes an object with prompt, entry_point and test"),
     ],
 )
 def test_a_row_of_another_form_is_named(
@@ -76,7 +118,7 @@ def test_a_row_of_another_form_is_named(
 ) -> None:
     path = rows_file(tmp_path, ROWS[name] | changes)
     with pytest.raises(ConfigError, match=words.replace("[", r"\[")):
-        read_prompts(path, line_of=READY_FORMATS[name])
+        read_prompts(path, line_of=READY_FORMATS[name], run_code=True)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -100,6 +100,9 @@ def test_multiple_choice_with_options() -> None:
         ({"type": "regex", "fullmatch": True}, r"\d{4}", " 2024\n", True),
         ({"type": "regex", "fullmatch": True}, r"\d{4}", "in 2024", False),
         ({"type": "regex", "fullmatch": True}, "a|ab", "ab", True),
+        ({"type": "regex", "in_code": True}, r"sorted\(", "```python\nsorted(x)\n```", True),
+        ({"type": "regex", "in_code": True}, "sort", "Use sort:\n```\nmin(x)\n```", False),
+        ({"type": "regex", "in_code": True}, r"sorted\(", "sorted(x)", True),
     ],
 )
 def test_regex(grader: Any, reference: object, answer: str, expected: Grade) -> None:
@@ -131,6 +134,28 @@ def test_json(reference: object, answer: str, expected: Grade) -> None:
 @pytest.mark.parametrize("answer", ['```json\n{"a": 1}\n```', '```\n{"a": 1}```', ' {"a": 1}'])
 def test_json_in_a_fence(answer: str) -> None:
     assert grade({"type": "json", "fenced": True}, {"a": 1}, answer) is True
+
+
+ADD = {
+    "prompt": "def add(a, b):\n",
+    "entry_point": "add",
+    "test": "def check(candidate):\n    assert candidate(2, 3) == 5\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("```python\ndef add(a, b):\n    return a + b\n```", True),
+        ("    return a + b", True),
+        ("```python\ndef add(a, b):\n    return a - b\n```", False),
+        ("def add(a, b):\n    exit()", False),
+        ("I cannot tell.", False),
+        ("", False),
+    ],
+)
+def test_code(answer: str, expected: Grade) -> None:
+    assert grade("code", ADD, answer) is expected
 
 
 def test_agreement_is_not_graded_one_by_one() -> None:
@@ -173,6 +198,8 @@ def test_graders_that_are_not_there(value: object, words: str) -> None:
         ("numeric", "seven", "reference = 'seven': no number that can be read"),
         ("numeric", "1.234,5", "no number that can be read"),
         ("multiple_choice", "F", "reference = 'F': not one of the options A, B, C, D, E"),
+        ("code", "add", "takes an object with prompt, entry_point and test"),
+        ("code", {"prompt": "def f():", "test": ""}, "takes an object with prompt, entry_point"),
         ("regex", "(", r"reference = '\(': not a regular expression: missing \)"),
     ],
 )
