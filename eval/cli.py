@@ -19,6 +19,8 @@ from eval.records_command import add_records_options, records_report
 from eval.records_report import print_records_report
 from eval.replay_command import add_replay_options, replay_report
 from eval.replay_report import print_replay_report
+from eval.simulate import add_simulate, simulate
+from eval.simulate_tables import print_simulation
 from eval.sweep import add_sweep_options, print_sweep, sweep
 from hybridserve_llm.errors import ConfigError, HybridServeError
 
@@ -62,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     swept = commands.add_parser("sweep", help="recorded answers at many thresholds")
     add_sweep_options(swept)
     swept.set_defaults(run=_sweep)
+    command = commands.add_parser("simulate", help="a planned cascade under a trace")
+    add_simulate(command)
+    command.set_defaults(run=_simulate)
     return top
 
 
@@ -120,6 +125,18 @@ def _shown(
         print(json.dumps(result.as_json()))
     else:
         show(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    with Console(stderr=True).status("simulating"):
+        result = simulate(options)
+    for name, cpu_s in result.cpu_s.items():
+        rate = len(result.requests) / cpu_s
+        print(f"{name}: {cpu_s:.1f} CPU-s, {rate:.0f} requests a CPU-second", file=sys.stderr)
+    if options.json:
+        print(json.dumps(result.as_json()))
+        return
+    print_simulation(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
 
 
 if __name__ == "__main__":

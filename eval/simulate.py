@@ -1,0 +1,161 @@
+"""`hs-eval simulate`: a plan under a trace, event by event, and what others would have cost."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from eval.azure_trace import read_azure_trace
+from eval.option_values import natural, positive
+from eval.simulated_baselines import giant_only, proportional
+from eval.simulated_cascade import TableMaker, known_tiers, planned_cascade
+from eval.simulated_plan import read_plan
+from eval.simulator.cascade import SimulatedCascade, run_cascade
+from eval.simulator.outcome import Bounds, Outcome, outcome
+from eval.simulator.workload import Requests, overlaid, poisson
+from hybridserve_llm.config.load import load_config
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.planner.demand import Slo
+
+SCHEMA = "hybridserve-simulation/1"
+PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What `hs-eval simulate` found.
+
+    Attributes:
+        outcomes: `planned`, and with `--compare` the others, by name.
+        cpu_s: CPU-seconds that each took; not part of the JSON, which a seed decides.
+    """
+
+    seed: int
+    requests: Requests
+    bounds: Bounds
+    outcomes: Mapping[str, Outcome]
+    cpu_s: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `--json` prints it; unknown is null."""
+        return {
+            "schema": SCHEMA,
+            "seed": self.seed,
+            "requests": len(self.requests),
+            "span_s": self.requests.span_s,
+            "prompt_tokens": float(self.requests.prompt_tokens.mean()),
+            "output_tokens": float(self.requests.output_tokens.mean()),
+            "bounds": {"ttft_s": self.bounds.ttft_s, "latency_s": self.bounds.latency_s},
+            "cascades": {name: found.as_json() for name, found in self.outcomes.items()},
+        }
+
+
+def add_simulate(command: argparse.ArgumentParser) -> None:
+    """Adds the options of `hs-eval simulate`."""
+    command.description = (
+        "Simulate a planned cascade under a trace: latency, goodput, joules and GPU-hours, by the "
+        "planner's model of time and power. What the plan does not say (models, reaches, "
+        "measurements) is read from the configuration."
+    )
+    add = command.add_argument
+    add("--plan", type=Path, required=True, metavar="FILE",
+        help="plan.json, or the report of hs-launch --dry-run --json")  # fmt: skip
+    add("--config", type=Path, required=True, metavar="FILE", help="the cascade's configuration")
+    add("--trace", type=Path, required=True, metavar="FILE",
+        help="CSV with TIMESTAMP, ContextTokens, GeneratedTokens")  # fmt: skip
+    add("--overlay", type=positive, default=1, metavar="N",
+        help="lay the trace over itself so many times, each shifted at random")  # fmt: skip
+    add("--requests-per-s", type=float, metavar="RATE",
+        help="a Poisson process instead of the trace's times; its lengths are drawn")  # fmt: skip
+    add("--requests", type=positive, default=10_000, metavar="N",
+        help="how many of these (default 10000)")  # fmt: skip
+    add("--seed", type=natural, default=0, help="of all draws (default 0)")
+    add("--gpu-type", metavar="TYPE", help="where the plan's file does not say it")
+    add("--gpus", type=positive, metavar="N", help="with --gpu-type: how many there are")
+    add("--max-num-batched-tokens", type=positive, metavar="N",
+        help="of every engine (default: vLLM's, 8192 with 70 GiB a GPU, else 2048)")  # fmt: skip
+    add("--ttft-s", type=float, metavar="S",
+        help="bound for goodput (default planner.slo.ttft_s)")  # fmt: skip
+    add("--latency-s", type=float, metavar="S",
+        help="bound for goodput (default planner.slo.latency_s)")  # fmt: skip
+    add("--compare", action="store_true",
+        help="also simulate the last tier alone, and replicas in proportion to reach")  # fmt: skip
+    add("--processes", type=positive, default=1, metavar="N",
+        help="with --compare: cascades simulated at a time (default 1)")  # fmt: skip
+    add("--json", action="store_true", help="print JSON and nothing else")
+
+
+def simulate(options: argparse.Namespace) -> Simulation:
+    """Reads the files, simulates, adds up.
+
+    Raises:
+        ConfigError: A file or an option is wrong, or what is needed is not told.
+        CannotBeDone: The plan has what cannot be simulated, or a model does not fit.
+    """
+    config = load_config(options.config)
+    slo = config.planner.slo
+    bounds = Bounds(
+        ttft_s=slo.ttft_s if options.ttft_s is None else options.ttft_s,
+        latency_s=slo.latency_s if options.latency_s is None else options.latency_s,
+    )
+    if options.gpus is not None and options.gpu_type is None:
+        raise ConfigError("--gpus needs --gpu-type")
+    planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
+    tiers = known_tiers(config)
+    requests = _requests(options)
+    make = TableMaker.of(requests, options.max_num_batched_tokens)
+    cascades = {PLANNED: planned_cascade(planned, tiers, make)}
+    if options.compare:
+        cascades["giant-only"] = giant_only(
+            planned.cluster,
+            tiers[-1],
+            make,
+            requests=requests,
+            head_room=config.planner.head_room,
+            slo=Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s),
+        )
+        cascades["proportional"] = proportional(planned.cluster, tiers, make)
+    jobs = [(cascade, requests, bounds, options.seed) for cascade in cascades.values()]
+    found = dict(zip(cascades, _run_all(jobs, options.processes), strict=True))
+    return Simulation(
+        seed=options.seed,
+        requests=requests,
+        bounds=bounds,
+        outcomes={name: result for name, (result, _) in found.items()},
+        cpu_s={name: cpu_s for name, (_, cpu_s) in found.items()},
+    )
+
+
+def _requests(options: argparse.Namespace) -> Requests:
+    trace = read_azure_trace(options.trace)
+    if options.requests_per_s is None:
+        return overlaid(trace, options.overlay, seed=options.seed)
+    if options.overlay > 1:
+        raise ConfigError("--overlay keeps the trace's times, --requests-per-s does not: give one")
+    return poisson(
+        trace,
+        requests_per_s=options.requests_per_s,
+        n_requests=options.requests,
+        seed=options.seed,
+    )
+
+
+_Job = tuple[SimulatedCascade, Requests, Bounds, int]
+
+
+def _run_all(jobs: Sequence[_Job], n_processes: int) -> list[tuple[Outcome, float]]:
+    if n_processes == 1 or len(jobs) == 1:
+        return [_run(job) for job in jobs]
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(_run, jobs))
+
+
+def _run(job: _Job) -> tuple[Outcome, float]:
+    cascade, requests, bounds, seed = job
+    begun_s = time.process_time()
+    found = outcome(run_cascade(cascade, requests, seed=seed), bounds)
+    return found, time.process_time() - begun_s

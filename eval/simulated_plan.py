@@ -1,0 +1,108 @@
+"""The plan to simulate: plan.json, or the whole report of `hs-launch --dry-run --json`.
+
+A plan names GPUs, not their type. The report does, in `cluster`; without it the configuration's
+`cluster:` or an option must.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hybridserve_llm.config.cascade import CascadeConfig
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.profiles.gpu_types import gpu_type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOnCluster:
+    """A plan and the GPUs it was made for, parked ones included."""
+
+    plan: Plan
+    cluster: Cluster
+
+
+def read_plan(
+    path: Path, config: CascadeConfig, *, gpu_type_name: str | None, n_gpus: int | None
+) -> PlanOnCluster:
+    """The plan in the file at `path`.
+
+    The GPUs are those of `gpu_type_name`, as many as `n_gpus` or else as the plan uses; else of the
+    report; else of the configuration.
+
+    Raises:
+        ConfigError: The file cannot be read or holds no plan, the GPU type is not known or not
+            told, or there are fewer GPUs than the plan uses.
+    """
+    try:
+        values: Any = orjson.loads(path.read_bytes())
+    except OSError as exc:
+        raise ConfigError(f"cannot read plan {path}: {exc.strerror}") from exc
+    except orjson.JSONDecodeError as exc:
+        raise ConfigError(f"plan {path} is not JSON: {exc}") from exc
+    report = values if isinstance(values, dict) and "plan" in values else {}
+    if report and report["plan"] is None:
+        raise ConfigError(f"{path} is the report of a cascade that does not fit: it has no plan")
+    plan = Plan.from_json(orjson.dumps(report["plan"] if report else values))
+    n_used = len({uuid for placement in plan.placements for uuid in placement.gpu_uuids})
+    if gpu_type_name is not None:
+        n_there = n_used if n_gpus is None else n_gpus
+        nodes = described_nodes("node", gpu_type(gpu_type_name), n_gpus=n_there)
+    else:
+        nodes = _nodes_of_report(report, path) or _nodes_of_config(config)
+    cluster = Cluster(nodes=nodes)
+    if not nodes:
+        raise ConfigError(
+            f"plan {path} does not say of what type its GPUs are: give --gpu-type, or the whole "
+            "report of hs-launch --dry-run --json, or cluster: in the configuration"
+        )
+    if cluster.n_gpus < n_used:
+        raise ConfigError(f"the plan uses {n_used} GPUs; there are {cluster.n_gpus}")
+    if len(cluster.types) > 1:
+        _check_nodes(plan, cluster)
+    return PlanOnCluster(plan=plan, cluster=cluster)
+
+
+def _nodes_of_report(report: dict[str, Any], path: Path) -> tuple[Node, ...]:
+    try:
+        return tuple(
+            _node(entry["node"], entry["gpu_type"], entry["gpus"])
+            for entry in report.get("cluster", ())
+        )
+    except (KeyError, TypeError) as exc:
+        raise ConfigError(f"report {path}: an entry of cluster lacks {exc}") from exc
+
+
+def _nodes_of_config(config: CascadeConfig) -> tuple[Node, ...]:
+    if config.cluster is None:
+        return ()
+    return tuple(
+        _node(group.name if group.count == 1 else f"{group.name}-{i}", group.gpu_type, group.gpus)
+        for group in config.cluster.nodes
+        for i in range(group.count)
+    )
+
+
+def _node(name: str, gpu_type_name: str, n_gpus: int) -> Node:
+    kind = gpu_type(gpu_type_name)
+    return Node(
+        name=name,
+        gpu_type=kind,
+        gpus=tuple(f"{name}/{i}" for i in range(n_gpus)),
+        memory_bytes=kind.usable_memory_bytes,
+    )
+
+
+def _check_nodes(plan: Plan, cluster: Cluster) -> None:
+    """With GPUs of several types every placement must name a node that is there."""
+    names = {node.name for node in cluster.nodes}
+    for placement in plan.placements:
+        unknown = [name for name in placement.node.split("+") if name not in names]
+        if unknown:
+            raise ConfigError(
+                f"{placement.name} runs on node {unknown[0]}, which is not one of "
+                f"{', '.join(sorted(names))}: the type of its GPUs is not known"
+            )

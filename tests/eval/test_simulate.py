@@ -1,0 +1,183 @@
+"""`hs-eval simulate`: from a plan's report and a trace to tables and JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.cli import main
+from launch.cli import main as hs_launch
+
+CONFIG = """
+tiers:
+  - name: small
+    model: Qwen/Qwen3-0.6B
+    accept: {score_at_least: -0.3}
+    tensor_parallel_size: 1
+    replicas: 1
+    workload: {reach: 1.0}
+  - name: giant
+    model: Qwen/Qwen3-32B
+    tensor_parallel_size: 2
+    workload: {reach: 0.4}
+planner:
+  workload: {requests_per_s: 12, prompt_tokens: 400, output_tokens: 200}
+  slo: {latency_s: 60}
+"""
+N = 120
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "cascade.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A request every 80 ms: 12.5 a second."""
+    rows = [f"{0.08 * i:.2f},{300 + 2 * i},{150 + i}" for i in range(N)]
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def report(tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    options = ["--dry-run", "--json", "--gpu-type", "H100-80GB", "--gpus", "8"]
+    assert hs_launch([*options, "--config", str(config)]) == 0
+    path = tmp_path / "report.json"
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main(["simulate", *map(str, arguments)])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def told_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    status, out, err = run(capsys, *arguments, "--json")
+    assert status == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_a_report_is_simulated_and_compared(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    found = told_json(capsys, *files, "--overlay", 3, "--compare")
+    assert (found["schema"], found["requests"]) == ("hybridserve-simulation/1", 3 * N)
+    assert found["bounds"] == {"ttft_s": None, "latency_s": 60.0}
+    assert list(found["cascades"]) == ["planned", "giant-only", "proportional"]
+    planned = found["cascades"]["planned"]
+    assert [tier["tier"] for tier in planned["tiers"]] == ["small", "giant"]
+    assert planned["tiers"][0]["requests"] == 3 * N
+    assert planned["failed"] == 0
+    assert planned["good_share"] == 1.0
+    assert [len(one["tiers"]) for one in found["cascades"].values()] == [2, 1, 2]
+    for one in found["cascades"].values():
+        hours = one["gpu_hours"] + one["parked_gpu_hours"]
+        assert hours == pytest.approx(8 * one["horizon_s"] / 3600)
+        parts = sum(tier["energy_j"] for tier in one["tiers"]) + one["parked_energy_j"]
+        assert one["energy_j"] == pytest.approx(parts)
+
+
+def test_the_same_seed_prints_the_same_json_with_any_number_of_processes(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    arguments = ("--plan", report, "--config", config, "--trace", trace, "--overlay", 2)
+    alone = told_json(capsys, *arguments, "--compare", "--seed", 4)
+    shared = told_json(capsys, *arguments, "--compare", "--seed", 4, "--processes", 2)
+    assert alone == shared
+    assert alone != told_json(capsys, *arguments, "--compare", "--seed", 5)
+
+
+def test_a_table_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    status, out, err = run(capsys, *files, "--compare")
+    assert status == 0
+    assert "energy saved by the plan" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "requests a CPU-second" in err
+
+
+def test_a_poisson_process_takes_the_traces_lengths(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    found = told_json(capsys, *files, "--requests-per-s", 20, "--requests", 500)
+    assert found["requests"] == 500
+    assert 500 / found["span_s"] == pytest.approx(20, rel=0.15)
+
+
+def test_a_bare_plan_needs_the_type_of_its_gpus(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    bare = report.with_name("plan.json")
+    bare.write_text(json.dumps(json.loads(report.read_text(encoding="utf-8"))["plan"]))
+    files = ("--plan", bare, "--config", config, "--trace", trace)
+    status, _, err = run(capsys, *files)
+    assert status == 2
+    assert "does not say of what type its GPUs are: give --gpu-type" in err
+    found = told_json(capsys, *files, "--gpu-type", "H100-80GB", "--gpus", 8)
+    assert found["cascades"] == told_json(
+        capsys, "--plan", report, "--config", config, "--trace", trace
+    )["cascades"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "message"),
+    [
+        ({"--plan": "no.json"}, 2, "cannot read plan no.json: No such file"),
+        ({"--trace": "no.csv"}, 2, "cannot read trace no.csv: No such file"),
+        ({"--gpus": "8"}, 2, "--gpus needs --gpu-type"),
+        ({"--gpu-type": "H100-80GB", "--gpus": "1"}, 2, "the plan uses 3 GPUs; there are 1"),
+        ({"--requests-per-s": "5", "--overlay": "2"}, 2, "give one"),
+    ],
+)
+def test_what_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    config: Path,
+    trace: Path,
+    report: Path,
+    changes: dict[str, str],
+    status: int,
+    message: str,
+) -> None:
+    options = {"--plan": report, "--config": config, "--trace": trace} | changes
+    found, _, err = run(capsys, *(part for option in options.items() for part in option))
+    assert (found, message in err) == (status, True), err
+
+
+def test_what_a_plan_may_not_have(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path, tmp_path: Path
+) -> None:
+    told = json.loads(report.read_text(encoding="utf-8"))
+    changed = tmp_path / "changed.json"
+    options = ("--plan", changed, "--config", config, "--trace", trace)
+    changed.write_text("{")
+    assert "is not JSON" in run(capsys, *options)[2]
+    changed.write_text(json.dumps(told | {"plan": None}))
+    assert "it has no plan" in run(capsys, *options)[2]
+    told["plan"]["tiers"][0]["tier"] = "tiny"
+    told["plan"]["tiers"][0]["placements"][0]["name"] = "tiny/0"
+    changed.write_text(json.dumps(told))
+    status, _, err = run(capsys, *options)
+    assert status == 2
+    assert "the plan has the tiers tiny, giant, the configuration small, giant" in err
+
+
+def test_a_reach_that_nobody_told(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    config.write_text(CONFIG.replace("    workload: {reach: 0.4}\n", ""), encoding="utf-8")
+    status, _, err = run(capsys, "--plan", report, "--config", config, "--trace", trace)
+    assert status == 2
+    assert "tier giant has no workload.reach" in err
