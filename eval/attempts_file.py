@@ -49,10 +49,10 @@ class AttemptsFile:
             self._write(asdict(header))
             return Attempts(header=header)
         attempts, n_whole = parse_attempts(data, self.path)
-        if differing := _differing(attempts.header, header):
+        if differing := differing_headers(attempts.header, header):
             raise ConfigError(
-                f"{self.path} was recorded with other {differing}; name another file, or go on "
-                "with what it was recorded with"
+                f"{self.path} was recorded with other {', '.join(differing)}; name another file, "
+                "or go on with what it was recorded with"
             )
         self._file.truncate(n_whole)
         return attempts
@@ -82,8 +82,13 @@ class AttemptsFile:
         self._file.close()
 
 
-def _differing(there: AttemptsHeader, now: AttemptsHeader) -> str:
-    """What of two headers differs, in words; empty where nothing that matters does."""
+def differing_headers(
+    there: AttemptsHeader, now: AttemptsHeader, *, same_prompts: bool = True
+) -> list[str]:
+    """What of two headers differs, in words; empty where nothing that matters does.
+
+    `same_prompts` says whether the file of prompts matters.
+    """
     differing = [
         f"{words} ({key}: {getattr(there, key)!r:.60} there, {getattr(now, key)!r:.60} now)"
         for key, words in (
@@ -92,7 +97,7 @@ def _differing(there: AttemptsHeader, now: AttemptsHeader) -> str:
             ("grader", "grader"),
             ("sampling", "sampling"),
         )
-        if getattr(there, key) != getattr(now, key)
+        if getattr(there, key) != getattr(now, key) and (same_prompts or key != "data_sha256")
     ]
     if there.tiers != now.tiers:
         old, new = (", ".join(f"{t.name}={t.model}" for t in h.tiers) for h in (there, now))
@@ -101,4 +106,4 @@ def _differing(there: AttemptsHeader, now: AttemptsHeader) -> str:
     if old_print.get("hash") != new_print.get("hash"):
         parts = differences(old_print.get("parts") or {}, new_print.get("parts") or {})
         differing.append(f"fingerprint of the cascade ({'; '.join(parts[:3]) or 'hash'})")
-    return ", ".join(differing)
+    return differing

@@ -63,15 +63,20 @@ def _add_prompts(command: argparse.ArgumentParser) -> None:
     add_asking_options(command)
 
 
-def add_asking_options(command: argparse.ArgumentParser) -> None:
-    """What asking a cascade takes, `hs-eval collect` too."""
+def add_asking_options(command: argparse.ArgumentParser, *, records: bool = True) -> None:
+    """What asking a cascade takes, `hs-eval collect` too; `records` adds the file of attempts."""
     command.add_argument("--base-url", required=True, help="http://127.0.0.1:8000/v1")
     command.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the API key"
     )
-    command.add_argument(
-        "--attempts", type=Path, required=True, metavar="JSONL", help="where attempts are recorded"
-    )
+    if records:
+        command.add_argument(
+            "--attempts",
+            type=Path,
+            required=True,
+            metavar="JSONL",
+            help="where attempts are recorded",
+        )
     command.add_argument(
         "--grader",
         type=_value_of(_grader),

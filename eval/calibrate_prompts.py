@@ -47,7 +47,7 @@ def ask_cascade(options: argparse.Namespace, prompts: PromptSet, *, console: Con
     """
     if options.run_code:
         check_programs_run()
-    asyncio.run(_record(options, prompts, _api_key(options.api_key_env), console))
+    asyncio.run(_record(options, prompts, api_key_in(options.api_key_env), console))
 
 
 def check_enough_prompts(prompts: PromptSet, options: argparse.Namespace) -> None:
@@ -86,7 +86,12 @@ def _unanswered(prompts: PromptSet) -> Outcomes:
     )
 
 
-def _api_key(name: str | None) -> str | None:
+def api_key_in(name: str | None) -> str | None:
+    """The API key that an environment variable holds; None where none is named.
+
+    Raises:
+        ConfigError: The variable is not set.
+    """
     if name is None:
         return None
     key = os.environ.get(name)

@@ -1,4 +1,4 @@
-"""What a calibration is made from: recorded answers (CSV) or recorded attempts (JSONL)."""
+"""What a calibration is made from: recorded answers (CSV), recorded attempts or a measured run (JSONL)."""
 
 import hashlib
 import tempfile
@@ -11,6 +11,7 @@ import orjson
 
 from eval.attempt_outcomes import outcomes_of_attempts
 from eval.attempts import AttemptsHeader, read_attempts
+from eval.measured_run import is_run, read_run
 from eval.prompts import Labels
 from eval.recorded_costs import costs_of_tiers
 from eval.records_csv import Records, outcomes_of, read_records
@@ -60,7 +61,7 @@ def read_calibration_data(
     """The data in a file of either form, which its first line tells.
 
     Args:
-        path: CSV, one row per question and model, or a file of attempts.
+        path: CSV, one row per question and model, a file of attempts, or a measured run.
         wished_chain: Tiers, cheapest first; None takes all: the models of a CSV file by cost, the
             tiers of a cascade in its own order.
         given_costs: Cost of a request by tier; empty where it is to be told from the data.
@@ -140,7 +141,7 @@ def _is_jsonl(path: Path) -> bool:
 def _attempts(
     path: Path, wished: tuple[str, ...] | None, given: Mapping[str, float]
 ) -> CalibrationData:
-    attempts = read_attempts(path)
+    attempts = read_run(path).attempts() if is_run(path) else read_attempts(path)
     header = attempts.header
     chain = checked_chain(wished, given, tuple(tier.name for tier in header.tiers))
     graded = outcomes_of_attempts(attempts, chain, given)

@@ -2,11 +2,7 @@
 
 import argparse
 import csv
-import os
 import platform
-import shlex
-import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +10,7 @@ from pathlib import Path
 from eval.calibration_data import CalibrationData
 from eval.calibration_report import Report
 from eval.certificate_file import write_certificate
-from eval.provenance import Provenance
+from eval.provenance import Provenance, command_line, commit_of_project, this_machine
 from eval.splits import Splits
 from hybridserve_llm.calibration.artefact import Origin
 from hybridserve_llm.cascade.policies import sampling_of
@@ -85,28 +81,13 @@ def _write_report(
 def _provenance(data: CalibrationData, now: str) -> Provenance:
     by_agreement = "agreement with the last tier; nobody says what is right"
     return Provenance(
-        command=shlex.join(["hs-calibrate", *(_by_name(word) for word in sys.argv[1:])]),
+        command=command_line("hs-calibrate"),
         project_version=version("hybridserve-llm"),
-        commit=_commit(),
+        commit=commit_of_project(),
         python_version=platform.python_version(),
         numpy_version=version("numpy"),
         sklearn_version=version("scikit-learn"),
         date=now,
-        hardware=f"{platform.machine()}, {os.cpu_count()} cores",
+        hardware=this_machine(),
         label_source=by_agreement if data.labels == "agreement" else "reference answers",
     )
-
-
-def _by_name(word: str) -> str:
-    """A path without its folders: a report is read elsewhere."""
-    return Path(word).name if word.startswith("/") else word
-
-
-def _commit() -> str | None:
-    """The commit of a working copy; None outside of one."""
-    command = ("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
-        return None
-    return done.stdout.strip() or None

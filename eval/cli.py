@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from eval.collect_command import add_collect_options, collected, print_collected
+from eval.measure_command import add_measure_options, measured, print_measured
 from eval.planner_fit import planner_fit, print_planner_fit
 from eval.records_command import add_records_options, records_report
 from eval.records_report import print_records_report
@@ -55,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", help="ask every tier of a running cascade")
     add_collect_options(collect)
     collect.set_defaults(run=_collect)
+    measure = commands.add_parser("measure", help="accuracy and cost of a running cascade")
+    add_measure_options(measure)
+    measure.set_defaults(run=_measure)
     records = commands.add_parser("records", help="recorded answers with measured joules")
     add_records_options(records)
     records.set_defaults(run=_records)
@@ -90,6 +94,10 @@ def _planner_fit(options: argparse.Namespace) -> None:
 
 def _collect(options: argparse.Namespace) -> None:
     _shown(collected(options, Console(stderr=True)), print_collected, options)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    _shown(measured(options, Console(stderr=True)), print_measured, options)
 
 
 def _records(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from eval.collect_progress import CollectProgress
 from eval.ledger import attempt_of, failed_attempt
 from eval.prompts import LabelledPrompt, PromptSet
 from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.records import Endpoint
+from hybridserve_llm.records import Endpoint, JsonObject
 
 MAX_RETRIES = 8
 """Of one request, on 429, 5xx and lost connections: 40 s of waiting, or what Retry-After says."""
@@ -29,15 +29,22 @@ MAX_RETRIES = 8
 _ENDING_STATUSES = frozenset({401, 403, 404, 429, 503})
 """What no other prompt would fare better with, once the retries are used up."""
 _FUTILE = 20
-_PATHS = {Endpoint.CHAT: "/chat/completions", Endpoint.COMPLETIONS: "/completions"}
+PATHS = {Endpoint.CHAT: "/chat/completions", Endpoint.COMPLETIONS: "/completions"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeDescription:
-    """A running cascade as it tells of itself: tiers, cheapest first, and fingerprint."""
+    """A running cascade as it tells of itself: tiers, cheapest first, and what it may promise.
+
+    Attributes:
+        served_model_name: The model that is the cascade.
+        certificate: A summary of it; None without one.
+    """
 
     tiers: tuple[RecordedTier, ...]
     fingerprint: dict[str, Any] | None
+    served_model_name: str
+    certificate: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +56,10 @@ class _Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cascade:
+    served_model_name: str
     tiers: tuple[_Tier, ...]
     fingerprint: dict[str, Any] | None = None
+    certificate: dict[str, Any] | None = None
 
 
 _CASCADE = TypeAdapter(_Cascade)
@@ -90,7 +99,12 @@ async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
         RecordedTier(name=t.name, model=t.model, active_parameters=t.active_parameters)
         for t in found.tiers
     )
-    return CascadeDescription(tiers=tiers, fingerprint=found.fingerprint)
+    return CascadeDescription(
+        tiers=tiers,
+        fingerprint=found.fingerprint,
+        served_model_name=found.served_model_name,
+        certificate=found.certificate,
+    )
 
 
 async def collect(
@@ -156,7 +170,7 @@ class _TierCollection:
 
     async def _ask_in_turn(self, waiting: Iterator[LabelledPrompt]) -> None:
         for prompt in waiting:  # shared by all workers: each takes the next
-            attempt = await self._attempt(prompt)
+            attempt = await tier_attempt(self._client, prompt, self._tier, self._sampling)
             self._file.add(attempt)
             self._n_answered += not attempt.has_failed
             self._n_failed += attempt.has_failed
@@ -167,24 +181,41 @@ class _TierCollection:
                     f"prompts: {attempt.reason}"
                 )
 
-    async def _attempt(self, prompt: LabelledPrompt) -> RecordedAttempt:
-        body = prompt.body(self._sampling)
-        try:
-            answer = await self._client.post(
-                _PATHS[prompt.endpoint],
-                cast_to=object,
-                body={**body, "model": self._tier.name, "hybridserve": {"assess": True}},
-            )
-        except openai.APITimeoutError as exc:
-            return failed_attempt(prompt, self._tier, body, reason=_words(exc))
-        except openai.APIConnectionError as exc:
-            raise CannotBeDone(f"{self._client.base_url}: {_words(exc)}") from exc
-        except openai.APIStatusError as exc:
-            if exc.status_code in _ENDING_STATUSES:
-                raise CannotBeDone(f"tier {self._tier.name!r}: {_words(exc)}") from exc
-            return failed_attempt(prompt, self._tier, body, reason=_words(exc))
-        # A grader that runs code waits for it, and other answers come meanwhile.
-        return await asyncio.to_thread(attempt_of, answer, prompt, self._tier, body)
+
+async def tier_attempt(
+    client: AsyncOpenAI, prompt: LabelledPrompt, tier: RecordedTier, sampling: JsonObject
+) -> RecordedAttempt:
+    """One tier's answer to one prompt, assessed and graded; a failed one tells why it failed.
+
+    Raises:
+        CannotBeDone: The server went away or refuses.
+    """
+    body = prompt.body(sampling)
+    try:
+        answer = await client.post(
+            PATHS[prompt.endpoint],
+            cast_to=object,
+            body={**body, "model": tier.name, "hybridserve": {"assess": True}},
+        )
+    except openai.APIError as exc:
+        return failed_attempt(prompt, tier, body, reason=words_of_fault(client, tier.name, exc))
+    # A grader that runs code waits for it, and other answers come meanwhile.
+    return await asyncio.to_thread(attempt_of, answer, prompt, tier, body)
+
+
+def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> str:
+    """Why one request failed, where another may fare better.
+
+    Raises:
+        CannotBeDone: No other one would: the server is gone or refuses whom was `asked`.
+    """
+    if isinstance(error, openai.APITimeoutError):
+        return _words(error)
+    if isinstance(error, openai.APIConnectionError):
+        raise CannotBeDone(f"{client.base_url}: {_words(error)}") from error
+    if isinstance(error, openai.APIStatusError) and error.status_code in _ENDING_STATUSES:
+        raise CannotBeDone(f"tier {asked!r}: {_words(error)}") from error
+    return _words(error)
 
 
 def _words(error: openai.APIError) -> str:

@@ -1,6 +1,14 @@
 """Where published numbers come from."""
 
+import os
+import platform
+import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +46,41 @@ class Provenance:
             ("hardware", self.hardware),
             ("date", self.date),
         )
+
+
+def command_line(program: str) -> str:
+    """The command line that is running, under the program's own name."""
+    return shlex.join([program, *(_by_name(word) for word in sys.argv[1:])])
+
+
+def commit_of_project() -> str | None:
+    """The commit of a working copy, `+` where it was changed since; None outside of one."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    return f"{commit}{'+' if _git('status', '--porcelain', '-uno') else ''}" if commit else None
+
+
+def this_machine() -> str:
+    """Architecture, processor and cores of the machine that this runs on."""
+    return f"{platform.machine()}, {_processor() or 'unknown processor'}, {os.cpu_count()} cores"
+
+
+def _processor() -> str | None:
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), None)
+
+
+def _by_name(word: str) -> str:
+    """A path without its folders: a report is read elsewhere."""
+    return Path(word).name if word.startswith("/") else word
+
+
+def _git(*words: str) -> str | None:
+    command = ("git", "-C", str(Path(__file__).parent), *words)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return None
+    return done.stdout.strip() or None
