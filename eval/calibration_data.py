@@ -1,4 +1,4 @@
-"""What a calibration is made from: recorded answers (CSV), recorded attempts or a measured run (JSONL)."""
+"""What a calibration is made from: recorded answers (CSV), attempts or a measured run (JSONL)."""
 
 import hashlib
 import tempfile
