@@ -68,6 +68,7 @@ class Serving:
         gpu_uuids: For every tier on GPUs of this machine, the GPUs of each of its replicas.
         power_models: By tier, what stands in for a meter that has no answer.
         token_weights: By tier, what tokens count when joules are shared.
+        gear: The planner's name of the plan that runs; None where it made one alone.
         probes: Where this machine's meters are.
     """
 
@@ -81,6 +82,7 @@ class Serving:
     gpu_uuids: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
     power_models: Mapping[str, PowerModel] = field(default_factory=dict)
     token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
+    gear: str | None = None
     probes: Probes = field(default_factory=Probes)
 
 
@@ -159,6 +161,7 @@ async def _open_parts(
             cascade=view,
             watch=watch,
             metering=metering,
+            answered=metrics.answered,
         )
 
 
@@ -275,6 +278,7 @@ async def _view(
         fingerprint=fingerprint,
         standing=standing,
         certificate=serving.certificate,
+        gear=serving.gear,
     )
 
 

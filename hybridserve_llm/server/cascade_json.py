@@ -6,6 +6,7 @@ from typing import Any
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.parts import Parts
+from hybridserve_llm.server.thresholds import thresholds_json
 
 
 def cascade_json(parts: Parts) -> dict[str, Any]:
@@ -13,6 +14,8 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
     view = parts.cascade
     certificate = view.certificate
     kept = view.models if certificate is None else certificate.chain
+    answered = parts.answered()
+    n_answered = sum(answered.values())
     return {
         "served_model_name": parts.config.served_model_name,
         "state": view.standing.state,
@@ -24,9 +27,13 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
                 "active_parameters": view.active_parameters[name],
                 "ready": parts.tiers[name].is_ready,
                 "in_chain": name in kept,
+                "answered": answered.get(name, 0),
+                "share": answered.get(name, 0) / n_answered if n_answered else None,
             }
             for name, model in view.models.items()
         ],
+        "thresholds": thresholds_json(parts),
+        "gear": view.gear,
         "certificate": None if certificate is None else _summary(certificate),
         "fingerprint": view.fingerprint.as_json(),
         "energy": None if parts.metering is None else energy_json(parts.metering),

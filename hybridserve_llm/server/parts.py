@@ -1,6 +1,6 @@
 """What the routes work with, joined by `build.py` and passed in: there are no globals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -52,18 +52,25 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeView:
-    """What the cascade is and may promise, as `/v1/cascade` shows it; mappings are by tier."""
+    """What the cascade is and may promise, as `/v1/cascade` shows it; mappings are by tier.
+
+    `gear` is the planner's name of the plan that runs, where it made several for several loads.
+    """
 
     models: Mapping[str, str]
     active_parameters: Mapping[str, int | None]
     fingerprint: Fingerprint
     standing: Standing
     certificate: Certificate | None = None
+    gear: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything a route needs. `tiers` maps tier names, cheapest first, to their health."""
+    """Everything a route needs. `tiers` maps tier names, cheapest first, to their health.
+
+    `answered` tells how many requests each tier has answered since the start, by tier.
+    """
 
     config: ServerConfig
     router: CascadeRouter
@@ -77,6 +84,7 @@ class Parts:
     cascade: CascadeView
     watch: Watch | None = None
     metering: Metering | None = None
+    answered: Callable[[], Mapping[str, int]] = dict
 
 
 def promise_of(parts: Parts) -> str:

@@ -29,6 +29,14 @@ class Metrics:
         self._request_latency_s = Tally(LATENCY_BUCKETS_S)
         registry.register(CountsCollector(self._tiers, self._request_latency_s))
 
+    def answered(self) -> dict[str, int]:
+        """How many requests each tier has answered, by tier; those that none did are left out."""
+        return {
+            name: counts.requests
+            for name, counts in self._tiers.items()
+            if counts.requests and name != _NO_TIER
+        }
+
     def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
         """Counts the attempt; tokens only where the engine reported them."""
         counts, decision = self._tiers[attempt.tier], attempt.decision

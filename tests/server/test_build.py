@@ -63,6 +63,52 @@ async def test_the_threshold_of_the_configuration_decides(
     assert 'hybridserve_healthy_replicas{tier="small"} 1.0' in metrics
 
 
+async def test_the_cascade_tells_its_thresholds_and_who_answered(tmp_path: Path) -> None:
+    tiers = [
+        {
+            "name": "small",
+            "model": "/models/s",
+            "accept": {"score_at_least": -1000.0},
+            "skip": [{"score_below": -2000.0, "to": "giant"}],
+        },
+        {"name": "medium", "model": "/models/m", "accept": {"score_at_least": -0.5}},
+        {"name": "giant", "model": "org/g"},
+    ]
+    config = parse_config({"tiers": tiers}, source="test")
+    async with fakes(tmp_path) as (endpoints, _):
+        endpoints["medium"] = endpoints["small"]
+        app = build_app(config, Serving(endpoints=endpoints, gear="night"))
+        async with running(app) as client:
+            before = (await client.get("/v1/cascade")).json()
+            for _ in range(3):
+                await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
+            await client.post("/v1/chat/completions", json={"model": "giant", **BODY})
+            after = (await client.get("/v1/cascade")).json()
+    always = {"score_below": None, "risk_above": None}
+    assert after["thresholds"] == [
+        {
+            "asked": ["small"],
+            "score_at_least": -1000.0,
+            "risk_at_most": None,
+            "else_ask": [
+                {"score_below": -2000.0, "risk_above": None, "tier": "giant"},
+                {**always, "tier": "medium"},
+            ],
+        },
+        {
+            "asked": ["medium"],
+            "score_at_least": -0.5,
+            "risk_at_most": None,
+            "else_ask": [{**always, "tier": "giant"}],
+        },
+    ]
+    assert after["gear"] == "night"
+    assert [(tier["answered"], tier["share"]) for tier in before["tiers"]] == [(0, None)] * 3
+    # 3 of 4 requests stay at the small tier, one asks the giant by its name.
+    shares = [(tier["answered"], tier["share"]) for tier in after["tiers"]]
+    assert shares == [(3, 0.75), (0, 0), (1, 0.25)]
+
+
 async def test_a_reasoning_tier_is_asked_for_token_ids_and_its_marker_is_looked_up(
     tmp_path: Path,
 ) -> None:

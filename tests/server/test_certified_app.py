@@ -146,6 +146,8 @@ async def test_the_cascade_tells_what_it_is_and_what_it_promises(
         "state",
         "reasons",
         "tiers",
+        "thresholds",
+        "gear",
         "certificate",
         "fingerprint",
         "energy",
@@ -160,7 +162,15 @@ async def test_the_cascade_tells_what_it_is_and_what_it_promises(
         "active_parameters": 14,
         "ready": True,
         "in_chain": True,
+        "answered": 1,
+        "share": 1.0,
     }
+    (rule,) = found["thresholds"]
+    assert rule["asked"] == ["small"]
+    assert rule["score_at_least"] is None
+    assert rule["risk_at_most"] == certificate_values()["policy"]["rules"][0]["accept_at_risk"]
+    assert rule["else_ask"] == [{"score_below": None, "risk_above": None, "tier": "giant"}]
+    assert found["gear"] is None
     assert (giant["model"], giant["active_parameters"], giant["in_chain"]) == ("org/g", None, True)
     assert found["fingerprint"] == fingerprint
     tiers = fingerprint["parts"]["tiers"]
