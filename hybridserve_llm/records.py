@@ -56,6 +56,8 @@ class GenerateRequest:
         tool_names: Names of the tools offered; a call of any other fails its check.
         assess: Whether every answer is to be scored, the final tier's too, and all that is known
             of it is to be told; for calibration.
+        trace: The client's W3C trace context, its headers `traceparent` and, if sent, `tracestate`;
+            engines get them as they are. None where it sent none.
         is_shadow: Whether the watch asks, to compare an answer that a user got already.
     """
 
@@ -71,6 +73,7 @@ class GenerateRequest:
     json_answer: bool = False
     tool_names: frozenset[str] = frozenset()
     assess: bool = False
+    trace: Mapping[str, str] | None = None
     is_shadow: bool = False
 
 
@@ -206,7 +209,7 @@ class Attempt:
 class Ledger:
     """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
 
-    `energy_reason` says why it has no joules.
+    `energy_reason` says why it has no joules; `trace` is as in the request.
     """
 
     request_id: str
@@ -217,6 +220,7 @@ class Ledger:
     certified: bool = False
     endpoint: Endpoint | None = None
     energy_reason: str | None = None
+    trace: Mapping[str, str] | None = None
 
 
 class Source(StrEnum):

@@ -59,4 +59,5 @@ class Climb:
             certified=answering is not None and self.is_certified,
             endpoint=self.request.endpoint,
             energy_reason=self.energy_reason,
+            trace=self.request.trace,
         )

@@ -251,7 +251,7 @@ class VllmHttpEngine:
         """The response's head; the caller closes it. Cancelling closes the connection."""
         url = self._url + request.request.endpoint
         body = request_body(request, model=self.model, stream=stream)
-        headers = {"x-request-id": request.request.request_id}
+        headers = {"x-request-id": request.request.request_id, **(request.request.trace or {})}
         self._open()
         return await self._read(
             request, lambda: self._connections.post(url, data=body, headers=headers)

@@ -1,5 +1,6 @@
 """Between the wire and the records, in both directions; nothing else."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ def to_request(
     request_id: str,
     deadline_s: float,
     only_tier: str | None,
+    trace: Mapping[str, str] | None = None,
 ) -> GenerateRequest:
     """The request as the cascade takes it; `only_tier` is set when a tier was named as model.
 
@@ -68,6 +70,7 @@ def to_request(
         json_answer=format_type in _JSON_FORMATS,
         tool_names=frozenset(_tool_name(tool) for tool in tools),
         assess=wished.assess,
+        trace=trace,
     )
 
 

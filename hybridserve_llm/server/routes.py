@@ -25,6 +25,8 @@ from hybridserve_llm.server.sse import EventStream, events_of, give_up, keeping_
 from hybridserve_llm.units import MIB
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _CLIENT_CLOSED_REQUEST = 499
 Body = TypeVar("Body", bound=GenerationBody)
 
@@ -88,6 +90,7 @@ async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Respo
         request_id=request_id,
         deadline_s=parts.clock.monotonic_s() + parts.config.request_timeout_s,
         only_tier=_tier_named(parts, body.model),
+        trace=_trace_context(http),
     )
     with ExitStack() as admission:
         admission.enter_context(parts.in_flight.admit())
@@ -194,6 +197,21 @@ def _tier_named(parts: Parts, model: str) -> str | None:
 def _request_id(http: Request) -> str:
     given = http.headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _trace_context(http: Request) -> dict[str, str] | None:
+    """The client's trace context; None without one, or where it is malformed.
+
+    Source: W3C Trace Context, section 3.2.2 (version 00; ids of zeros only are invalid) and 3.3.1.5
+    (512 characters of `tracestate` must be passed on). A malformed header is ignored, as it says.
+    """
+    parent = http.headers.get("traceparent")
+    if parent is None or not _TRACEPARENT.fullmatch(parent):
+        return None
+    state = http.headers.get("tracestate", "")
+    if not _TRACESTATE.fullmatch(state):
+        return {"traceparent": parent}
+    return {"traceparent": parent, "tracestate": state}
 
 
 def _headers(parts: Parts, request_id: str, result: Outcome | LiveAnswer | None) -> dict[str, str]:

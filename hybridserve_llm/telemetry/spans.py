@@ -8,15 +8,19 @@
 Names and attributes follow the GenAI semantic conventions of OpenTelemetry (in development as of
 1.37); what is ours begins with `hybridserve.`. No prompt and no answer is in them. A request's
 spans are made when it ends, from its ledger: an attempt begins where the one before it ended, so
-what the router itself took is not seen.
+what the router itself took is not seen. A client that sent a W3C trace context (`traceparent`) is
+the parent of the first, and decides whether the trace is sampled; engines got the same context, so
+that their spans stand beside ours.
 """
 
 import math
 from collections.abc import Mapping
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.records import Attempt, Endpoint, Ledger, SettledEnergy, Verdict
@@ -42,6 +46,7 @@ class SpanSink:
         self._second_began_s = -math.inf
         self._n_this_second = 0
         self._tracer = provider.get_tracer("hybridserve_llm")
+        self._propagator = TraceContextTextMapPropagator()
         self._model = served_model_name
         self._clock = clock
 
@@ -57,7 +62,7 @@ class SpanSink:
         operation = _OPERATIONS[ledger.endpoint or Endpoint.CHAT]
         span = self._tracer.start_span(
             f"{operation} {self._model}",
-            context=trace.set_span_in_context(trace.INVALID_SPAN),
+            context=self._parent_of(ledger),
             kind=SpanKind.SERVER,
             start_time=start_ns,
             attributes=_request_attributes(ledger, operation, self._model),
@@ -80,6 +85,11 @@ class SpanSink:
             why = ledger.attempts[-1].reason if ledger.attempts else "no tier was asked"
             span.set_status(Status(StatusCode.ERROR, why))
         span.end(end_time=end_ns)
+
+    def _parent_of(self, ledger: Ledger) -> Context:
+        """The span of the client that sent its trace context; without one the trace begins here."""
+        nobody = trace.set_span_in_context(trace.INVALID_SPAN)
+        return nobody if ledger.trace is None else self._propagator.extract(ledger.trace, nobody)
 
     def _has_room(self) -> bool:
         """Counts the request; False where this second has had its share already.

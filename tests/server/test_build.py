@@ -109,6 +109,35 @@ async def test_the_cascade_tells_its_thresholds_and_who_answered(tmp_path: Path)
     assert shares == [(3, 0.75), (0, 0), (1, 0.25)]
 
 
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        ({"traceparent": PARENT, "tracestate": "a=1,b=2"},) * 2,
+        ({"traceparent": PARENT},) * 2,
+        ({"traceparent": PARENT, "tracestate": "a=" + 600 * "x"}, {"traceparent": PARENT}),
+        ({"traceparent": "00-" + 32 * "0" + PARENT[35:]}, {}),  # a trace id of zeros is none
+        ({"traceparent": PARENT.upper(), "tracestate": "a=1"}, {}),
+        ({"tracestate": "a=1"}, {}),
+    ],
+)
+async def test_engines_get_the_clients_trace_context(
+    tmp_path: Path, sent: dict[str, str], passed_on: dict[str, str]
+) -> None:
+    async with (
+        fakes(tmp_path) as (endpoints, engines),
+        running(build_app(config_of(-0.0), Serving(endpoints=endpoints))) as client,
+    ):
+        body = {"model": "hybridserve", **BODY}
+        await client.post("/v1/chat/completions", json=body, headers=sent)
+    for name in ("small", "giant"):
+        (headers,) = engines[name].headers
+        found = {key: headers[key] for key in ("traceparent", "tracestate") if key in headers}
+        assert found == passed_on
+
+
 async def test_a_reasoning_tier_is_asked_for_token_ids_and_its_marker_is_looked_up(
     tmp_path: Path,
 ) -> None:

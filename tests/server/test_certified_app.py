@@ -169,7 +169,9 @@ async def test_the_cascade_tells_what_it_is_and_what_it_promises(
     assert rule["asked"] == ["small"]
     assert rule["score_at_least"] is None
     assert rule["risk_at_most"] == certificate_values()["policy"]["rules"][0]["accept_at_risk"]
-    assert rule["else_ask"] == [{"score_below": None, "risk_above": None, "tier": "giant"}]
+    assert rule["else_ask"] == [
+        {"score_below": None, "risk_above": rule["risk_at_most"], "tier": "giant"}
+    ]
     assert found["gear"] is None
     assert (giant["model"], giant["active_parameters"], giant["in_chain"]) == ("org/g", None, True)
     assert found["fingerprint"] == fingerprint

@@ -160,3 +160,31 @@ async def test_the_routers_own_request_through_three_tiers_is_one_tree(
     root = spans.pop("chat hybridserve")
     assert list(spans) == ["chat m-small", "chat m-medium", "chat m-giant"]
     assert {span.parent.span_id for span in spans.values() if span.parent} == {root.context.span_id}
+
+
+TRACE_ID, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def test_the_clients_span_is_the_parent_where_it_sent_its_context(
+    sink: SpanSink, exporter: InMemorySpanExporter
+) -> None:
+    context = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-01", "tracestate": "vendor=1"}
+    attempts = (attempt("small", Verdict.ACCEPT, 0.1),)
+    sink.request_finished(Ledger(request_id="r", attempts=attempts, trace=context), 0.2)
+    spans = by_name(exporter)
+    request, child = spans["chat hybridserve"], spans["chat small-model"]
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == CLIENT_SPAN
+    assert request.context is not None
+    assert f"{request.context.trace_id:032x}" == TRACE_ID
+    assert request.context.trace_state.get("vendor") == "1"
+    assert child.parent is not None
+    assert child.parent.span_id == request.context.span_id
+
+
+def test_a_client_whose_trace_is_not_sampled_gets_no_spans(
+    sink: SpanSink, exporter: InMemorySpanExporter
+) -> None:
+    context = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-00"}
+    sink.request_finished(Ledger(request_id="r", attempts=(), trace=context), 0.2)
+    assert exporter.get_finished_spans() == ()
