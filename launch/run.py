@@ -32,7 +32,8 @@ from launch.checkpoint_facts import checkpoint_facts
 from launch.checkpoints import check_checkpoints
 from launch.demo.family import CHECKPOINTS
 from launch.options import LaunchOptions
-from launch.planning import planned
+from launch.planning import Planned, planned
+from launch.power_models import energy_models
 from launch.profitable import check_it_pays
 from launch.run_folder import RunFolder, open_run_folder
 from launch.running import announced
@@ -131,7 +132,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
                     bound=bound,
                     folder=folder,
                     state=state,
-                    serving=_serving(checked, options, plan, folder, state),
+                    serving=_serving(checked, options, found, folder, state),
                     say=say,
                 )
             )
@@ -154,8 +155,9 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _serving(
-    checked: Checked, options: LaunchOptions, plan: Plan, folder: RunFolder, state: StateFile
+    checked: Checked, options: LaunchOptions, found: Planned, folder: RunFolder, state: StateFile
 ) -> Serving:
+    plan, models = found.checked(), energy_models(checked.config, found)
     return Serving(
         endpoints=endpoints_of(plan, folder),
         checkpoints=checkpoint_facts(checked.config),
@@ -169,6 +171,8 @@ def _serving(
             for tier in plan.tiers
             if any(placement.gpu_uuids for placement in tier.placements)
         },
+        power_models=models.power,
+        token_weights=models.token_weights,
     )
 
 

@@ -60,7 +60,7 @@ class Tables:
 
 def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
     gpu = shape.gpu_type if shape.is_linked else without_nvlink(shape.gpu_type)
-    profile = _profile_of(tier, shape)
+    profile = profile_of(tier, shape)
     curve = batch_curve(
         tier.facts,
         gpu,
@@ -108,7 +108,7 @@ def _max_rate_per_s(curve: BatchCurve, tier: TierDemand) -> float:
     return min(full, 1 / prompt_s) if prompt_s > 0 else full
 
 
-def _profile_of(tier: TierDemand, shape: ReplicaShape) -> Profile | None:
+def profile_of(tier: TierDemand, shape: ReplicaShape) -> Profile | None:
     """The measurements of this model in this shape, the last given; None without any."""
     for profile in reversed(tier.profiles):
         sizes = (profile.tensor_parallel_size, profile.pipeline_parallel_size)

@@ -251,6 +251,9 @@ class _Maker:
         if self._rapl:
             return [*self._rapl_sites("cpu"), *absent]
         watts = self._config.watts_per_busy_core
+        models = self._metered.power_models
+        if watts is None and all(self._metered.replicas[name] in models for name in local):
+            return [*(self._modelled_cpu(name) for name in local), *absent]
         if watts is None:
             self.why_null = (
                 f"no energy counter: {self._no_rapl}; CPU-seconds are measured, and become joules "
@@ -265,6 +268,12 @@ class _Maker:
             for name in local
         ]
         return [*by_watts, *absent]
+
+    def _modelled_cpu(self, name: str) -> _Made:
+        model = self._metered.power_models[self._metered.replicas[name]]
+        rungs: list[EnergyMeter] = [AbsentMeter(self._no_rapl)]
+        rungs.append(ModelMeter(model.power_w, grade=model.grade))
+        return self._settings("cpu", [name]), Ladder(rungs)
 
     def _rapl_sites(self, component: Literal["cpu", "dram"]) -> list[_Made]:
         """One site for all engines of this machine; none where there is no such counter."""

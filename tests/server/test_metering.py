@@ -163,6 +163,20 @@ def test_joules_from_the_users_watts_are_labelled_as_such() -> None:
     assert (told.active_j, told.source) == (0, "model:user")  # no process used any CPU time
 
 
+def test_a_measured_profile_stands_in_for_rapl() -> None:
+    model = PowerModel(power_w=lambda activity: 10 + 20 * activity.running, grade="measured")
+    metered = Metered(replicas=CPU.replicas, sockets=CPU.sockets, power_models={"small": model})
+    bench = Bench(metered)
+    told = bench.serve_for(1)
+    assert (told.active_j, told.source) == (pytest.approx(30), "model:measured")
+    assert told.reason == "no RAPL counter in /nowhere"
+    assert bench.metering.reason == SETTLED_LATER
+    idle_j = energy_json(bench.metering)["tiers"]["small"]["idle_j"]
+    assert idle_j == pytest.approx(5)  # half a second at 10 W
+    named = Bench(metered, watts_per_busy_core=8.0)
+    assert named.serve_for(1).source == "model:user"  # what a person said comes first
+
+
 def test_rapl_is_split_by_cpu_time_and_dram_is_a_component_of_its_own(tmp_path: Path) -> None:
     for folder, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "dram")):
         (tmp_path / folder).mkdir()
