@@ -42,8 +42,8 @@ def to_request(
             came with a tier's own name.
     """
     endpoint = Endpoint.CHAT if isinstance(body, ChatBody) else Endpoint.COMPLETIONS
-    if isinstance(body, CompletionBody) and only_tier is None:
-        _check_cascade_can_serve(body)
+    if only_tier is None:
+        _check_cascade_can_serve(body, raw)
     wished = body.hybridserve
     if only_tier is not None and wished != CascadeOverrides(assess=wished.assess):
         raise InvalidRequest(
@@ -74,22 +74,30 @@ def to_request(
     )
 
 
-def _check_cascade_can_serve(body: CompletionBody) -> None:
-    if body.echo:
+def _check_cascade_can_serve(body: GenerationBody, raw: JsonObject) -> None:
+    """Passes where the request means the same to every tier that may answer it."""
+    asks_log_likelihood = {
+        "echo": isinstance(body, CompletionBody) and body.echo,
+        "prompt_logprobs": raw.get("prompt_logprobs") is not None,
+    }
+    for name in filter(asks_log_likelihood.__getitem__, asks_log_likelihood):
         raise InvalidRequest(
-            "echo (log-likelihood of a prompt) is not defined for a cascade of models; "
-            "name one tier as the model",
-            parameter="echo",
+            f"{name}: the log-likelihood of a prompt is one model's, and a cascade is several; "
+            "ask one tier, by its own name as the model (GET /v1/models lists them)",
+            parameter=name,
         )
-    if not isinstance(body.prompt, str) and any(not isinstance(part, str) for part in body.prompt):
+    prompt = body.prompt if isinstance(body, CompletionBody) else ""
+    if isinstance(prompt, str):
+        return
+    if any(not isinstance(part, str) for part in prompt):
         raise InvalidRequest(
             "a prompt of token ids means different text to tiers with different tokenizers; "
             "send text, or name one tier as the model",
             parameter="prompt",
         )
-    if isinstance(body.prompt, list) and len(body.prompt) > 1:
+    if len(prompt) > 1:
         raise InvalidRequest(
-            f"the cascade takes one prompt a request, got {len(body.prompt)}; "
+            f"the cascade takes one prompt a request, got {len(prompt)}; "
             "send them one by one, or name one tier as the model",
             parameter="prompt",
         )

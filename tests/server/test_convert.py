@@ -95,6 +95,8 @@ def test_tools_and_json_format_are_read_for_the_checks() -> None:
     ("fields", "parameter"),
     [
         ({"prompt": "a", "echo": True}, "echo"),
+        ({"prompt": [1, 2], "echo": True, "logprobs": 1}, "echo"),  # as lm-evaluation-harness asks
+        ({"prompt": "a", "prompt_logprobs": 0}, "prompt_logprobs"),
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": [[1], [2]]}, "prompt"),
         ({"prompt": ["a", "b"]}, "prompt"),
@@ -108,6 +110,16 @@ def test_what_only_a_single_tier_can_honour_is_refused_by_the_cascade(
         converted(raw, CompletionBody)
     assert caught.value.parameter == parameter
     assert converted(raw, CompletionBody, only_tier="small").endpoint is Endpoint.COMPLETIONS
+
+
+def test_a_log_likelihood_is_refused_with_what_to_do_instead() -> None:
+    raw = {"model": "hybridserve", "prompt": "a", "echo": True}
+    with pytest.raises(InvalidRequest, match=r"is one model's.*ask one tier, by its own name"):
+        converted(raw, CompletionBody)
+    with pytest.raises(InvalidRequest, match="prompt_logprobs: the log-likelihood"):
+        converted({**CHAT, "prompt_logprobs": 1})
+    # In a chat `echo` repeats the last message, and no log-likelihood is asked for.
+    assert converted({**CHAT, "echo": True}).payload["echo"] is True
 
 
 BODY = {
