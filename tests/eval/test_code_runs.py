@@ -1,6 +1,9 @@
 """Programs that a model might write: which come to their end, and what none of them can do."""
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -78,6 +81,16 @@ time.sleep(60)
             return
         time.sleep(0.01)
     pytest.fail(f"process {pid} outlived its program by 5 s")
+
+
+def test_it_reaches_no_network_where_linux_lets_it_be_taken_away() -> None:
+    unshare = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x50000000))"
+    if subprocess.run([sys.executable, "-c", unshare], check=False).returncode:
+        pytest.skip("this machine allows no namespaces")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = f"import socket\nsocket.create_connection({server.getsockname()!r}, 1)"
+        assert not ends_well(program, LIMITS)
+        assert ends_well(program.replace("connection(", "connection if 0 else print("), LIMITS)
 
 
 def test_nothing_is_left_in_the_folder_it_was_started_from() -> None:
