@@ -103,8 +103,11 @@ def checked_names(
     """`wished`, where all of it and of the costs' names are among `names`.
 
     Raises:
-        ConfigError: A name is not there, or `wished` has fewer than two tiers or one twice.
+        ConfigError: A name is not there, fewer than two are, or `wished` has fewer or one twice.
     """
+    if len(names) < 2:
+        there = f"{names[0]!r} alone is there" if names else "none is there"
+        raise ConfigError(f"a cascade takes at least two tiers, and {there}")
     for name in given_costs:
         if name not in names:
             raise ConfigError(f"--cost {name}: no such model; {', '.join(names)}")

@@ -101,8 +101,8 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _records(options: argparse.Namespace) -> None:
-    with Console(stderr=True).status("fitting, certifying and replaying"):
-        report = records_report(options)
+    with Console(stderr=True).status("fitting, certifying and replaying") as status:
+        report = records_report(options, status.update)
     _shown(report, print_records_report, options)
 
 

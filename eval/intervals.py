@@ -13,6 +13,7 @@ LEVEL = 0.95
 N_RESAMPLES = 2000
 FEWEST_TO_RESAMPLE = 20
 """Resampling fewer independent questions than this gives intervals that are too narrow."""
+FEWEST_DRAWS = 5
 
 
 def wilson_interval(n_hits: int, n: int) -> Interval | None:
@@ -24,6 +25,21 @@ def wilson_interval(n_hits: int, n: int) -> Interval | None:
         return None
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="wilson")
     return min(float(found.low), n_hits / n), max(float(found.high), n_hits / n)
+
+
+def mean_interval(values: Floats) -> Interval | None:
+    """Student's t interval of the mean of independent draws, shape [n].
+
+    None of fewer than FEWEST_DRAWS: it would be wider than anything that was drawn.
+    Source: Student, Biometrika 6 (1908).
+    """
+    if len(values) < FEWEST_DRAWS:
+        return None
+    mean, error = float(values.mean()), float(stats.sem(values))
+    if error == 0:
+        return mean, mean
+    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
 
 
 def paired_interval(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.records_csv import Records
+from eval.records_csv import Records, complete_rows
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.errors import ConfigError
 
@@ -23,13 +23,9 @@ class QuestionTokens:
         """Those of the questions that all of `chain` answered; the model's mean where unknown.
 
         Raises:
-            ConfigError: A model tells the tokens of no row.
+            ConfigError: A model tells the tokens of no row, or no question was answered by all.
         """
-        complete = {
-            question: [by_model[name] for name in chain]
-            for question, by_model in records.answers.items()
-            if all(name in by_model for name in chain)
-        }
+        complete = complete_rows(records, chain)
         rows = list(complete.values())
         prompt = np.array([[answer.prompt_tokens for answer in row] for row in rows])
         completion = np.array([[answer.completion_tokens for answer in row] for row in rows])

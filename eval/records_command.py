@@ -5,6 +5,7 @@ Neither engines nor a GPU are needed. `records_study.py` does the work on outcom
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from eval.measured_energy import TokenEnergies, read_energy_runs, token_energies
 from eval.option_values import cost, natural, positive, positive_number, share, weight
 from eval.question_tokens import QuestionTokens
 from eval.records_csv import Records, outcomes_of, read_records
+from eval.records_draws import draws_of_studies
 from eval.records_report import LoadedStudy, RecordsReport
 from eval.records_study import Study, study_of
 from eval.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT, Splits, bootstrap_splits, disjoint_splits
-from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes
+from hybridserve_llm.errors import ConfigError
 
 _MOST_GPUS = 32
 _EPSILONS = (0.005, 0.01, 0.02)
@@ -75,12 +78,23 @@ def add_records_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--gpus", type=positive, default=_MOST_GPUS, help="with --rate: GPUs to plan with, at most"
     )
-    command.add_argument("--seed", type=natural, default=0)
+    command.add_argument(
+        "--seed", type=natural, default=0, help="of the questions drawn; default 0"
+    )
+    command.add_argument(
+        "--seeds",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="draw the questions N times, with seeds from --seed on, and show means over the draws",
+    )
     command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def records_report(options: argparse.Namespace) -> RecordsReport:
-    """The study that the options ask for.
+def records_report(
+    options: argparse.Namespace, advance: Callable[[str], None] = lambda _: None
+) -> RecordsReport:
+    """The study that the options ask for; `advance` is told which draw begins.
 
     Raises:
         ConfigError: A file cannot be used, a model's joules cannot be told, or an option names what
@@ -100,20 +114,19 @@ def records_report(options: argparse.Namespace) -> RecordsReport:
     tokens = QuestionTokens.of_records(records, wished)
     of_model = {found.model: found.per_token_j for found in energies.of_model}
     per_token_j = np.array([of_model[name] for name in wished])
-    mean_tokens = tokens.mean_tokens(options.prompt_weight)
+    mean_tokens = _mean_tokens(tokens, wished, options.prompt_weight)
     outcomes, n_incomplete = outcomes_of(records, wished, mean_tokens * per_token_j)
-    splits = _splits(outcomes, options)
-    study = study_of(
-        splits,
-        tokens,
-        tokens.energies_j(splits.test, per_token_j, options.prompt_weight),
-        epsilons=options.epsilon,
-        loss=options.loss,
-        delta=options.delta,
-        seed=options.seed,
-    )
+    seeds = range(options.seed, options.seed + options.seeds)
+    drawn = []
+    for seed in seeds:
+        advance(f"draw {seed - options.seed + 1} of {options.seeds}")
+        splits = _splits(outcomes, options, seed)
+        energies_j = tokens.energies_j(splits.test, per_token_j, options.prompt_weight)
+        drawn.append((splits, _study(splits, tokens, energies_j, options, seed)))
+    splits, study = drawn[0]
     return RecordsReport(
         study=study,
+        draws=draws_of_studies([one for _, one in drawn], seeds) if len(seeds) > 1 else None,
         loaded=_loaded(options, study, wished, tokens),
         energies=energies,
         prompt_weight=options.prompt_weight,
@@ -125,6 +138,24 @@ def records_report(options: argparse.Namespace) -> RecordsReport:
         n_incomplete=n_incomplete,
         is_holdout=options.holdout,
         seed=options.seed,
+    )
+
+
+def _study(
+    splits: Splits,
+    tokens: QuestionTokens,
+    energies_j: Floats,
+    options: argparse.Namespace,
+    seed: int,
+) -> Study:
+    return study_of(
+        splits,
+        tokens,
+        energies_j,
+        epsilons=options.epsilon,
+        loss=options.loss,
+        delta=options.delta,
+        seed=seed,
     )
 
 
@@ -155,8 +186,24 @@ def _by_joules(records: Records, energies: TokenEnergies, prompt_weight: float) 
     return tuple(names[i] for i in np.argsort(joules, kind="stable"))
 
 
-def _splits(outcomes: Outcomes, options: argparse.Namespace) -> Splits:
+def _mean_tokens(tokens: QuestionTokens, names: Sequence[str], prompt_weight: float) -> Floats:
+    """Those of a request to each of `names`, [n_tiers].
+
+    Raises:
+        ConfigError: A model's requests have none, so that they would cost nothing.
+    """
+    means = tokens.mean_tokens(prompt_weight)
+    if not means.all():
+        name = names[int(np.argmin(means))]
+        raise ConfigError(
+            f"no row of {name!r} has tokens that count (a prompt token counts {prompt_weight:g}), "
+            "so it would cost nothing"
+        )
+    return means
+
+
+def _splits(outcomes: Outcomes, options: argparse.Namespace, seed: int) -> Splits:
     if options.holdout:
-        return disjoint_splits(outcomes, options.n_fit, options.n_certify, options.seed)
+        return disjoint_splits(outcomes, options.n_fit, options.n_certify, seed)
     n_fit, n_certify = options.n_fit or DEFAULT_N_FIT, options.n_certify or DEFAULT_N_CERTIFY
-    return bootstrap_splits(outcomes, n_fit, n_certify, options.seed)
+    return bootstrap_splits(outcomes, n_fit, n_certify, seed)

@@ -1,9 +1,10 @@
 """Recorded answers of several models to the same questions, as CSV: one row per question and model.
 
-Columns: `split` and `query_id` (together they name the question), `model`, `correct` (0 or 1),
-`raw_confidence` (log-probability of the answer, <= 0; empty where unknown), `prompt_tokens`,
-`completion_tokens`, `answer_key` (equal keys mean equal normalised answers) and, if there is one,
-`group` (user or conversation).
+Columns, in any order: `query_id` and `split` (together they name the question), `model`, `correct`
+(0 or 1), `raw_confidence` (log-probability of the answer, <= 0; empty where unknown),
+`prompt_tokens`, `completion_tokens`, `answer_key` (equal keys mean equal normalised answers) and
+`group` (user or conversation). A column that is not needed and not there is as one of empty cells;
+columns of other names are not read.
 """
 
 import csv
@@ -18,16 +19,7 @@ from eval.model_names import active_billions
 from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
 from hybridserve_llm.errors import ConfigError
 
-_COLUMNS = (
-    "split",
-    "query_id",
-    "model",
-    "correct",
-    "raw_confidence",
-    "prompt_tokens",
-    "completion_tokens",
-    "answer_key",
-)
+_NEEDED = ("query_id", "model", "correct", "raw_confidence")
 
 Question = tuple[str, str]
 
@@ -71,26 +63,36 @@ def read_records(path: Path) -> Records:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
             if missing:
                 raise ConfigError(
-                    f"{path} has no column {missing[0]!r}; needed: {', '.join(_COLUMNS)}"
+                    f"{path} has no column {missing[0]!r}; needed: {', '.join(_NEEDED)}"
                 )
             for line, row in enumerate(reader, start=2):
-                by_model = answers.setdefault((row["split"], row["query_id"]), {})
-                if row["model"] in by_model:
+                where = f"{path}, line {line}"
+                question, model = _named(row, where)
+                by_model = answers.setdefault(question, {})
+                if model in by_model:
                     raise ConfigError(
-                        f"{path}, line {line}: a second row of model {row['model']!r} for question "
-                        f"{row['query_id']!r} of split {row['split']!r}"
+                        f"{where}: a second row of model {model!r} for question {question[1]!r} of "
+                        f"split {question[0]!r}"
                     )
-                by_model[row["model"]] = _recorded_answer(row, f"{path}, line {line}")
-                models[row["model"]] = None
+                by_model[model] = _recorded_answer(row, where)
+                models[model] = None
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigError(f"cannot read {path}: {exc}") from exc
     return Records(answers=answers, models=tuple(models))
 
 
-def _recorded_answer(row: Mapping[str, str], where: str) -> RecordedAnswer:
+def _named(row: Mapping[str, str | None], where: str) -> tuple[Question, str]:
+    """The question and the model that a row is of."""
+    query_id, model = ((row[name] or "").strip() for name in ("query_id", "model"))
+    if not query_id or not model:
+        raise ConfigError(f"{where}: {'model' if query_id else 'query_id'} is empty")
+    return ((row.get("split") or "").strip(), query_id), model
+
+
+def _recorded_answer(row: Mapping[str, str | None], where: str) -> RecordedAnswer:
     truth = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
     correct = (row["correct"] or "").strip().lower()
     if correct not in truth:
@@ -103,21 +105,21 @@ def _recorded_answer(row: Mapping[str, str], where: str) -> RecordedAnswer:
         score=min(score, 0.0) if not math.isnan(score) else math.nan,
         prompt_tokens=_tokens(row, "prompt_tokens", where),
         completion_tokens=_tokens(row, "completion_tokens", where),
-        answer_key=row["answer_key"],
+        answer_key=(row.get("answer_key") or "").strip(),
         group=row.get("group") or None,
     )
 
 
-def _tokens(row: Mapping[str, str], column: str, where: str) -> float:
+def _tokens(row: Mapping[str, str | None], column: str, where: str) -> float:
     count = _number(row, column, where)
     if count < 0 or math.isinf(count):
         raise ConfigError(f"{where}: {column} is {count:g}; allowed: 0 or more")
     return count
 
 
-def _number(row: Mapping[str, str], column: str, where: str) -> float:
-    """The column's number; NaN where it is empty, which is unknown."""
-    text = (row[column] or "").strip()
+def _number(row: Mapping[str, str | None], column: str, where: str) -> float:
+    """The column's number; NaN where it is empty or not there, which is unknown."""
+    text = (row.get(column) or "").strip()
     if not text:
         return math.nan
     try:
@@ -155,13 +157,11 @@ def tier_costs(
     return tuple(costs), "tokens x active parameters (1e9), by the models' names"
 
 
-def outcomes_of(
-    records: Records, chain: Sequence[str], costs: Sequence[float]
-) -> tuple[Outcomes, int]:
-    """Outcomes of the questions that every tier of `chain` answered, and how many others there are.
+def complete_rows(records: Records, chain: Sequence[str]) -> dict[Question, list[RecordedAnswer]]:
+    """The answers to every question that all of `chain` answered, in its order.
 
     Raises:
-        ConfigError: No question has an answer of every tier.
+        ConfigError: No question was answered by all of them.
     """
     complete = {
         question: [by_model[name] for name in chain]
@@ -170,6 +170,18 @@ def outcomes_of(
     }
     if not complete:
         raise ConfigError(f"no question was answered by all of {', '.join(chain)}")
+    return complete
+
+
+def outcomes_of(
+    records: Records, chain: Sequence[str], costs: Sequence[float]
+) -> tuple[Outcomes, int]:
+    """Outcomes of the questions that every tier of `chain` answered, and how many others there are.
+
+    Raises:
+        ConfigError: No question has an answer of every tier.
+    """
+    complete = complete_rows(records, chain)
     rows = list(complete.values())
     prompt_tokens = [[math.log1p(row[-1].prompt_tokens)] for row in rows]
     outcomes = Outcomes(

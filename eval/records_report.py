@@ -10,6 +10,7 @@ from rich.table import Table
 from eval.loaded_energy import LoadedEnergy
 from eval.measured_energy import TokenEnergies
 from eval.readable import points
+from eval.records_draws import Draws, Spread, WayOverDraws
 from eval.records_study import EpsilonFigures, Study, WayFigures
 from hybridserve_llm.calibration.loss_tests import Loss
 
@@ -26,9 +27,13 @@ class LoadedStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsReport:
-    """A study with what it was made of; `loaded` is None where no load was stated."""
+    """A study with what it was made of; `draws` is None of one, `loaded` where no load was stated.
+
+    With several draws `study` is the first.
+    """
 
     study: Study
+    draws: Draws | None
     loaded: LoadedStudy | None
     energies: TokenEnergies
     prompt_weight: float
@@ -54,7 +59,7 @@ class RecordsReport:
             drawn = "fit and certify drawn with replacement, the whole file is the truth"
         lines.append(
             f"Questions: {self.n_fit} to fit, {self.n_certify} to certify, {self.n_test} to test "
-            f"({drawn}; seed {self.seed})."
+            f"({drawn}; {self._seeds()})."
         )
         if self.loaded is not None:
             lines.append(
@@ -65,6 +70,12 @@ class RecordsReport:
             lines.append(f"Left out, not answered by every model: {self.n_incomplete} questions.")
         return lines
 
+    def _seeds(self) -> str:
+        if self.draws is None:
+            return f"seed {self.seed}; one draw is noise, --seeds shows the mean of several"
+        more = "; tables of what promises nothing and at a load are of the first"
+        return f"seeds {self.seed} to {self.draws.seeds[-1]}{more}"
+
     def as_json(self) -> dict[str, Any]:
         """One JSON object; absent is null."""
         return {
@@ -72,6 +83,7 @@ class RecordsReport:
                 {**_row_json(row), "loaded": _loaded_json(self.loaded, i)}
                 for i, row in enumerate(self.study.rows)
             ],
+            "draws": None if self.draws is None else asdict(self.draws),
             "fixed": [asdict(way) for way in self.study.fixed],
             "per_token": [asdict(found) for found in self.energies.of_model],
             "gpu": self.energies.gpu,
@@ -98,6 +110,7 @@ def _row_json(row: EpsilonFigures) -> dict[str, Any]:
         "accuracy_last": row.accuracy_last,
         "accuracy_difference": row.difference,
         "accuracy_difference_interval": row.difference_interval,
+        "loss": row.loss,
         "energy_j": cascade.energy_j,
         "energy_last_j": row.energy_last_j,
         "saved_j": row.saved_j,
@@ -127,10 +140,13 @@ def _loaded_json(loaded: LoadedStudy | None, row: int) -> dict[str, Any] | None:
 
 def print_records_report(report: RecordsReport, console: Console) -> None:
     """Energy at every epsilon, the other ways of answering, then the assumptions."""
-    console.print(_certified(report))
+    if report.draws is None:
+        console.print(_certified(report))
+    else:
+        console.print(_over_draws(report, report.draws))
     if report.loaded is not None:
         console.print(_at_load(report.loaded, report.study))
-    console.print(_others(report))
+    console.print(_others(report) if report.draws is None else _others_over_draws(report.draws))
     console.print(_fixed(report))
     for line in report.assumptions():
         console.print(line)
@@ -156,6 +172,53 @@ def _certified(report: RecordsReport) -> Table:
             f"{row.cascade.ratio:.2f}",
         )
     return table
+
+
+def _over_draws(report: RecordsReport, draws: Draws) -> Table:
+    """The cascade at every epsilon: means over the draws, with their 95 % intervals."""
+    last = report.study.fixed[len(report.energies.of_model) - 1]
+    title = (
+        f"{report.loss} loss certified at delta {report.delta:g}, mean of {len(draws.seeds)} "
+        f"draws; {last.name}: {100 * last.accuracy:.1f} % right, {last.energy_j:.4g} J a request"
+    )
+    table = _table(title, "epsilon")
+    for heading in ("certified", "exceeded", "difference, points", "J", "ratio"):
+        table.add_column(heading, justify="right")
+    for row in draws.rows:
+        table.add_row(
+            f"{100 * row.epsilon:g} %",
+            f"{100 * (row.cascade.certified or 0):.0f} %",
+            f"{100 * row.exceeded:.0f} %",
+            _mean(row.cascade.difference, 100),
+            f"{row.cascade.energy_j.mean:.4g}",
+            _mean(row.cascade.ratio),
+        )
+    return table
+
+
+def _others_over_draws(draws: Draws) -> Table:
+    """Each way at each epsilon, as "mean ratio (mean % right)"."""
+    table = _table("mean ratio of joules (% right), each certified at epsilon", "way")
+    for row in draws.rows:
+        table.add_column(f"{100 * row.epsilon:g} %", justify="right")
+    each = ((row.cascade, *row.rivals, row.equal_energy) for row in draws.rows)
+    for ways in zip(*each, strict=True):
+        table.add_row(ways[0].name, *(_mean_cell(way) for way in ways))
+    return table
+
+
+def _mean_cell(way: WayOverDraws) -> str:
+    if way.certified == 0:
+        return "-"
+    return f"{way.ratio.mean:.2f} ({100 * way.accuracy.mean:.1f})"
+
+
+def _mean(spread: Spread, unit: float = 1.0) -> str:
+    """The mean with its interval, both times `unit`."""
+    if spread.interval is None:
+        return f"{unit * spread.mean:.2f}"
+    low, high = spread.interval
+    return f"{unit * spread.mean:.2f} ({unit * low:.2f} to {unit * high:.2f})"
 
 
 def _at_load(loaded: LoadedStudy, study: Study) -> Table:

@@ -17,6 +17,7 @@ from eval.baselines import (
     WayT,
     best_path,
     certified,
+    measured,
     oracle,
     perfect_chain,
     random_paths,
@@ -68,6 +69,7 @@ class EpsilonFigures:
     Attributes:
         difference: Accuracy minus the last tier's, with its 95 % interval over the questions.
         saved_j: Joules saved a request, with its 95 % interval.
+        loss: Of the cascade, of the kind that is promised: net loss, or harm.
         equal_energy: Random escalation that costs as much as the cascade; expected figures.
     """
 
@@ -77,6 +79,7 @@ class EpsilonFigures:
     energy_last_j: float
     difference: float
     difference_interval: Interval | None
+    loss: float
     saved_j: float
     saved_j_interval: Interval | None
     rivals: tuple[WayFigures, ...]
@@ -235,6 +238,7 @@ def _row(
         energy_last_j=ledger.last_j,
         difference=float(differences.mean()),
         difference_interval=paired_interval(differences, test.groups, seed=seed),
+        loss=measured(done, test).loss(promise.loss),
         saved_j=float(saved_j.mean()),
         saved_j_interval=paired_interval(saved_j, test.groups, seed=seed),
         rivals=rivals,

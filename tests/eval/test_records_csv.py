@@ -94,12 +94,37 @@ def test_a_bad_value_is_named_with_its_line(
         read_records(path)
 
 
-@pytest.mark.parametrize("column", ["split", "model", "raw_confidence", "answer_key"])
+@pytest.mark.parametrize("column", ["query_id", "model", "correct", "raw_confidence"])
 def test_a_missing_column_is_named(record: Record, write_csv: Write, column: str) -> None:
     row = record(1, "small")
     del row[column]
-    with pytest.raises(ConfigError, match=f"has no column '{column}'; needed: split, query_id"):
+    with pytest.raises(ConfigError, match=f"has no column '{column}'; needed: query_id, model"):
         read_records(write_csv([row]))
+
+
+@pytest.mark.parametrize("column", ["split", "prompt_tokens", "completion_tokens", "answer_key"])
+def test_a_column_that_is_not_there_is_as_one_of_empty_cells(
+    record: Record, write_csv: Write, column: str
+) -> None:
+    empty = [record(i, "small", **{column: ""}) for i in range(2)]
+    absent = [{name: cell for name, cell in row.items() if name != column} for row in empty]
+    one, other = read_records(write_csv(empty)), read_records(write_csv(absent))
+    assert str(one) == str(other)  # a text, since an unknown number equals none
+
+
+def test_the_order_of_columns_and_others_beside_them_do_not_matter(
+    record: Record, write_csv: Write
+) -> None:
+    row = record(1, "small", group="u")
+    turned = {"latency_ms": 5, **dict(reversed(row.items())), "dataset": "d"}
+    assert read_records(write_csv([row])) == read_records(write_csv([turned]))
+
+
+@pytest.mark.parametrize("column", ["query_id", "model"])
+def test_a_row_that_names_nothing_is_named(record: Record, write_csv: Write, column: str) -> None:
+    path = write_csv([record(1, "small"), record(2, "small") | {column: " "}])
+    with pytest.raises(ConfigError, match=f"line 3: {column} is empty"):
+        read_records(path)
 
 
 def test_a_line_that_breaks_off_is_named(record: Record, write_csv: Write) -> None:
@@ -120,7 +145,7 @@ def test_an_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
         read_records(latin)
     empty = tmp_path / "empty.csv"
     empty.touch()
-    with pytest.raises(ConfigError, match="has no column 'split'"):
+    with pytest.raises(ConfigError, match="has no column 'query_id'"):
         read_records(empty)
 
 
