@@ -142,7 +142,8 @@ def token_energies(
         runs: What was measured.
         models: Names as records have them (`llama3.1-8b`); versions and sizes are compared.
         gpu: Type of GPU, as the file writes it or as the catalogue of GPU types knows it.
-        task: Task of the runs; None takes the one that most of `models` were measured on.
+        task: Task of the runs; None takes the one that most of `models` were measured on, and of
+            several the one that most dense models were.
         sizes_b: Active parameters in 1e9 of models whose names do not tell them.
 
     Raises:
@@ -153,12 +154,11 @@ def token_energies(
     if not on_gpu:
         there = ", ".join(sorted({run.gpu for run in runs})) or "nothing"
         raise ConfigError(f"--gpu {gpu}: the measurements are of {there}")
-    tasks = Counter({run.task: 0 for run in on_gpu})
-    tasks.update(run.task for name in models for run in _best_by_task(on_gpu, name))
-    chosen = task if task is not None else tasks.most_common(1)[0][0]
+    chosen = task if task is not None else _task_of_most(on_gpu, models)
     of_task = [run for run in on_gpu if run.task == chosen]
     if not of_task:
-        raise ConfigError(f"--task {chosen}: the measurements are of {', '.join(sorted(tasks))}")
+        tasks = ", ".join(sorted({run.task for run in on_gpu}))
+        raise ConfigError(f"--task {chosen}: the measurements are of {tasks}")
     return TokenEnergies(
         gpu=gpu,
         task=chosen,
@@ -166,9 +166,17 @@ def token_energies(
     )
 
 
-def _best_by_task(runs: Sequence[EnergyRun], name: str) -> list[EnergyRun]:
-    """One run for each task that the model was measured on."""
-    return list({run.task: run for run in runs if same_model(run.model, name)}.values())
+def _task_of_most(runs: Sequence[EnergyRun], models: Sequence[str]) -> str:
+    """The task that most of `models` were measured on; of several, most dense models at all.
+
+    Those that were not measured are read off the line through the dense ones.
+    """
+    measured, dense = Counter[str](), Counter[str]()
+    for name in models:
+        measured.update({run.task for run in runs if same_model(run.model, name)})
+    dense.update(task for task, _ in {(run.task, run.model) for run in runs if run.is_dense})
+    tasks = dict.fromkeys(run.task for run in runs)
+    return max(tasks, key=lambda task: (measured[task], dense[task]))
 
 
 def _of_model(runs: Sequence[EnergyRun], name: str, sizes_b: Mapping[str, float]) -> TokenEnergy:

@@ -100,6 +100,13 @@ def test_what_was_read_off_says_so(tmp_path: Path) -> None:
     assert "extrapolated to 4e9" in below.source
 
 
+def test_where_none_was_measured_the_task_of_most_dense_models_is_taken(tmp_path: Path) -> None:
+    essay = [run(f"org/a-{size}b", size, float(size), task="essay") for size in (1, 4)]
+    chat = [run(f"org/b-{size}b", size, size / 10) for size in (1, 4, 8)]
+    # On the line through the chats a token of 2e9 parameters takes 0.2 J, through the essays 2 J.
+    assert energies(tmp_path, essay + chat, "x-2b")["x-2b"] == pytest.approx(0.2)
+
+
 def test_the_task_of_most_models_is_taken(tmp_path: Path) -> None:
     rows = [run("org/a-8b", 8, 9.0, task="essay"), run("org/a-8b", 8, 0.1), run("b-32b", 32, 0.2)]
     assert energies(tmp_path, rows, "a-8b", "b-32b") == {"a-8b": 0.1, "b-32b": 0.2}
