@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,19 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError
 ROWS = [{"question": f"{word} and two?", "answer": "#### 4"} for word in ("Two", "2")]
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("a test looked up a host")
+
+
 @pytest.fixture
 def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The package, offline, with a cache of its own and without progress bars."""
     package = pytest.importorskip("datasets")
+    hub = importlib.import_module("huggingface_hub.constants")
     monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(package.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     package.disable_progress_bars()
     yield package
     package.enable_progress_bars()
