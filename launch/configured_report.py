@@ -82,6 +82,10 @@ def _tier_json(found: TierOutlook) -> dict[str, Any]:
         "ttft_s": load.ttft_s,
         "itl_s": load.itl_s,
         "latency_s": load.latency_s,
+        # A profile holds means.
+        "p95_ttft_s": None,
+        "p95_itl_s": None,
+        "p95_latency_s": None,
         "grade": found.grade,
     }
 

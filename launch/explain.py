@@ -25,6 +25,8 @@ def plan_text(config: CascadeConfig, found: Planned) -> Iterator[Table | str]:
         yield _tier_table(searched.forecast.tiers)
         yield _total_line(searched.forecast)
         yield from _place_lines(searched.forecast)
+        if any(name.startswith("p95") for name, _ in searched.demand.slo.of_tiers):
+            yield from _percentile_lines(searched.forecast)
         yield f"why: {reason_of(searched)}"
         for other in searched.runners_up[1:]:
             yield f"  or {runner_up_line(searched, other)}"
@@ -110,6 +112,14 @@ def _place_lines(found: Forecast) -> Iterator[str]:
             )
             shared = f", shared with {', '.join(tier.shares_with)}" if tier.shares_with else ""
             yield f"{place.name}: {tier.gpu_type} at {where}{shared}"
+
+
+def _percentile_lines(found: Forecast) -> Iterator[str]:
+    for tier in found.tiers:
+        yield (
+            f"95 % of {tier.name}: first token in {tier.p95_ttft_s:.3g} s, the next in "
+            f"{s_to_ms(tier.p95_itl_s):.3g} ms, all in {tier.p95_latency_s:.3g} s"
+        )
 
 
 def _explanation_parts(searched: Searched, explanation: Explanation) -> Iterator[Table | str]:

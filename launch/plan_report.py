@@ -69,6 +69,9 @@ def _searched_report(searched: Searched) -> dict[str, Any]:
             "ttft_s": demand.slo.ttft_s,
             "itl_s": demand.slo.itl_s,
             "latency_s": demand.slo.latency_s,
+            "p95_ttft_s": demand.slo.p95_ttft_s,
+            "p95_itl_s": demand.slo.p95_itl_s,
+            "p95_latency_s": demand.slo.p95_latency_s,
         },
         "tiers": [] if found is None else [_tier_json(tier) for tier in found.tiers],
         "gpus": searched.cluster.n_gpus,
@@ -123,6 +126,9 @@ def _tier_json(tier: TierForecast) -> dict[str, Any]:
         "ttft_s": tier.ttft_s,
         "itl_s": tier.itl_s,
         "latency_s": tier.latency_s,
+        "p95_ttft_s": tier.p95_ttft_s,
+        "p95_itl_s": tier.p95_itl_s,
+        "p95_latency_s": tier.p95_latency_s,
         "grade": tier.grade,
     }
 

@@ -44,27 +44,35 @@ def demand_of(
             assumptions.append(f"planner.workload.{key} is not given: {assumed:g}")
     reaches = reaches_of(config, certificate, assumptions)
     tiers = tuple(
-        _tier_demand(tier, reaches[tier.name], given, assumptions)
+        _tier_demand(config, tier, reaches[tier.name], given, assumptions)
         for tier in config.tiers
         if not tier.endpoints
     )
-    slo = config.planner.slo
     demand = Demand(
         tiers=tiers,
         requests_per_s=given["requests_per_s"],
         objective=config.planner.objective,
-        slo=Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s),
+        slo=Slo(**config.planner.slo.model_dump()),
         head_room=config.planner.head_room,
     )
     return demand, tuple(assumptions)
 
 
 def _tier_demand(
-    tier: TierConfig, reach: float, given: dict[str, float], assumptions: list[str]
+    config: CascadeConfig,
+    tier: TierConfig,
+    reach: float,
+    given: dict[str, float],
+    assumptions: list[str],
 ) -> TierDemand:
-    own = tier.workload
+    own, common = tier.workload, config.planner.workload
     prompt = given["prompt_tokens"] if own.prompt_tokens is None else own.prompt_tokens
     output = given["output_tokens"] if own.output_tokens is None else own.output_tokens
+    p95_output = own.p95_output_tokens or common.p95_output_tokens
+    if p95_output is None and config.planner.slo.p95_latency_s is not None:
+        assumptions.append(
+            f"p95_output_tokens of {tier.name} is not given: all answers as long as the mean"
+        )
     max_tokens = tier.engine.max_model_len
     if max_tokens is None:
         max_tokens = math.ceil(prompt + output)
@@ -77,6 +85,7 @@ def _tier_demand(
         reach=reach,
         prompt_tokens=prompt,
         output_tokens=output,
+        p95_output_tokens=p95_output,
         max_tokens=max_tokens,
         max_num_seqs=tier.engine.max_num_seqs,
         tensor_parallel_size=tier.tensor_parallel_size,

@@ -27,6 +27,9 @@ class TierWorkload(_Settings):
     output_tokens: float | None = Field(
         None, ge=1, description="mean, instead of planner.workload.output_tokens"
     )
+    p95_output_tokens: float | None = Field(
+        None, ge=1, description="instead of planner.workload.p95_output_tokens"
+    )
 
 
 class WorkloadConfig(_Settings):
@@ -41,15 +44,30 @@ class WorkloadConfig(_Settings):
     output_tokens: float | None = Field(
         None, ge=1, description="mean tokens of an answer; without it 256 are assumed"
     )
+    p95_output_tokens: float | None = Field(
+        None,
+        ge=1,
+        description="tokens that 95 % of answers do not exceed; without it all are taken to be as "
+        "long as the mean",
+    )
 
 
 class SloConfig(_Settings):
-    """Bounds on means that a plan keeps; none where left out."""
+    """Bounds that a plan keeps; none where left out. Without p95 they are on means."""
 
     ttft_s: float | None = Field(None, gt=0, description="seconds to a tier's first token")
     itl_s: float | None = Field(None, gt=0, description="seconds between a tier's tokens")
     latency_s: float | None = Field(
         None, gt=0, description="seconds a request spends in all tiers that it asks"
+    )
+    p95_ttft_s: float | None = Field(
+        None, gt=0, description="seconds to the first token that 95 % of a tier's answers keep"
+    )
+    p95_itl_s: float | None = Field(
+        None, gt=0, description="seconds between tokens that 95 % of a tier's tokens keep"
+    )
+    p95_latency_s: float | None = Field(
+        None, gt=0, description="seconds that 95 % of a tier's answers take at most"
     )
 
 

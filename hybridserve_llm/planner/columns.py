@@ -15,7 +15,7 @@ goes to fewer GPUs and then to lower latency.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from hybridserve_llm.planner.arrangements import Arrangement
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import Demand
 from hybridserve_llm.planner.problem import BoolArray, FloatArray, IntArray, Problem
+from hybridserve_llm.planner.replica_table import ReplicaTable, TierTime
 
 _TURNING_COST = 0.1
 
@@ -50,15 +51,25 @@ class Columns:
 class TierLoad:
     """What one tier does in an arrangement at given rates; all arrays have the rates' shape.
 
-    `power_w` is one replica's part of the arrangement's power: what it draws above idle, and an
-    equal part of the idle power of GPUs that it shares.
+    Attributes:
+        table: Figures of a replica alone.
+        rate_per_s: Requests that one replica gets.
+        power_w: One replica's part of the arrangement's power: what it draws above idle, and an
+            equal part of the idle power of GPUs that it shares.
+        latency_s: Mean time of a request.
+        stretch: By what times are longer than those of a replica alone; `latency_s` has it.
     """
 
+    table: ReplicaTable
+    rate_per_s: FloatArray
     utilisation: FloatArray
     power_w: FloatArray
-    ttft_s: FloatArray
-    itl_s: FloatArray
     latency_s: FloatArray
+    stretch: FloatArray | float = 1.0
+
+    def time_s(self, name: TierTime) -> FloatArray:
+        """The time called `name`, in seconds; looked up only when asked for, as few are bounded."""
+        return self.table.time_at(name, self.rate_per_s) * self.stretch
 
 
 def columns_of(cluster: Cluster, demand: Demand, choices: Sequence[Arrangement]) -> Columns:
@@ -79,10 +90,10 @@ def loads_of(choice: Arrangement, rates_per_s: Sequence[FloatArray]) -> tuple[Ti
     """What each replica of `choice` does when it gets `rates_per_s`, arrays of one shape each."""
     loads = [
         TierLoad(
+            table=replica.table,
+            rate_per_s=rate,
             utilisation=rate / replica.table.max_rate_per_s,
             power_w=replica.table.power_at(rate),
-            ttft_s=replica.table.ttft_at(rate),
-            itl_s=replica.table.itl_at(rate),
             latency_s=replica.table.latency_at(rate),
         )
         for replica, rate in zip(choice.replicas, rates_per_s, strict=True)
@@ -106,12 +117,12 @@ def _sharing(
     total_w = np.sum(above_w, axis=0)
     scale = np.minimum(1.0, (tdp_w - idle_w) / np.maximum(total_w, 1e-9))
     return tuple(
-        TierLoad(
+        replace(
+            load,
             utilisation=load.utilisation * cost,
             power_w=own_w * scale + idle_w / len(alone),
-            ttft_s=load.ttft_s * (1 + other) * cost,
-            itl_s=load.itl_s * (1 + other) * cost,
             latency_s=load.latency_s * (1 + other) * cost,
+            stretch=(1 + other) * cost,
         )
         for load, own_w, other, cost in zip(alone, above_w, others, turning, strict=True)
     )
@@ -128,9 +139,8 @@ def keeps_bounds(demand: Demand, choice: Arrangement, loads: Sequence[TierLoad])
     kept: BoolArray = utilisation <= (1 - demand.head_room) * (1 + 1e-12)
     for load in loads:
         kept &= np.isfinite(load.latency_s)
-        for bound, times_s in ((demand.slo.ttft_s, load.ttft_s), (demand.slo.itl_s, load.itl_s)):
-            if bound is not None:
-                kept &= times_s <= bound
+        for name, bound in demand.slo.of_tiers:
+            kept &= load.time_s(name) <= bound
     if demand.slo.latency_s is not None:
         kept &= latency_of_request(demand, choice, loads) <= demand.slo.latency_s
     return kept

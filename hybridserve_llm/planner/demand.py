@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hybridserve_llm.config.model_facts import ModelFacts
+from hybridserve_llm.planner.replica_table import TierTime
 from hybridserve_llm.profiles.profile_file import Profile
 
 Objective = Literal["energy", "throughput"]
@@ -18,6 +19,8 @@ class TierDemand:
         reach: Share of requests that ask this tier.
         prompt_tokens: Mean of those requests.
         output_tokens: Mean of this tier's answers.
+        p95_output_tokens: Tokens that 95 % of its answers do not exceed; None takes all for as long
+            as the mean.
         max_tokens: Prompt and output that one sequence may have: the KV cache must hold it.
         max_num_seqs: The operator's bound on requests an engine runs at a time.
         tensor_parallel_size: The operator's; None leaves it to the planner.
@@ -32,6 +35,7 @@ class TierDemand:
     prompt_tokens: float
     output_tokens: float
     max_tokens: int
+    p95_output_tokens: float | None = None
     max_num_seqs: int | None = None
     tensor_parallel_size: int | None = None
     replicas: int | None = None
@@ -41,17 +45,35 @@ class TierDemand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
-    """Bounds on means; None for none.
+    """Bounds on times; None for none. Those called p95 hold for 95 % of what a tier is asked.
 
     Attributes:
-        ttft_s: Time to first token of every tier's answers.
-        itl_s: Time between tokens of every tier's answers.
-        latency_s: Time that a request spends in all tiers it asks.
+        ttft_s: Mean time to first token of every tier's answers.
+        itl_s: Mean time between tokens of every tier's answers.
+        latency_s: Mean time that a request spends in all tiers it asks.
+        p95_ttft_s: Time to first token of every tier's answers.
+        p95_itl_s: Time between tokens of every tier's answers.
+        p95_latency_s: Time of every tier's answers, waiting included.
     """
 
     ttft_s: float | None = None
     itl_s: float | None = None
     latency_s: float | None = None
+    p95_ttft_s: float | None = None
+    p95_itl_s: float | None = None
+    p95_latency_s: float | None = None
+
+    @property
+    def of_tiers(self) -> tuple[tuple[TierTime, float], ...]:
+        """The bounds that every tier keeps by itself, by name; `latency_s` is of whole requests."""
+        bounds: tuple[tuple[TierTime, float | None], ...] = (
+            ("ttft_s", self.ttft_s),
+            ("itl_s", self.itl_s),
+            ("p95_ttft_s", self.p95_ttft_s),
+            ("p95_itl_s", self.p95_itl_s),
+            ("p95_latency_s", self.p95_latency_s),
+        )
+        return tuple((name, bound) for name, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

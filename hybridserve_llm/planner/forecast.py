@@ -22,7 +22,7 @@ class ReplicaPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierForecast:
-    """One tier as planned; watts are of all its replicas, seconds are means.
+    """One tier as planned; watts are of all its replicas, seconds means or what 95 % keep.
 
     Attributes:
         memory_share: Part of each GPU's memory that an engine of the tier may take;
@@ -53,6 +53,9 @@ class TierForecast:
     ttft_s: float
     itl_s: float
     latency_s: float
+    p95_ttft_s: float
+    p95_itl_s: float
+    p95_latency_s: float
     grade: Grade
     shares_with: tuple[str, ...]
     places: tuple[ReplicaPlace, ...]
@@ -138,9 +141,12 @@ def _tiers_of(
                 requests_per_s=demand.rates_per_s[replica.tier],
                 utilisation=float(load.utilisation[0]),
                 power_w=float(tier_power_w(load.power_w, choice.replicas)[0]),
-                ttft_s=float(load.ttft_s[0]),
-                itl_s=float(load.itl_s[0]),
                 latency_s=float(load.latency_s[0]),
+                ttft_s=float(load.time_s("ttft_s")[0]),
+                itl_s=float(load.time_s("itl_s")[0]),
+                p95_ttft_s=float(load.time_s("p95_ttft_s")[0]),
+                p95_itl_s=float(load.time_s("p95_itl_s")[0]),
+                p95_latency_s=float(load.time_s("p95_latency_s")[0]),
                 # Nobody measured engines that share a GPU.
                 grade=GRADES[-1]
                 if arrangement.is_shared

@@ -1,6 +1,8 @@
 """What one replica does at any load: tabulated once by `profiles/queueing.py`, then looked up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from hybridserve_llm.profiles.grades import Grade, worst_grade
 _LARGEST_UTILISATION = 0.999
 _SMALLEST_UTILISATION = 1e-4
 _N_RATES = 96
+
+TierTime = Literal["ttft_s", "itl_s", "p95_ttft_s", "p95_itl_s", "p95_latency_s"]
+"""A time of a tier's answers that may be bounded; those without p95 are means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,8 @@ class ReplicaTable:
         ttft_s: Mean time to first token.
         itl_s: Mean time between tokens.
         latency_s: Mean time of a request, waiting included.
+        p95_ttft_s: Time to first token that 95 % of answers keep; `p95_itl_s` and `p95_latency_s`
+            likewise, the former of tokens.
         busy_share: Share of the time in which it works on a request at least.
         max_rate_per_s: What it can carry with nothing to spare.
         idle_w: Of all its GPUs while it waits for work.
@@ -36,6 +43,9 @@ class ReplicaTable:
     ttft_s: FloatArray
     itl_s: FloatArray
     latency_s: FloatArray
+    p95_ttft_s: FloatArray
+    p95_itl_s: FloatArray
+    p95_latency_s: FloatArray
     busy_share: FloatArray
     max_rate_per_s: float
     idle_w: float
@@ -54,21 +64,28 @@ class ReplicaTable:
 
     def latency_at(self, rate_per_s: FloatArray) -> FloatArray:
         """Seconds a request takes at the rates given; infinite beyond the table."""
-        return self._time_at(rate_per_s, self.latency_s)
+        return self._at(rate_per_s, self.latency_s)
 
-    def ttft_at(self, rate_per_s: FloatArray) -> FloatArray:
-        """Seconds to the first token at the rates given; infinite beyond the table."""
-        return self._time_at(rate_per_s, self.ttft_s)
+    def time_at(self, name: TierTime, rate_per_s: FloatArray) -> FloatArray:
+        """The time called `name`, in seconds, at the rates given; infinite beyond the table."""
+        return self._at(rate_per_s, self.times_s[name])
 
-    def itl_at(self, rate_per_s: FloatArray) -> FloatArray:
-        """Seconds between tokens at the rates given; infinite beyond the table."""
-        return self._time_at(rate_per_s, self.itl_s)
+    @property
+    def times_s(self) -> Mapping[TierTime, FloatArray]:
+        """The times that may be bounded, at the rates tabulated."""
+        return {
+            "ttft_s": self.ttft_s,
+            "itl_s": self.itl_s,
+            "p95_ttft_s": self.p95_ttft_s,
+            "p95_itl_s": self.p95_itl_s,
+            "p95_latency_s": self.p95_latency_s,
+        }
 
     def busy_at(self, rate_per_s: FloatArray) -> FloatArray:
         """Share of the time in which it is busy at the rates given."""
         return np.interp(rate_per_s, self.rate_per_s, self.busy_share)
 
-    def _time_at(self, rate_per_s: FloatArray, times_s: FloatArray) -> FloatArray:
+    def _at(self, rate_per_s: FloatArray, times_s: FloatArray) -> FloatArray:
         return np.interp(rate_per_s, self.rate_per_s, times_s, right=np.inf)
 
     def perturbed(self, *, step_factor: float = 1.0, power_factor: float = 1.0) -> "ReplicaTable":
@@ -82,9 +99,12 @@ class ReplicaTable:
             self,
             rate_per_s=self.rate_per_s / step_factor,
             power_w=np.minimum(self.idle_w + above_idle_w, self.tdp_w),
+            latency_s=self.latency_s * step_factor,
             ttft_s=self.ttft_s * step_factor,
             itl_s=self.itl_s * step_factor,
-            latency_s=self.latency_s * step_factor,
+            p95_ttft_s=self.p95_ttft_s * step_factor,
+            p95_itl_s=self.p95_itl_s * step_factor,
+            p95_latency_s=self.p95_latency_s * step_factor,
             max_rate_per_s=self.max_rate_per_s / step_factor,
         )
 

@@ -96,11 +96,9 @@ def _measured(solution: Solution) -> tuple[float, float, tuple[str, ...]]:
             name = solution.demand.tiers[replica.tier].name
             if load.utilisation[0] >= 1:
                 broken.append(f"{name} does not keep up")
-            for key, bound, reached in (
-                ("ttft_s", slo.ttft_s, float(load.ttft_s[0])),
-                ("itl_s", slo.itl_s, float(load.itl_s[0])),
-            ):
-                if bound is not None and reached > bound:
+            for key, bound in slo.of_tiers:
+                reached = float(load.time_s(key)[0])
+                if reached > bound:
                     broken.append(f"{name}: {key} {reached:.3g} s, bound {bound:g} s")
     if slo.latency_s is not None and latency_s > slo.latency_s:
         broken.append(f"latency_s {latency_s:.3g} s, bound {slo.latency_s:g} s")

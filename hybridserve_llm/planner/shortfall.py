@@ -86,20 +86,18 @@ def _bound_shortage(planner: Planner, demand: Demand) -> _Reason | None:
             for choice in arrangements(planner.cluster, [tier], planner.tables)
         ]
         quickest_s += tier.reach * min(float(table.latency_s[0]) for table in tables)
-        for key, bound, reached_s in (
-            ("ttft_s", demand.slo.ttft_s, min(float(table.ttft_s[0]) for table in tables)),
-            ("itl_s", demand.slo.itl_s, min(float(table.itl_s[0]) for table in tables)),
-        ):
-            if bound is not None and reached_s > bound:
+        for key, bound in demand.slo.of_tiers:
+            reached_s = min(float(table.times_s[key][0]) for table in tables)
+            if reached_s > bound:
                 return (
                     f"tier {tier.name} cannot keep planner.slo.{key} {bound:g} s: its quickest "
                     f"shape takes {reached_s:.3g} s without any load",
                     None,
                 )
-    bound = demand.slo.latency_s
-    if bound is not None and quickest_s > bound:
+    limit_s = demand.slo.latency_s
+    if limit_s is not None and quickest_s > limit_s:
         return (
-            f"planner.slo.latency_s {bound:g} s cannot be kept: the quickest shapes take "
+            f"planner.slo.latency_s {limit_s:g} s cannot be kept: the quickest shapes take "
             f"{quickest_s:.3g} s without any load",
             None,
         )

@@ -47,7 +47,8 @@ class Tables:
     def of(self, tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         """Figures of a replica of `tier` in this shape, with its GPUs to itself."""
         key = (
-            (tier.facts, tier.prompt_tokens, tier.output_tokens, tuple(tier.profiles)),
+            (tier.facts, tier.prompt_tokens, tier.output_tokens, tier.p95_output_tokens),
+            tuple(tier.profiles),
             (shape.gpu_type.name, shape.tensor_parallel_size, shape.pipeline_parallel_size),
             (shape.max_num_seqs, shape.is_linked),
         )
@@ -82,6 +83,7 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         output_tokens=tier.output_tokens,
         prompt_tokens=tier.prompt_tokens,
         idle_w=idle_w,
+        p95_output_tokens=tier.p95_output_tokens,
     )
     if load.power_w is None:
         raise ValueError("the fitted model always gives power")
@@ -93,6 +95,9 @@ def _tabulated(tier: TierDemand, shape: ReplicaShape) -> ReplicaTable:
         ttft_s=load.ttft_s,
         itl_s=load.itl_s,
         latency_s=load.latency_s,
+        p95_ttft_s=load.p95_ttft_s,
+        p95_itl_s=load.p95_itl_s,
+        p95_latency_s=load.p95_latency_s,
         busy_share=load.busy_share,
         max_rate_per_s=max_rate_per_s,
         idle_w=idle_w,

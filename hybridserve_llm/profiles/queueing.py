@@ -50,8 +50,8 @@ class ReplicaLoad:
         p95_itl_s: Step time at the batch that 95 % of tokens do not exceed.
         p95_ttft_s: 95th percentile of waiting and of the prompt's time, added, and one step; an
             upper estimate, as both are rarely long at once.
-        p95_latency_s: `p95_ttft_s` and the mean number of tokens at `p95_itl_s`: of a request of
-            mean length, as the spread of lengths is not known here.
+        p95_latency_s: `p95_ttft_s` and the tokens that 95 % of answers do not exceed, at
+            `p95_itl_s`: an upper estimate.
         max_rate_per_s: Requests per second that a full batch serves, one number.
         grades: What these figures are worth, [m]: `measured` where 95 % of tokens come of batches
             that the curve's table holds, else the curve's grade.
@@ -78,6 +78,7 @@ def replica_load(
     output_tokens: float,
     prompt_tokens: float,
     idle_w: float | None,
+    p95_output_tokens: float | None = None,
 ) -> ReplicaLoad:
     """What a replica with this curve comes to at each of the rates, [m]; O(m * max_num_seqs).
 
@@ -88,6 +89,7 @@ def replica_load(
         prompt_tokens: Mean per request, of those that are computed (not cached).
         idle_w: Watts of the whole replica while it waits; None where nobody knows, which leaves
             power unknown.
+        p95_output_tokens: What 95 % of answers do not exceed; None takes all as long as the mean.
 
     Raises:
         ConfigError: A rate is below 0, or `output_tokens` is not above 0.
@@ -123,7 +125,7 @@ def replica_load(
         latency_s=wait_s + prompt + output_tokens * mean_step_s,
         p95_itl_s=p95_itl_s,
         p95_ttft_s=p95_ttft_s,
-        p95_latency_s=p95_ttft_s + (output_tokens - 1) * p95_itl_s,
+        p95_latency_s=p95_ttft_s + ((p95_output_tokens or output_tokens) - 1) * p95_itl_s,
         max_rate_per_s=max_rate,
         grades=tuple(
             "measured" if batch <= curve.measured_to else curve.grade for batch in curve.batch[most]

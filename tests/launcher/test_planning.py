@@ -353,7 +353,7 @@ def test_what_is_given_is_not_assumed() -> None:
         {**tier, "workload": {"reach": 0.3, "prompt_tokens": 64}},
         planner={
             "workload": {"requests_per_s": 5, "prompt_tokens": 100, "output_tokens": 50},
-            "slo": {"ttft_s": 2.0},
+            "slo": {"ttft_s": 2.0, "p95_ttft_s": 3.0},
             "head_room": 0.1,
             "objective": "throughput",
         },
@@ -361,8 +361,36 @@ def test_what_is_given_is_not_assumed() -> None:
     demand, assumptions = demand_of(config, None)
     assert assumptions == ()
     assert (demand.objective, demand.slo.ttft_s, demand.head_room) == ("throughput", 2.0, 0.1)
+    assert demand.slo.of_tiers == (("ttft_s", 2.0), ("p95_ttft_s", 3.0))
     shapes = [(t.reach, t.prompt_tokens, t.output_tokens, t.max_tokens) for t in demand.tiers]
     assert shapes == [(1.0, 100, 8, 2048), (0.3, 64, 50, 2048)]
+
+
+def test_percentiles_of_the_report_keep_their_bounds(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = yaml.safe_load(QWEN.read_text())
+    _, out, _ = dry_run(capsys, QWEN, 8, "--json")
+    free = json.loads(out)["tiers"]
+    keys = ("p95_ttft_s", "p95_itl_s", "p95_latency_s")
+    for tier in free:
+        assert tier["p95_ttft_s"] >= tier["ttft_s"]
+        assert tier["p95_latency_s"] >= tier["latency_s"]
+    # Bounds that the plan without any breaks.
+    slo = {key: 0.9 * max(tier[key] for tier in free) for key in keys}
+    values["planner"]["slo"] = slo
+    path = tmp_path / "bounded.yaml"
+    path.write_text(yaml.safe_dump(values))
+    status, out, _ = dry_run(capsys, path, 8, "--json")
+    assert status == 0
+    report = json.loads(out)
+    assert {key: report["slo"][key] for key in keys} == pytest.approx(slo, abs=1e-6)
+    for tier in report["tiers"]:
+        assert all(tier[key] <= slo[key] for key in keys)
+    assert "p95_output_tokens of small is not given: all answers as long as the mean" in out
+    status, out, _ = dry_run(capsys, path, 8)
+    assert "95 % of small: first token in" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_reach_comes_from_the_certificate(

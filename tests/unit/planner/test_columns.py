@@ -18,8 +18,8 @@ def test_a_replica_alone_does_what_its_table_says(arrangement: Make, table: Repl
     (load,) = loads_of(arrangement(table), [np.array([2.5, 5.0])])
     assert load.utilisation.tolist() == [0.25, 0.5]
     assert load.power_w.tolist() == [175.0, 250.0]
-    assert load.ttft_s.tolist() == [1.25, 1.5]
-    assert load.itl_s == pytest.approx([0.125, 0.15])
+    assert load.time_s("ttft_s").tolist() == [1.25, 1.5]
+    assert load.time_s("itl_s") == pytest.approx([0.125, 0.15])
     assert load.latency_s.tolist() == [12.5, 15.0]
 
 
@@ -32,7 +32,8 @@ def test_tiers_that_share_pay_for_each_others_busy_time(
     first, second = loads_of(arrangement(table, table), [np.array([2.5]), np.array([5.0])])
     assert first.utilisation == pytest.approx([0.25 * 1.1])
     assert second.utilisation == pytest.approx([0.5 * 1.05])
-    assert first.ttft_s == pytest.approx([1.25 * 2 * 1.1])
+    assert first.time_s("ttft_s") == pytest.approx([1.25 * 2 * 1.1])
+    assert first.time_s("p95_latency_s") == pytest.approx([25.0 * 2 * 1.1])
     assert second.latency_s == pytest.approx([15.0 * 1.5 * 1.05])
     # Above idle 75 W and 150 W; idle, 100 W, is paid once.
     assert first.power_w == pytest.approx([75 * 1.1 + 50])
@@ -63,6 +64,9 @@ def test_head_room_counts_the_tiers_of_a_gpu_together(
     [
         (Slo(ttft_s=1.5), [True, True, False]),
         (Slo(itl_s=0.14), [True, False, False]),
+        (Slo(p95_ttft_s=4.5), [True, True, False]),
+        (Slo(p95_itl_s=0.26), [True, False, False]),
+        (Slo(p95_latency_s=25.0, ttft_s=1.5), [True, False, False]),
         # The tier is asked by half of the requests: 15 s and 15.5 s are 7.5 and 7.75 s of each.
         (Slo(latency_s=7.6), [True, True, False]),
     ],
@@ -114,6 +118,7 @@ def test_a_slower_world_is_the_same_state_at_a_lower_rate(table: ReplicaTable) -
     assert slow.max_rate_per_s == 8.0
     assert slow.busy_at(np.array([2.0, 4.0])).tolist() == [0.5, 1.0]
     assert slow.latency_at(np.array([4.0])).tolist() == [15.0 * 1.25]
+    assert slow.time_at("p95_latency_s", np.array([4.0])).tolist() == [30.0 * 1.25]
     assert slow.power_at(np.array([4.0])).tolist() == [100 + 2 * 150]
     assert slow.power_at(np.array([8.0])).tolist() == [700.0]
     assert np.isinf(slow.latency_at(np.array([8.1]))).all()

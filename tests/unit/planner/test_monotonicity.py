@@ -33,6 +33,9 @@ slos = st.builds(
     ttft_s=st.none() | st.floats(0.02, 1),
     itl_s=st.none() | st.floats(0.005, 0.1),
     latency_s=st.none() | st.floats(1, 20),
+    p95_ttft_s=st.none() | st.floats(0.05, 2),
+    p95_itl_s=st.none() | st.floats(0.005, 0.2),
+    p95_latency_s=st.none() | st.floats(1, 30),
 )
 
 

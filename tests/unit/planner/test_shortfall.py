@@ -62,6 +62,7 @@ def test_a_load_that_is_too_much_says_what_can_be_carried(
     [
         (Slo(ttft_s=1e-6), r"tier small cannot keep planner.slo.ttft_s 1e-06 s: .* takes 0\.0"),
         (Slo(itl_s=1e-6), r"tier small cannot keep planner.slo.itl_s 1e-06 s: .* takes 0\.0"),
+        (Slo(p95_latency_s=1e-6), r"small cannot keep planner.slo.p95_latency_s 1e-06 s"),
         (Slo(latency_s=1e-6), r"planner.slo.latency_s 1e-06 s cannot be kept: .* take \d"),
     ],
 )

@@ -43,6 +43,17 @@ def test_the_sweep_equals_planning_one_by_one(
     assert found.tolist() == pytest.approx(one_by_one(planner(n_gpus), wish, shares))
 
 
+def test_bounds_on_percentiles_are_kept_by_the_sweep(
+    planner: Callable[..., Planner], demand: Callable[..., Demand]
+) -> None:
+    shares = reaches(4)
+    bounded = demand(*ALL, requests_per_s=3.0, slo=Slo(p95_ttft_s=0.2, p95_itl_s=0.02))
+    found = least_power_w(planner(16), bounded, shares)
+    assert found.tolist() == pytest.approx(one_by_one(planner(16), bounded, shares))
+    free = least_power_w(planner(16), replace(bounded, slo=Slo()), shares)
+    assert (found > free).all()
+
+
 def test_other_budgets_are_planned_one_by_one(
     planner: Callable[..., Planner], demand: Callable[..., Demand]
 ) -> None:

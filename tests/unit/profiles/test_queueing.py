@@ -60,6 +60,14 @@ def test_an_idle_replica_draws_idle_power_and_answers_at_once() -> None:
     assert load.mean_batch == pytest.approx([0.0])
 
 
+def test_the_longest_answers_take_as_many_steps_as_they_have_tokens() -> None:
+    load = replica_load(
+        curve_of([0.1]), [0.0], output_tokens=10, prompt_tokens=0, idle_w=90, p95_output_tokens=30
+    )
+    assert load.p95_latency_s == pytest.approx([3.0])
+    assert load.latency_s == pytest.approx([1.0])
+
+
 def test_beyond_the_largest_rate_waiting_has_no_end() -> None:
     load = replica_load(
         curve_of([0.1, 0.15], [300.0, 400.0]), [9.0], output_tokens=10, prompt_tokens=0, idle_w=90
