@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
 from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Placement, Plan, TierPlan
 
 _SHARE_STEPS = 1000
@@ -19,17 +19,17 @@ _ROUNDING = 1e-9
 def plan_as_configured(config: CascadeConfig, hardware: Hardware) -> Plan:
     """Every tier's `replicas` at its `tensor_parallel_size`, on GPUs if there are any.
 
-    On the CPU each rank gets an equal number of threads, at least one. On GPUs each replica has
-    its own, in order, while they last; then replicas share the GPUs that carry least.
+    On the CPU each rank gets an equal number of threads, at least one; where there are several NUMA
+    nodes and every engine fits into one of them, it is bound to cores of its own there. On GPUs
+    each replica has its own, in order, while they last; then replicas share the GPUs that carry
+    least.
 
     Raises:
         CannotBeDone: A replica needs more GPUs or cores than there are, or engines that share a
             GPU want more than its memory; the message says by how much.
     """
     started = [tier for tier in config.tiers if not tier.endpoints]
-    placements = (
-        _on_gpus(started, hardware.gpus) if hardware.gpus else _on_cpu(started, hardware.cpu_cores)
-    )
+    placements = _on_gpus(started, hardware.gpus) if hardware.gpus else _on_cpu(started, hardware)
     plan = Plan(
         tiers=tuple(
             TierPlan(tier=tier.name, placements=placements[tier.name])
@@ -65,12 +65,14 @@ def _check_enough(tiers: Sequence[TierConfig], n_available: int, what: str) -> N
             )
 
 
-def _on_cpu(
-    tiers: Sequence[TierConfig], cores: tuple[int, ...]
-) -> dict[str, tuple[Placement, ...]]:
+def _on_cpu(tiers: Sequence[TierConfig], hardware: Hardware) -> dict[str, tuple[Placement, ...]]:
+    cores = hardware.cpu_cores
     _check_enough(tiers, len(cores), "CPU cores")
     n_ranks = sum(_n_replicas(tier) * _tp(tier) for tier in tiers)
     n_threads = max(1, len(cores) // n_ranks) if tiers else 1
+    on_nodes = _on_numa_nodes(tiers, hardware.numa_nodes, n_threads)
+    if on_nodes is not None:
+        return on_nodes
     placed: dict[str, tuple[Placement, ...]] = {}
     next_core = 0
     for tier in tiers:
@@ -81,18 +83,68 @@ def _on_cpu(
             # its own. A single rank is left to the scheduler, which may lend it idle cores.
             taken = [cores[(next_core + i) % len(cores)] for i in range(n_cores)]
             next_core += n_cores
-            groups = [taken[i : i + n_threads] for i in range(0, n_cores, n_threads)]
-            replicas.append(
-                Placement(
-                    name=name,
-                    device="cpu",
-                    tensor_parallel_size=_tp(tier),
-                    cpu_threads=n_threads,
-                    cpu_core_groups=tuple(map(tuple, groups)) if len(groups) > 1 else (),
-                )
-            )
+            groups = _groups(taken, n_threads)
+            bound = groups if len(groups) > 1 else ()
+            replicas.append(_cpu_placement(tier, name, bound, n_threads))
         placed[tier.name] = tuple(replicas)
     return placed
+
+
+def _on_numa_nodes(
+    tiers: Sequence[TierConfig], nodes: Sequence[NumaNode], most_threads: int
+) -> dict[str, tuple[Placement, ...]] | None:
+    """Every engine bound to cores of one NUMA node, none to another's; None where that cannot be.
+
+    An engine that is not bound runs on all nodes, and vLLM (0.32.0) takes all its memory from the
+    node of the first core that it may use: all engines would read one node's memory. Threads become
+    fewer where engines do not fit into nodes otherwise.
+    """
+    if len(nodes) <= 1:
+        return None
+    for n_threads in range(most_threads, 0, -1):
+        taken = _packed(tiers, nodes, n_threads)
+        if taken is not None:
+            return {
+                tier.name: tuple(
+                    _cpu_placement(tier, name, _groups(taken[name], n_threads), n_threads)
+                    for name in _replica_names(tier)
+                )
+                for tier in tiers
+            }
+    return None
+
+
+def _packed(
+    tiers: Sequence[TierConfig], nodes: Sequence[NumaNode], n_threads: int
+) -> dict[str, list[int]] | None:
+    """Cores of every replica: the largest first, each on the node with most cores left."""
+    free = [list(node.cpu_cores) for node in nodes]
+    taken: dict[str, list[int]] = {}
+    for tier in sorted(tiers, key=lambda tier: -_tp(tier)):
+        n_cores = _tp(tier) * n_threads
+        for name in _replica_names(tier):
+            roomiest = max(free, key=len)
+            if len(roomiest) < n_cores:
+                return None
+            taken[name], roomiest[:n_cores] = roomiest[:n_cores], []
+    return taken
+
+
+def _groups(cores: Sequence[int], n_threads: int) -> tuple[tuple[int, ...], ...]:
+    """Cores of every rank."""
+    return tuple(tuple(cores[i : i + n_threads]) for i in range(0, len(cores), n_threads))
+
+
+def _cpu_placement(
+    tier: TierConfig, name: str, groups: tuple[tuple[int, ...], ...], n_threads: int
+) -> Placement:
+    return Placement(
+        name=name,
+        device="cpu",
+        tensor_parallel_size=_tp(tier),
+        cpu_threads=n_threads,
+        cpu_core_groups=groups,
+    )
 
 
 def _on_gpus(

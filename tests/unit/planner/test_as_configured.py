@@ -8,7 +8,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.as_configured import plan_as_configured
-from hybridserve_llm.planner.hardware import Gpu, Hardware
+from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
 
 
 def cascade(*tiers: dict[str, Any]) -> CascadeConfig:
@@ -53,6 +53,56 @@ def test_cpu_tensor_parallel_ranks_get_cores_of_their_own() -> None:
     # On 2 cores the ranks of different engines share, those of one engine do not.
     giant = plan_as_configured(config, cores(2)).placements[1]
     assert giant.cpu_core_groups == ((1,), (0,))
+
+
+def two_nodes(n_cores: int) -> Hardware:
+    """Even cores on one node and odd ones on the other, as many servers number them."""
+    nodes = tuple(NumaNode(number=i, cpu_cores=tuple(range(i, n_cores, 2))) for i in range(2))
+    return Hardware(cpu_cores=tuple(range(n_cores)), numa_nodes=nodes)
+
+
+def test_engines_are_bound_to_a_numa_node_each() -> None:
+    config = cascade({}, {"tensor_parallel_size": 2}, {})
+    # 4 ranks on 16 cores are 4 threads each: the two of t1 fill one node, the others the second.
+    plan = plan_as_configured(config, two_nodes(16))
+    small, medium, giant = (place.cpu_core_groups for place in plan.placements)
+    assert medium == ((0, 2, 4, 6), (8, 10, 12, 14))
+    assert (small, giant) == (((1, 3, 5, 7),), ((9, 11, 13, 15),))
+    assert {place.cpu_threads for place in plan.placements} == {4}
+
+
+def test_threads_become_fewer_where_engines_do_not_fit_into_nodes() -> None:
+    # 3 engines on 2 nodes of 8 cores: 16 / 3 = 5 threads leave no room for a third; 4 do.
+    plan = plan_as_configured(cascade({}, {}, {}), two_nodes(16))
+    assert [place.cpu_core_groups for place in plan.placements] == [
+        ((0, 2, 4, 6),),
+        ((1, 3, 5, 7),),
+        ((8, 10, 12, 14),),
+    ]
+
+
+def test_engines_that_no_node_holds_are_not_bound_to_one() -> None:
+    # Two nodes of one core each: t1 needs two cores, and t0 is left to the scheduler.
+    plan = plan_as_configured(cascade({}, {"tensor_parallel_size": 2}), two_nodes(2))
+    assert [place.cpu_core_groups for place in plan.placements] == [(), ((1,), (0,))]
+
+
+@given(
+    n_cores=st.integers(2, 64),
+    sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=2, max_size=4),
+)
+def test_no_core_of_a_numa_node_is_promised_twice(
+    n_cores: int, sizes: list[tuple[int, int]]
+) -> None:
+    config = cascade(*({"tensor_parallel_size": tp, "replicas": n} for tp, n in sizes))
+    assume(max(tp for tp, _ in sizes) <= n_cores)
+    places = plan_as_configured(config, two_nodes(n_cores)).placements
+    if all(place.cpu_core_groups for place in places) and min(tp for tp, _ in sizes) == 1:
+        cores = [core for place in places for group in place.cpu_core_groups for core in group]
+        assert len(cores) == len(set(cores))
+        for place in places:
+            on = {core % 2 for group in place.cpu_core_groups for core in group}
+            assert len(on) == 1
 
 
 def test_more_ranks_than_cores_cannot_be_placed() -> None:
