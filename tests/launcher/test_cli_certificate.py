@@ -49,7 +49,9 @@ def test_a_cascade_that_pays_is_planned(
     config_file: Write, certificate_values: Values, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dry_run(config_file(certificate_values())) == 0
-    names = [placement.name for placement in Plan.from_json(capsys.readouterr().out).placements]
+    report = json.loads(capsys.readouterr().out)
+    plan = Plan.from_json(json.dumps(report["plan"]))
+    names = [placement.name for placement in plan.placements]
     assert names == ["small/0", "giant/0"]
 
 
