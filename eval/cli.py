@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
+from eval.check_simulator import add_check_simulator, check_simulator
+from eval.check_simulator_tables import print_check
 from eval.collect_command import add_collect_options, collected, print_collected
 from eval.measure_command import add_measure_options, measured, print_measured
 from eval.planner_fit import planner_fit, print_planner_fit
@@ -71,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("simulate", help="a planned cascade under a trace")
     add_simulate(command)
     command.set_defaults(run=_simulate)
+    check = commands.add_parser("check-simulator", help="how far the simulator is off")
+    add_check_simulator(check)
+    check.set_defaults(run=_check_simulator)
     return top
 
 
@@ -141,10 +146,13 @@ def _simulate(options: argparse.Namespace) -> None:
     for name, cpu_s in result.cpu_s.items():
         rate = len(result.requests) / cpu_s
         print(f"{name}: {cpu_s:.1f} CPU-s, {rate:.0f} requests a CPU-second", file=sys.stderr)
-    if options.json:
-        print(json.dumps(result.as_json()))
-        return
-    print_simulation(result, Console(width=_TABLE_WIDTH, highlight=False, markup=False))
+    _shown(result, print_simulation, options)
+
+
+def _check_simulator(options: argparse.Namespace) -> None:
+    with Console(stderr=True).status("beginning") as status:
+        result = check_simulator(options, status.update)
+    _shown(result, print_check, options)
 
 
 if __name__ == "__main__":

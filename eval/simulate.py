@@ -4,17 +4,19 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from eval.azure_trace import read_azure_trace
-from eval.option_values import natural, positive
+from eval.option_values import natural, positive, positive_number
 from eval.simulated_baselines import giant_only, proportional
 from eval.simulated_cascade import TableMaker, known_tiers, planned_cascade
-from eval.simulated_plan import read_plan
+from eval.simulated_gears import geared_cascade
+from eval.simulated_plan import PlannedGear, read_plan
 from eval.simulator.cascade import SimulatedCascade, run_cascade
+from eval.simulator.gears import GearChange, GearRules
 from eval.simulator.outcome import Bounds, Outcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
@@ -23,6 +25,7 @@ from hybridserve_llm.planner.demand import Slo
 
 SCHEMA = "hybridserve-simulation/1"
 PLANNED = "planned"
+_RULES = GearRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +33,17 @@ class Simulation:
     """What `hs-eval simulate` found.
 
     Attributes:
-        outcomes: `planned`, and with `--compare` the others, by name.
+        outcomes: `planned`, and with `--gears` and `--compare` the others, by name.
+        gears: Those of the plan's file, by load; empty where it has none.
+        gear_changes: What `geared` did; None where it was not simulated.
         cpu_s: CPU-seconds that each took; not part of the JSON, which a seed decides.
     """
 
     seed: int
     requests: Requests
     bounds: Bounds
+    gears: tuple[PlannedGear, ...]
+    gear_changes: tuple[GearChange, ...] | None
     outcomes: Mapping[str, Outcome]
     cpu_s: Mapping[str, float]
 
@@ -50,6 +57,10 @@ class Simulation:
             "prompt_tokens": float(self.requests.prompt_tokens.mean()),
             "output_tokens": float(self.requests.output_tokens.mean()),
             "bounds": {"ttft_s": self.bounds.ttft_s, "latency_s": self.bounds.latency_s},
+            "gears": [asdict(gear) for gear in self.gears] or None,
+            "gear_changes": None
+            if self.gear_changes is None
+            else [asdict(change) for change in self.gear_changes],
             "cascades": {name: found.as_json() for name, found in self.outcomes.items()},
         }
 
@@ -84,8 +95,12 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
         help="bound for goodput (default planner.slo.latency_s)")  # fmt: skip
     add("--compare", action="store_true",
         help="also simulate the last tier alone, and replicas in proportion to reach")  # fmt: skip
+    add("--gears", action="store_true",
+        help="also let replicas change with the load, by the gears of the plan's file")  # fmt: skip
+    add("--gear-load-s", type=positive_number, default=_RULES.load_s, metavar="S",
+        help=f"seconds in which a replica loads (default {_RULES.load_s:g})")  # fmt: skip
     add("--processes", type=positive, default=1, metavar="N",
-        help="with --compare: cascades simulated at a time (default 1)")  # fmt: skip
+        help="cascades simulated at a time (default 1)")  # fmt: skip
     add("--json", action="store_true", help="print JSON and nothing else")
 
 
@@ -109,6 +124,10 @@ def simulate(options: argparse.Namespace) -> Simulation:
     requests = _requests(options)
     make = TableMaker.of(requests, options.max_num_batched_tokens)
     cascades = {PLANNED: planned_cascade(planned, tiers, make)}
+    changes: tuple[GearChange, ...] | None = None
+    if options.gears:
+        rules = GearRules(load_s=options.gear_load_s)
+        cascades["geared"], changes = geared_cascade(planned, tiers, make, requests, rules)
     if options.compare:
         cascades["giant-only"] = giant_only(
             planned.cluster,
@@ -125,6 +144,8 @@ def simulate(options: argparse.Namespace) -> Simulation:
         seed=options.seed,
         requests=requests,
         bounds=bounds,
+        gears=planned.gears,
+        gear_changes=changes,
         outcomes={name: result for name, (result, _) in found.items()},
         cpu_s={name: cpu_s for name, (_, cpu_s) in found.items()},
     )

@@ -22,6 +22,7 @@ def print_simulation(simulation: Simulation, console: Console) -> None:
     )
     console.print(_cascades(simulation))
     console.print(_tiers(simulation.outcomes[PLANNED]))
+    console.print(_gears(simulation))
 
 
 def _cascades(simulation: Simulation) -> Table:
@@ -54,7 +55,7 @@ def _cascades(simulation: Simulation) -> Table:
 
 def _tiers(found: Outcome) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="tiers of the plan")
-    heads = "tier", "replicas", "asked", "busy", "batch", "TTFT s", "ITL ms", "s", "kWh"
+    heads = "tier", "n", "asked", "busy", "batch", "TTFT s", "ITL ms", "s", "kWh"
     for head in heads:
         table.add_column(head, justify="left" if head == "tier" else "right")
     for tier in found.tiers:
@@ -70,6 +71,16 @@ def _tiers(found: Outcome) -> Table:
             f"{tier.energy_j / _JOULES_A_KWH:.3f}",
         )
     return table
+
+
+def _gears(simulation: Simulation) -> str:
+    if not simulation.gears:
+        return "gears: the plan's file has none (hs-launch --dry-run --explain --json writes them)"
+    if simulation.gear_changes is None:
+        return f"gears: {len(simulation.gears)} in the plan's file, not simulated (--gears does)"
+    rates = [f"{gear.requests_per_s:g}" for gear in simulation.gears]
+    at = [f"{rates[change.gear]} at {change.at_s:.0f} s" for change in simulation.gear_changes]
+    return f"gears for {', '.join(rates)} requests/s; changed to {', '.join(at)}"
 
 
 def _gpus(found: Outcome) -> str:

@@ -16,7 +16,7 @@ from eval.simulator.cascade import SimulatedCascade, SimulatedTier
 from eval.simulator.step_table import ReplicaShape, StepTable, step_table
 from eval.simulator.tier import ReplicaLife
 from eval.simulator.workload import Requests
-from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
+from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import CannotBeDone, ConfigError
@@ -139,7 +139,7 @@ def known_tiers(config: CascadeConfig) -> tuple[KnownTier, ...]:
         tiers.append(
             KnownTier(
                 name=tier.name,
-                facts=_facts_of(tier),
+                facts=tier.facts or facts_of_model(tier.model),
                 reach=reach,
                 max_num_seqs=tier.engine.max_num_seqs,
                 memory_share=tier.engine.gpu_memory_utilization,
@@ -232,19 +232,23 @@ def _kind_of(placement: Placement, planned: PlanOnCluster, kinds: dict[str, GpuT
     return types[0] if len(types) == 1 else kinds[placement.node.split("+")[0]]
 
 
-def _facts_of(tier: TierConfig) -> ModelFacts:
-    """The facts given, else those of the public model, else of the checkpoint's own file."""
-    facts = tier.facts or known_model_facts(tier.model)
+def facts_of_model(model: str) -> ModelFacts:
+    """The facts of a public model by its hub id, else of the checkpoint in the folder `model`.
+
+    Raises:
+        ConfigError: It is neither, or the folder's `config.json` does not tell its sizes.
+    """
+    facts = known_model_facts(model)
     if facts is not None:
         return facts
     try:
-        values: dict[str, Any] = orjson.loads((Path(tier.model) / "config.json").read_bytes())
-        return facts_of_config(values)
+        values: dict[str, Any] = orjson.loads((Path(model) / "config.json").read_bytes())
     except (OSError, orjson.JSONDecodeError) as exc:
         raise ConfigError(
-            f"tier {tier.name}: the sizes of {tier.model} are not known ({exc}); give them as the "
-            "tier's facts"
+            f"the sizes of {model} are not known: it is no public model of the catalogue, and has "
+            f"no readable config.json ({exc}); a tier may give them as its facts"
         ) from exc
+    return facts_of_config(values)
 
 
 def _certified_reach(certificate: Certificate) -> dict[str, float]:

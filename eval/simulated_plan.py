@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.errors import ConfigError
@@ -18,11 +19,41 @@ from hybridserve_llm.profiles.gpu_types import gpu_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GearReplicas:
+    """Replicas of one tier in a gear, all of one shape; `shares_gpus_with` names other tiers."""
+
+    tier: str
+    gpu_type: str
+    replicas: int
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    max_num_seqs: int
+    memory_gib_per_gpu: float
+    shares_gpus_with: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGear:
+    """What `hs-launch --explain` planned for another load."""
+
+    requests_per_s: float
+    replicas: tuple[GearReplicas, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOnCluster:
-    """A plan and the GPUs it was made for, parked ones included."""
+    """A plan and the GPUs it was made for, parked ones included.
+
+    Attributes:
+        gears: Plans of the same report for other loads, rising; those that do not fit left out.
+    """
 
     plan: Plan
     cluster: Cluster
+    gears: tuple[PlannedGear, ...] = ()
+
+
+_GEARS = TypeAdapter(list[PlannedGear])
 
 
 def read_plan(
@@ -63,7 +94,21 @@ def read_plan(
         raise ConfigError(f"the plan uses {n_used} GPUs; there are {cluster.n_gpus}")
     if len(cluster.types) > 1:
         _check_nodes(plan, cluster)
-    return PlanOnCluster(plan=plan, cluster=cluster)
+    return PlanOnCluster(plan=plan, cluster=cluster, gears=_gears_of(report, path))
+
+
+def _gears_of(report: dict[str, Any], path: Path) -> tuple[PlannedGear, ...]:
+    try:
+        gears = _GEARS.validate_python(
+            [
+                {"requests_per_s": gear["requests_per_s"], "replicas": gear["replicas"]}
+                for gear in (report.get("explanation") or {}).get("gears", ())
+                if gear["fits"] and "replicas" in gear
+            ]
+        )
+    except (KeyError, TypeError, AttributeError, ValidationError) as exc:
+        raise ConfigError(f"report {path}: a gear is not as hs-launch writes it: {exc}") from exc
+    return tuple(sorted(gears, key=lambda gear: gear.requests_per_s))
 
 
 def _nodes_of_report(report: dict[str, Any], path: Path) -> tuple[Node, ...]:

@@ -165,6 +165,7 @@ def _explanation_json(explanation: Explanation) -> dict[str, Any]:
                 if gear.solution is None
                 else gear.solution.energy_j_per_request,
                 "tiers": [] if gear.solution is None else list(described(gear.solution)),
+                "replicas": [] if gear.solution is None else _gear_replicas(gear.solution),
             }
             for gear in explanation.gears
         ],
@@ -179,6 +180,27 @@ def _explanation_json(explanation: Explanation) -> dict[str, Any]:
             for off in explanation.off_profiles
         ],
     }
+
+
+def _gear_replicas(solution: Solution) -> list[dict[str, Any]]:
+    """Every tier's shape and number, for programs to read."""
+    names = [tier.name for tier in solution.demand.tiers]
+    return [
+        {
+            "tier": names[replica.tier],
+            "gpu_type": choice.arrangement.gpu_type.name,
+            "replicas": choice.replicas,
+            "tensor_parallel_size": replica.shape.tensor_parallel_size,
+            "pipeline_parallel_size": replica.shape.pipeline_parallel_size,
+            "max_num_seqs": replica.shape.max_num_seqs,
+            "memory_gib_per_gpu": replica.memory_bytes / GIB,
+            "shares_gpus_with": [
+                names[other.tier] for other in choice.arrangement.replicas if other is not replica
+            ],
+        }
+        for choice in solution.choices
+        for replica in choice.arrangement.replicas
+    ]
 
 
 def _rounded(value: Any) -> Any:

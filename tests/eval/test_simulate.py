@@ -97,6 +97,48 @@ def test_the_same_seed_prints_the_same_json_with_any_number_of_processes(
     assert alone != told_json(capsys, *arguments, "--compare", "--seed", 5)
 
 
+def test_a_plan_without_gears_says_so(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    assert told_json(capsys, *files)["gears"] is None
+    assert "gears: the plan's file has none" in run(capsys, *files)[1]
+    status, _, err = run(capsys, *files, "--gears")
+    assert status == 2
+    assert "the plan's file has no gears" in err
+
+
+def test_gears_change_with_the_load(
+    capsys: pytest.CaptureFixture[str], config: Path, tmp_path: Path
+) -> None:
+    """Two minutes of 10 a second, six of 40, six of 10; gears for 12, 24 and 48."""
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--json", "--explain", "--gpu-type", "H100-80GB", "--gpus", "32"]
+    text = CONFIG.replace("    replicas: 1\n", "").replace("  slo", "  gears: [1, 2, 4]\n  slo")
+    config.write_text(text, encoding="utf-8")
+    assert hs_launch([*options, "--config", str(config)]) == 0
+    report.write_text(capsys.readouterr().out, encoding="utf-8")
+    times = [0.1 * i for i in range(1200)]
+    times += [120 + i / 40 for i in range(14_400)] + [480 + 0.1 * i for i in range(3600)]
+    trace = tmp_path / "trace.csv"
+    rows = [f"{at_s:.3f},400,200" for at_s in times]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    found = told_json(capsys, *files, "--gears", "--gear-load-s", 60)
+    assert [gear["requests_per_s"] for gear in found["gears"]] == [12, 24, 48]
+    changes = [(change["gear"], change["at_s"]) for change in found["gear_changes"]]
+    assert changes[0][0] == 0
+    assert max(gear for gear, _ in changes) == 2
+    assert changes[-1][0] == 0
+    # Down again when a minute's mean is within bounds, and has been for five minutes.
+    assert 780 <= changes[-1][1] <= 850
+    geared, planned = found["cascades"]["geared"], found["cascades"]["planned"]
+    assert geared["failed"] == 0
+    assert geared["gpu_hours"] > planned["gpu_hours"]
+    assert sum(tier["loading_energy_j"] for tier in geared["tiers"]) > 0
+    assert "changed to 12 at 0 s" in run(capsys, *files, "--gears")[1]
+
+
 def test_a_table_fits_80_columns(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
