@@ -6,9 +6,10 @@ simulator has requests, with lengths of their own and prompts in their way.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from eval.simulator.step_table import ReplicaShape, step_table
+from eval.simulator.step_table import ReplicaShape, StepTable, step_table
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import Requests, poisson
 from hybridserve_llm.errors import ConfigError
@@ -16,7 +17,7 @@ from hybridserve_llm.profiles.curve import batch_curve
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.memory import kv_capacity_tokens
-from hybridserve_llm.profiles.queueing import replica_load
+from hybridserve_llm.profiles.queueing import ReplicaLoad, replica_load
 
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _CASES = (
@@ -125,39 +126,42 @@ def _points(
         ),
     )
     table = step_table(shape, prompt_tokens=prompt, output_tokens=output)
-    most = replica_load(
-        curve, 0.0, output_tokens=output, prompt_tokens=prompt, idle_w=table.idle_w
-    ).max_rate_per_s
+    of_requests = partial(
+        replica_load, curve, output_tokens=output, prompt_tokens=prompt, idle_w=table.idle_w
+    )
+    most = of_requests(0.0).max_rate_per_s
     for load in loads:
         rate = load * most
-        chain = replica_load(
-            curve, rate, output_tokens=output, prompt_tokens=prompt, idle_w=table.idle_w
-        )
-        if chain.power_w is None:
-            raise ValueError("the fitted model always gives power")
         requests = poisson(lengths, requests_per_s=rate, n_requests=n_requests, seed=seed)
-        run = run_tier([ReplicaLife(table=table)], requests)
-        horizon_s = float(run.finish_s.max())
-        energy_j = run.energy_j.sum() + (horizon_s - run.busy_s.sum()) * table.idle_w
+        pairs = _pairs(of_requests(rate), table, requests, tokens_per_s=rate * output)
         yield BirthDeathPoint(
-            model=model,
-            tensor_parallel_size=tp,
-            load=load,
-            requests_per_s=rate,
-            energy_j_per_token=Pair(
-                chain=float(chain.power_w[0]) / (rate * output),
-                simulated=float(energy_j) / run.n_output_tokens,
-            ),
-            latency_s=Pair(
-                chain=float(chain.latency_s[0]),
-                simulated=float((run.finish_s - requests.arrival_s).mean()),
-            ),
-            ttft_s=Pair(
-                chain=float(chain.ttft_s[0]),
-                simulated=float((run.first_token_s - requests.arrival_s).mean()),
-            ),
-            mean_batch=Pair(
-                chain=float(chain.mean_batch[0]),
-                simulated=float(run.sequence_s.sum()) / horizon_s,
-            ),
+            model=model, tensor_parallel_size=tp, load=load, requests_per_s=rate, **pairs
         )
+
+
+def _pairs(
+    chain: ReplicaLoad, table: StepTable, requests: Requests, *, tokens_per_s: float
+) -> dict[str, Pair]:
+    if chain.power_w is None:
+        raise ValueError("the fitted model always gives power")
+    run = run_tier([ReplicaLife(table=table)], requests)
+    horizon_s = float(run.finish_s.max())
+    energy_j = run.energy_j.sum() + (horizon_s - run.busy_s.sum()) * table.idle_w
+    return {
+        "energy_j_per_token": Pair(
+            chain=float(chain.power_w[0]) / tokens_per_s,
+            simulated=float(energy_j) / run.n_output_tokens,
+        ),
+        "latency_s": Pair(
+            chain=float(chain.latency_s[0]),
+            simulated=float((run.finish_s - requests.arrival_s).mean()),
+        ),
+        "ttft_s": Pair(
+            chain=float(chain.ttft_s[0]),
+            simulated=float((run.first_token_s - requests.arrival_s).mean()),
+        ),
+        "mean_batch": Pair(
+            chain=float(chain.mean_batch[0]),
+            simulated=float(run.sequence_s.sum()) / horizon_s,
+        ),
+    }

@@ -111,6 +111,10 @@ class LiveEngineCheck:
         return {
             "schema": "hybridserve-live-engine-check/1",
             **asdict(self),
+            "runs": [
+                {**asdict(run), "latency_error": run.latency_error, "cpu_error": run.cpu_error}
+                for run in self.runs
+            ],
             "summaries": [asdict(summary) for summary in self.summaries],
         }
 

@@ -128,12 +128,9 @@ def step_table(
     is kept over a second of work, not in each step; a prompt in a step counts as a sequence there.
 
     Args:
-        shape: The replica.
         prompt_tokens: Mean of the requests; a profile's correction is carried over at it.
         output_tokens: Mean of the answers, likewise.
         profile: Measurements of this model in this shape.
-        step_constants: What is fitted of time.
-        power_constants: What is fitted of power.
 
     Raises:
         ConfigError: `profile` is of other hardware.
@@ -150,11 +147,8 @@ def step_table(
     # A pipeline with fewer sequences than stages leaves stages waiting.
     busy = np.minimum(tokens / pp, 1.0) if pp > 1 else np.ones_like(tokens)
     waiting_j = (1 - busy) * shape.gpu.idle_awake_w * shape.n_gpus * stage_s
-    context = prompt_tokens + output_tokens / 2
-    one, cached = law.stage(np.ones(1), 0.0), law.stage(np.ones(1), max(context, 1.0))
+    cached_s, cached_j = law.cached_token(max(prompt_tokens + output_tokens / 2, 1.0))
     sequences = np.arange(shape.max_num_seqs + 1, dtype=np.float64)
-    cached_s = float((cached.total_s - one.total_s)[0]) / max(context, 1.0)
-    cached_j = float((law.joules(cached) - law.joules(one))[0]) / max(context, 1.0)
     factor, power_factor, grade = _corrections(
         shape, prompt_tokens, output_tokens, profile, step_constants, power_constants
     )
@@ -203,6 +197,13 @@ class _Law:
             expert_spread=self.step.expert_spread,
         )
         return stage_time(self.shape.facts, self.shape.gpu, work, self.step)
+
+    def cached_token(self, context_tokens: float) -> tuple[float, float]:
+        """Seconds and joules of a cached token, at a cache of `context_tokens`."""
+        empty, full = self.stage(np.ones(1), 0.0), self.stage(np.ones(1), context_tokens)
+        seconds = float((full.total_s - empty.total_s)[0])
+        joules = float((self.joules(full) - self.joules(empty))[0])
+        return seconds / context_tokens, joules / context_tokens
 
     def joules(self, stage: StageTime) -> Floats:
         tdp_w, law = self.shape.gpu.tdp_w * self.shape.n_gpus, self.power
