@@ -128,9 +128,12 @@ def step_table(
     is kept over a second of work, not in each step; a prompt in a step counts as a sequence there.
 
     Args:
+        shape: The replica.
         prompt_tokens: Mean of the requests; a profile's correction is carried over at it.
         output_tokens: Mean of the answers, likewise.
         profile: Measurements of this model in this shape.
+        step_constants: What is fitted of time.
+        power_constants: What is fitted of power.
 
     Raises:
         ConfigError: `profile` is of other hardware.
@@ -148,7 +151,7 @@ def step_table(
     busy = np.minimum(tokens / pp, 1.0) if pp > 1 else np.ones_like(tokens)
     waiting_j = (1 - busy) * shape.gpu.idle_awake_w * shape.n_gpus * stage_s
     cached_s, cached_j = law.cached_token(max(prompt_tokens + output_tokens / 2, 1.0))
-    sequences = np.arange(shape.max_num_seqs + 1, dtype=np.float64)
+    per_stage = np.maximum(pp / np.maximum(np.arange(shape.max_num_seqs + 1), 1), 1.0)
     factor, power_factor, grade = _corrections(
         shape, prompt_tokens, output_tokens, profile, step_constants, power_constants
     )
@@ -157,7 +160,7 @@ def step_table(
         tokens_j=tuple((pp * (busy * stage_j + waiting_j)).tolist()),
         sequence_s=step_constants.sequence_s,
         sequence_j=law.busy_w * step_constants.sequence_s,
-        cached_s=tuple((cached_s * np.maximum(pp / np.maximum(sequences, 1), 1.0)).tolist()),
+        cached_s=tuple((cached_s * per_stage).tolist()),
         cached_j=cached_j,
         factor=factor,
         power_factor=power_factor,
