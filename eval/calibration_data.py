@@ -13,9 +13,10 @@ from eval.attempt_outcomes import outcomes_of_attempts
 from eval.attempts import AttemptsHeader, read_attempts
 from eval.measured_run import is_run, read_run
 from eval.prompts import Labels
+from eval.question_tokens import QuestionTokens
 from eval.recorded_costs import costs_of_tiers
 from eval.records_csv import Records, outcomes_of, read_records
-from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.errors import ConfigError
 
 
@@ -29,6 +30,8 @@ class CalibrationData:
         n_ungraded: Questions left out, as a grader could not tell.
         data_sha256: Of the prompts file for attempts, of the CSV file for records.
         header: Cascade, fingerprint and sampling of attempts; None for CSV, which tells none.
+        answer_lengths: Output tokens of CSV rows, [n_questions, n_tiers]; None where a model tells
+            none, and for attempts, whose features hold them.
     """
 
     outcomes: Outcomes
@@ -38,6 +41,7 @@ class CalibrationData:
     labels: Labels
     data_sha256: str
     header: AttemptsHeader | None
+    answer_lengths: Floats | None = None
 
     def remarks(self) -> list[str]:
         """What a reader of the result has to know of the data."""
@@ -174,7 +178,16 @@ def _records(
         labels="reference",
         data_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         header=None,
+        answer_lengths=_lengths(records, chain),
     )
+
+
+def _lengths(records: Records, chain: tuple[str, ...]) -> Floats | None:
+    """Output tokens by question and tier, the model's mean where unknown; None without any."""
+    try:
+        return QuestionTokens.of_records(records, chain).completion
+    except ConfigError:  # a model tells the tokens of no row
+        return None
 
 
 def _chain_of_records(

@@ -22,6 +22,7 @@ from eval.records_command import add_records_options, records_report
 from eval.records_report import print_records_report
 from eval.replay_command import add_replay_options, replay_report
 from eval.replay_report import print_replay_report
+from eval.report_command import add_report_options, print_run_report, run_report
 from eval.simulate import add_simulate, simulate
 from eval.simulate_tables import print_simulation
 from eval.sweep import add_sweep_options, print_sweep, sweep
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", help="recorded answers through the server's policy")
     add_replay_options(replay)
     replay.set_defaults(run=_replay)
+    report = commands.add_parser("report", help="measured runs as HTML and Markdown")
+    add_report_options(report)
+    report.set_defaults(run=_report)
     swept = commands.add_parser("sweep", help="recorded answers at many thresholds")
     add_sweep_options(swept)
     swept.set_defaults(run=_sweep)
@@ -113,6 +117,12 @@ def _records(options: argparse.Namespace) -> None:
 
 def _replay(options: argparse.Namespace) -> None:
     _shown(replay_report(options), print_replay_report, options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    with Console(stderr=True).status("counting, fitting and drawing"):
+        found = run_report(options)
+    _shown(found, print_run_report, options)
 
 
 def _sweep(options: argparse.Namespace) -> None:

@@ -124,7 +124,8 @@ class Measurement:
             started=started,
             duration_s=after.at_s - before.at_s,
             used=used_between(before, after, tuple(self._tiers)),
-            n_shadowed=_n_shadowed(before, after),
+            n_shadowed=_grown(before, after, "hybridserve_watch_shadowed_total"),
+            shadow_tokens=_grown(before, after, "hybridserve_watch_shadow_tokens_total"),
             answers=tuple(answers),
             recorded=tuple(recorded),
         )
@@ -214,8 +215,8 @@ def _check_some_answered(
         raise CannotBeDone(f"every request of a block failed, asked of {way}: {faults[0]}")
 
 
-def _n_shadowed(before: Counters, after: Counters) -> int:
-    return round(grown(before, after, "hybridserve_watch_shadowed_total") or 0.0)
+def _grown(before: Counters, after: Counters, name: str) -> int:
+    return round(grown(before, after, name) or 0.0)
 
 
 def _now() -> str:

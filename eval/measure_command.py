@@ -26,7 +26,7 @@ from eval.provenance import command_line, commit_of_project, this_machine
 from eval.ready_formats import READY_FORMATS
 from eval.run_file import RunFile
 
-_BLOCK_QUESTIONS, _IDLE_S = 100, 10.0
+_BLOCK_QUESTIONS, _IDLE_S = 200, 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

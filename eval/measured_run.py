@@ -95,7 +95,8 @@ class Block:
         index: Which part of the questions it is, from 0.
         started: ISO 8601.
         duration_s: From the first reading of the counters to the second.
-        n_shadowed: Accepted answers that the watch asked the last tier again, which is in `used`.
+        n_shadowed: Accepted answers that the watch drew to ask the last tier again; that work is in
+            `used`, and its prompt and output tokens are `shadow_tokens`.
         answers: Of CASCADE and ALONE.
         recorded: Of a tier's own block.
     """
@@ -109,6 +110,7 @@ class Block:
     duration_s: Amount
     used: dict[str, EngineUse]
     n_shadowed: Count
+    shadow_tokens: Count
     answers: tuple[ServedAnswer, ...] = ()
     recorded: tuple[RecordedAttempt, ...] = ()
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from eval.calibrate_options import names_in
 from eval.calibration_data import CalibrationData, read_calibration_data
 from eval.option_values import cost, natural, threshold
+from eval.other_ways import OtherWay, other_ways
 from eval.policy_replay import ServedPolicy, Steps, decided, replay_of
 from eval.replay_figures import replay_figures
 from eval.replay_report import ReplayReport
 from eval.served_records import compare
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
-from hybridserve_llm.config.certificate import load_certificate
+from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.server.certified import certified_parts
@@ -77,13 +80,27 @@ def replay_report(options: argparse.Namespace) -> ReplayReport:
     ways = decided(found.served, outcomes)
     if options.decisions is not None:
         _write_decisions(options.decisions, ways, outcomes)
+    figures = replay_figures(replay_of(ways, outcomes), outcomes, seed=options.seed)
     return ReplayReport(
         policy=found.name,
-        figures=replay_figures(replay_of(ways, outcomes), outcomes, seed=options.seed),
+        figures=figures,
+        ways=ways_beside(found.data, figures.cost, seed=options.seed),
         n_questions=outcomes.n_questions,
         cost_source=found.data.cost_source,
         remarks=tuple(found.data.remarks()),
         comparison=compare(options.served, ways, outcomes) if options.served else None,
+    )
+
+
+def ways_beside(data: CalibrationData, policy_cost: float, *, seed: int) -> tuple[OtherWay, ...]:
+    """Other ways to answer the recorded questions, at a policy's cost."""
+    outcomes = data.outcomes
+    return other_ways(
+        outcomes,
+        np.tile(outcomes.costs, (outcomes.n_questions, 1)),
+        policy_cost=policy_cost,
+        seed=seed,
+        answer_lengths=data.answer_lengths,
     )
 
 
@@ -111,19 +128,29 @@ def _data(options: argparse.Namespace, chain: tuple[str, ...] | None) -> Calibra
 
 def _certified(options: argparse.Namespace) -> _Named:
     certificate = load_certificate(options.certificate)
-    parts = certified_parts(certificate, certificate.tiers, is_certified=True)
-    policy = parts.strict_policy if options.strict else parts.policy
-    if policy is None:
-        which = "stricter policy" if options.strict else "policy"
-        raise CannotBeDone(f"{options.certificate} certifies no {which}")
+    served = certified_policy(options.certificate, certificate, strict=options.strict)
     data = _data(options, certificate.tiers)
-    if parts.reads.features and not data.outcomes.answer_feature_names:
+    reads = certified_parts(certificate, certificate.tiers, is_certified=True).reads
+    if reads.features and not data.outcomes.answer_feature_names:
         raise ConfigError(
             f"{options.certificate} reads features of answers, which {options.file} does not hold"
         )
-    served = ServedPolicy(policy=policy, models=parts.models)
     name = f"{'stricter policy' if options.strict else 'policy'} of {options.certificate.name}"
     return _Named(served=served, data=data, name=name)
+
+
+def certified_policy(path: Path, certificate: Certificate, *, strict: bool) -> ServedPolicy:
+    """The certificate's policy as a server has it; `path` names it in messages.
+
+    Raises:
+        CannotBeDone: It has no such policy.
+    """
+    parts = certified_parts(certificate, certificate.tiers, is_certified=True)
+    policy = parts.strict_policy if strict else parts.policy
+    if policy is None:
+        which = "stricter policy" if strict else "policy"
+        raise CannotBeDone(f"{path} certifies no {which}")
+    return ServedPolicy(policy=policy, models=parts.models)
 
 
 def thresholds(tiers: Sequence[str], accept: dict[str, float]) -> ScorePolicy:

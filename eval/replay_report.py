@@ -6,14 +6,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eval.other_ways import OtherWay
 from eval.readable import percent, percent_range, points, points_range
 from eval.replay_figures import ReplayFigures
 from eval.served_records import Comparison
+from eval.ways_table import FITTED_NOTE, ways_in_terminal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """One replayed policy; `comparison` is None where no server's records were given."""
+    """One replayed policy beside other ways at its cost.
+
+    `comparison` is None where no server's records were given.
+    """
 
     policy: str
     figures: ReplayFigures
@@ -21,6 +26,7 @@ class ReplayReport:
     cost_source: str
     remarks: tuple[str, ...]
     comparison: Comparison | None
+    ways: tuple[OtherWay, ...]
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object; absent is null."""
@@ -31,6 +37,7 @@ class ReplayReport:
             "ratio": self.figures.ratio,
             "cost_source": self.cost_source,
             "remarks": list(self.remarks),
+            "ways": [asdict(way) for way in self.ways],
             "served": None if self.comparison is None else asdict(self.comparison),
         }
 
@@ -58,6 +65,8 @@ def print_replay_report(report: ReplayReport, console: Console) -> None:
     )
     if report.comparison is not None:
         console.print(_compared(report.comparison))
+    console.print(ways_in_terminal(report.ways, caption="other ways, at the policy's cost"))
+    console.print(FITTED_NOTE)
     for line in report.remarks:
         console.print(line)
 

@@ -110,22 +110,34 @@ def as_json(report: Report, data: ReportData, provenance: Provenance) -> dict[st
     }
 
 
-def html_page(parts: tuple[Section, ...], data: dict[str, Any]) -> str:
+def html_page(parts: tuple[Section, ...], data: dict[str, Any], *, title: str = _TITLE) -> str:
     """The page; `data` stands in it as JSON that no script reads."""
     return _PAGE.substitute(
-        title=html.escape(_TITLE),
+        title=html.escape(title),
         sections="\n".join(part.html() for part in parts),
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     )
 
 
-def markdown_page(parts: tuple[Section, ...]) -> str:
+def markdown_page(parts: tuple[Section, ...], *, title: str = _TITLE) -> str:
     """The same without drawings."""
-    return "\n\n".join([f"# {_TITLE}", *(part.markdown() for part in parts)]) + "\n"
+    return "\n\n".join([f"# {title}", *(part.markdown() for part in parts)]) + "\n"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Puts a whole new file in the place of `path`, so that no reader meets half of one.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, text)
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc}; name another file") from exc
 
 
 def _replace(path: Path, text: str) -> None:
-    """Puts a whole new file in the place of `path`, so that no reader meets half of one."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

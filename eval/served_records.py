@@ -1,5 +1,6 @@
 """What a server did, from its own records, beside what a replay of recorded answers does."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,17 @@ from typing import Any
 
 import orjson
 
-from eval.policy_replay import Steps
+from eval.measured_run import ServedAnswer
+from eval.policy_replay import ServedPolicy, Steps, assessment_of, decided
 from hybridserve_llm.calibration.outcomes import Outcomes
+from hybridserve_llm.cascade.risk_policy import RiskPolicy
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import Verdict
+from hybridserve_llm.records import Seen, Verdict
 
 Way = tuple[tuple[str, str], ...]
 """Tier and decision of each attempt."""
 
+SAME_NUMBER = 1e-9
 _ENDED = frozenset({Verdict.FAIL.value, Verdict.ABORT.value})
 
 
@@ -58,6 +62,78 @@ def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison
         n_unknown=len(served) - len(known),
         differing=tuple(key for key, way in whole.items() if way != replayed[key]),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedComparison:
+    """What a server did over HTTP beside a replay of answers that its tiers gave another time.
+
+    The replay decides by the same code, so decisions differ only where answers or scores do: an
+    engine sums in another order when it works on another batch, and a score next to a threshold
+    falls to the other side.
+
+    Attributes:
+        n_same_tier: Requests answered by the same tier.
+        n_same_way: Requests with the same decision at every tier.
+        n_same_numbers: Requests decided on the same risks (without risks: scores), to
+            within SAME_NUMBER, at every tier that was asked.
+        n_unexplained: Requests of those that were decided otherwise; 0 where the code is the same.
+        largest_difference: Of two numbers that one decision was made on; None where none was.
+    """
+
+    n: int
+    n_same_tier: int
+    n_same_way: int
+    n_same_numbers: int
+    n_unexplained: int
+    largest_difference: float | None
+
+
+def compare_served(
+    answers: Sequence[ServedAnswer], served: ServedPolicy, outcomes: Outcomes
+) -> ServedComparison:
+    """`answers` of the cascade beside `served` replayed over `outcomes`, question by question."""
+    index = {name: i for i, name in enumerate(outcomes.tiers)}
+    ways = decided(served, outcomes)
+    own = [[(index[a.tier], a.decision) for a in answer.attempts] for answer in answers]
+    replayed = [[(step.tier, step.verdict.value) for step in steps] for steps in ways]
+    is_same = [a == b for a, b in zip(own, replayed, strict=True)]
+    gaps = [_gaps(answer, served, outcomes, i) for i, answer in enumerate(answers)]
+    has_same_numbers = [all(gap <= SAME_NUMBER for gap in each) for each in gaps]
+    pairs = list(zip(is_same, has_same_numbers, strict=True))
+    return ServedComparison(
+        n=len(answers),
+        n_same_tier=sum(a[-1][0] == b[-1][0] for a, b in zip(own, replayed, strict=True)),
+        n_same_way=sum(is_same),
+        n_same_numbers=sum(has_same_numbers),
+        n_unexplained=sum(numbers and not same for same, numbers in pairs),
+        largest_difference=max(
+            (gap for each in gaps for gap in each if math.isfinite(gap)), default=None
+        ),
+    )
+
+
+def _gaps(
+    answer: ServedAnswer, served: ServedPolicy, outcomes: Outcomes, question: int
+) -> list[float]:
+    """How far the server's numbers are from the replay's, at each tier below the last it asked.
+
+    Infinite where only one of both has a number.
+    """
+    tiers = [outcomes.tiers.index(attempt.tier) for attempt in answer.attempts]
+    seen = [Seen(tier=t, assessment=assessment_of(outcomes, question, t)) for t in tiers]
+    gaps = []
+    for i, attempt in enumerate(answer.attempts):
+        if tiers[i] == outcomes.last:
+            continue
+        ours, theirs = seen[i].assessment.score, attempt.score
+        if isinstance(served.policy, RiskPolicy):
+            ours, theirs = served.policy.judge.judge(seen[: i + 1]).risk, attempt.risk
+        if (ours is None) != (theirs is None):
+            gaps.append(math.inf)
+        elif ours is not None and theirs is not None:
+            gaps.append(abs(ours - theirs))
+    return gaps
 
 
 def _named(outcomes: Outcomes) -> list[tuple[Any, Any]]:

@@ -47,7 +47,7 @@ def disjoint_splits(
     n = outcomes.n_questions
     n_fit = n_fit if n_fit is not None else min(DEFAULT_N_FIT, n // 4)
     n_certify = n_certify if n_certify is not None else min(DEFAULT_N_CERTIFY, n // 2)
-    groups = _groups(outcomes)
+    groups = question_groups(outcomes)
     order = rng.permutation(len(groups))
     fit = _first(groups, order, n_fit)
     certify = _first(groups, order[fit.n_groups :], n_certify)
@@ -70,7 +70,7 @@ def disjoint_splits(
     )
 
 
-def _groups(outcomes: Outcomes) -> list[Ints]:
+def question_groups(outcomes: Outcomes) -> list[Ints]:
     """Row indices of each group; a row without a group id is one of its own."""
     rows: dict[Hashable, list[int]] = {}
     for i, group in enumerate(outcomes.groups):

@@ -18,16 +18,20 @@ from rich.table import Table
 from eval.calibrate_options import names_in
 from eval.calibration_data import read_calibration_data
 from eval.option_values import cost, natural, positive
+from eval.other_ways import OtherWay
 from eval.policy_replay import ServedPolicy, decided, replay_of
 from eval.readable import percent
-from eval.replay_command import thresholds
+from eval.replay_command import thresholds, ways_beside
 from eval.replay_figures import ReplayFigures, replay_figures
+from eval.ways_table import FITTED_NOTE, ways_in_terminal
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.policies import Replay
 from hybridserve_llm.calibration.risk_models import states_below
 
 _MOST_POLICIES = 100
 """Of one chain: longer chains get fewer thresholds a tier."""
+NEAR_LAST = 0.01
+"""Accuracy that a policy may lack to be compared with other ways at its cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +45,18 @@ class SweptPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The policies that no other one beats in accuracy and cost, cheapest first."""
+    """The policies that no other one beats in accuracy and cost, cheapest first.
+
+    `ways` are others at the cost `beside`: that of the cheapest policy of the front that is at most
+    NEAR_LAST below the last tier.
+    """
 
     front: tuple[SweptPolicy, ...]
     n_policies: int
     n_questions: int
     cost_source: str
+    ways: tuple[OtherWay, ...]
+    beside: float
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object."""
@@ -93,8 +103,11 @@ def sweep(options: argparse.Namespace) -> Sweep:
         )
         for accept, of_chain, done in _unbeaten(tried)
     )
+    beside = _cost_near_last(front)
     return Sweep(
         front=front,
+        ways=ways_beside(data, beside, seed=options.seed),
+        beside=beside,
         n_policies=len(tried),
         n_questions=outcomes.n_questions,
         cost_source=data.cost_source,
@@ -119,10 +132,18 @@ def print_sweep(found: Sweep, console: Console) -> None:
             f"{figures.ratio:.2f}",
         )
     console.print(table)
+    caption = f"other ways, at a cost of {found.beside:.4g}"
+    console.print(ways_in_terminal(found.ways, caption=caption))
+    console.print(FITTED_NOTE)
     console.print(
         f"Cost: {found.cost_source}. Chosen on the {found.n_questions} questions they are measured "
         "on: no promise; hs-calibrate makes one."
     )
+
+
+def _cost_near_last(front: tuple[SweptPolicy, ...]) -> float:
+    near = [p.figures for p in front if p.figures.difference >= -NEAR_LAST - 1e-9]
+    return min(figures.cost for figures in near or [front[-1].figures])
 
 
 def _policy(outcomes: Outcomes, accept: Mapping[str, float]) -> ServedPolicy:

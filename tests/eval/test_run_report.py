@@ -1,0 +1,351 @@
+"""`hs-eval report`: the figures of measured runs, worked out by hand, and the two files."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier
+from eval.calibrate import main as calibrate
+from eval.cli import main
+from eval.measured_run import (
+    ALONE,
+    CASCADE,
+    Block,
+    EngineUse,
+    IdleWindow,
+    RunHeader,
+    ServedAnswer,
+    ServedAttempt,
+    read_run,
+)
+from eval.run_file import RunFile
+from eval.run_outcomes import pooled, run_outcomes, shared, total_use
+
+Make = Callable[..., RecordedAttempt]
+Capture = pytest.CaptureFixture[str]
+N, BLOCK = 240, 20
+SMALL_S, GIANT_S, IDLE_RATE = 0.1, 1.0, 0.01
+DURATION_S = 10.0
+
+
+def use(cpu_s: float | None, active_j: float | None = None) -> EngineUse:
+    idle_j = None if active_j is None else 5.0
+    source = None if active_j is None else "nvml_energy"
+    return EngineUse(cpu_s=cpu_s, active_j=active_j, idle_j=idle_j, energy_source=source)
+
+
+def is_easy(i: int) -> bool:
+    """Of four questions three: the small tier is right at them, and sure of it."""
+    return i % 4 != 0
+
+
+def score_of(i: int) -> float:
+    return -0.1 - 0.001 * (i % 7) if is_easy(i) else -1.5 - 0.001 * (i % 7)
+
+
+def attempt(make: Make, i: int, tier: str) -> RecordedAttempt:
+    is_right = tier == "giant" or is_easy(i)
+    return make(
+        f"q{i}",
+        tier,
+        correct=is_right,
+        answer="yes" if is_right else "no",
+        answer_key="yes" if is_right else "no",
+        score=score_of(i) if tier == "small" else -0.01,
+    )
+
+
+def served(i: int, tiers: tuple[str, ...]) -> ServedAnswer:
+    steps = tuple(
+        ServedAttempt(
+            tier=tier,
+            decision="accept" if tier == tiers[-1] else "escalate",
+            reason="",
+            score=score_of(i) if tier == "small" else None,
+            confidence=None,
+            risk=None,
+            prompt_tokens=90,
+            cached_tokens=0,
+            completion_tokens=10,
+            latency_s=0.1,
+        )
+        for tier in tiers
+    )
+    return ServedAnswer(
+        split=None,
+        query_id=f"q{i}",
+        correct=tiers[-1] == "giant" or is_easy(i),
+        answer="yes",
+        fault=None,
+        tier=tiers[-1],
+        certified=False,
+        latency_s=0.5 if tiers[-1] == "giant" else 0.1,
+        attempts=steps,
+    )
+
+
+def block_of(make: Make, way: str, index: int) -> Block:
+    rows = range(index * BLOCK, (index + 1) * BLOCK)
+    n_hard = sum(not is_easy(i) for i in rows)
+    small_s, giant_s = {
+        "small": (BLOCK * SMALL_S, 0.0),
+        "giant": (0.0, BLOCK * GIANT_S * 1.1),  # assessing costs more
+        ALONE: (0.0, BLOCK * GIANT_S),
+        CASCADE: (BLOCK * SMALL_S, n_hard * GIANT_S),
+    }[way]
+    answers: tuple[ServedAnswer, ...] = ()
+    recorded: tuple[RecordedAttempt, ...] = ()
+    if way == ALONE:
+        answers = tuple(served(i, ("giant",)) for i in rows)
+    elif way == CASCADE:
+        tiers = [("small",) if is_easy(i) else ("small", "giant") for i in rows]
+        answers = tuple(served(i, asked) for i, asked in zip(rows, tiers, strict=True))
+    else:
+        recorded = tuple(attempt(make, i, way) for i in rows)
+    return Block(
+        way=way,
+        index=index,
+        started="2026-11-24T00:00:00+00:00",
+        duration_s=DURATION_S,
+        used={"small": use(small_s), "giant": use(giant_s)},
+        n_shadowed=1 if way == CASCADE else 0,
+        # Five hard questions of 100 tokens each: a shadow of 100 is a sixth of the giant's work.
+        shadow_tokens=100 if way == CASCADE else 0,
+        answers=answers,
+        recorded=recorded,
+    )
+
+
+HEADER = RunHeader(
+    asked=AttemptsHeader(
+        created="2026-11-24T00:00:00+00:00",
+        tiers=(
+            RecordedTier(name="small", model="m-small", active_parameters=10**9),
+            RecordedTier(name="giant", model="m-giant", active_parameters=70 * 10**9),
+        ),
+        fingerprint=None,
+        sampling={"temperature": 0},
+        endpoints=("/v1/chat/completions",),
+        data_sha256="0" * 64,
+        labels="reference",
+        grader=None,
+    ),
+    served_model_name="hybridserve",
+    certificate=None,
+    command="hs-eval measure prompts.jsonl",
+    project_version="0.1.0",
+    commit="abc1234",
+    hardware="a <test> machine",
+    concurrency=16,
+    block_questions=BLOCK,
+)
+
+
+def written_run(path: Path, make: Make, *, change: Callable[[Block], Block] = lambda b: b) -> Path:
+    with RunFile(path, HEADER) as file:
+        idle = {tier: use(IDLE_RATE * 20) for tier in ("small", "giant")}
+        file.add(IdleWindow(started="2026-11-24T00:00:00+00:00", duration_s=20.0, used=idle))
+        for index in range(N // BLOCK):
+            for way in ("small", "giant", ALONE, CASCADE):
+                file.add(change(block_of(make, way, index)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory: pytest.TempPathFactory, make_attempt: Make) -> Path:
+    return written_run(tmp_path_factory.mktemp("run") / "run.jsonl", make_attempt)
+
+
+def reported(arguments: list[str], capsys: Capture) -> dict[str, Any]:
+    assert main(["report", *arguments, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_figures_are_these(run_path: Path, capsys: Capture) -> None:
+    found = reported([str(run_path)], capsys)
+    total = found["total"]
+    # All pay 0.1 for the small tier, a quarter 1.0 for the giant: 0.35 against 1.0.
+    assert total["cascade"] == pytest.approx(0.35)
+    assert total["alone"] == pytest.approx(1.0)
+    assert total["ratio"] == pytest.approx(1 / 0.35)
+    assert total["ratio_interval"] == pytest.approx([1 / 0.35, 1 / 0.35])  # all blocks alike
+    # The cascade decides as the perfect chain does. Wasted: the small tier at the hard quarter.
+    assert total["perfect_chain"] == pytest.approx(0.35)
+    assert total["share_of_perfect"] == pytest.approx(1.0)
+    assert total["shadows"] == pytest.approx(0.25 / 6)
+    assert total["wasted"] == pytest.approx(0.25 * 0.1)
+    assert (found["accuracy"], found["accuracy_last"], found["harm"]) == (1.0, 1.0, 0.0)
+    assert found["asked"] == {"small": 1.0, "giant": 0.25}
+    assert found["answered"] == {"small": 0.75, "giant": 0.25}
+    assert (found["unit"], found["energy_sources"]) == ("CPU-s", None)
+    assert found["n_shadowed"] == N // BLOCK
+    latency = {one["name"]: (one["n"], one["median_s"]) for one in found["latencies"]}
+    assert latency["cascade, answered below giant"] == (180, 0.1)
+    assert latency["giant alone"] == (240, 0.5)
+
+
+def test_idle_use_is_told_apart(run_path: Path, capsys: Capture) -> None:
+    found = reported([str(run_path)], capsys)
+    assert found["idle_rates"] == pytest.approx({"small": IDLE_RATE, "giant": IDLE_RATE})
+    # A block of 20 questions takes 10 s; two idle engines use 0.01 a second each.
+    net = found["without_idle"]
+    assert net["cascade"] == pytest.approx(0.35 - 2 * 0.01 * 10 / 20)
+    assert net["alone"] == pytest.approx(1.0 - 0.01 * 10 / 20)
+
+
+def test_other_ways_stand_beside_the_cascade(run_path: Path, capsys: Capture) -> None:
+    found = {way["name"]: way for way in reported([str(run_path)], capsys)["ways"]}
+    assert (found["small alone"]["accuracy"], found["small alone"]["cost"]) == pytest.approx(
+        (0.75, 0.1)
+    )
+    # At 0.35 random escalation asks the giant at a quarter: 0.75 + 0.25 * 0.25.
+    assert found["random escalation"]["accuracy"] == pytest.approx(0.8125)
+    assert found["random escalation"]["accuracy_interval"] is None
+    # The score tells easy from hard; the half that holds more hard questions than the other has to
+    # take some of them, to cost no more than 0.35.
+    assert 0.95 < found["raw score: recorded"]["accuracy"] <= 1.0
+    assert found["oracle"]["cost"] == pytest.approx(0.75 * 0.1 + 0.25 * 1.0)
+    assert {"length only", "router on the prompt", "perfect chain"} <= set(found)
+    # Every answer is as long and every prompt is alike: neither tells anything. A half of the
+    # questions goes to one tier or to the other as a whole.
+    assert found["length only"]["accuracy"] <= 0.8125
+
+
+def test_joules_take_the_place_of_cpu_seconds_where_all_are_metered(
+    tmp_path: Path, make_attempt: Make, capsys: Capture
+) -> None:
+    def in_joules(block: Block) -> Block:
+        used = {t: use(one.cpu_s, 30 * (one.cpu_s or 0.0)) for t, one in block.used.items()}
+        return replace(block, used=used)
+
+    path = written_run(tmp_path / "joules.jsonl", make_attempt, change=in_joules)
+    found = reported([str(path)], capsys)
+    assert (found["unit"], found["energy_sources"]) == ("J", "nvml_energy")
+    # 30 J for a CPU-second, and 5 J of idle time for each engine and block of 20 questions.
+    assert found["total"]["cascade"] == pytest.approx(30 * 0.35 + 2 * 5 / 20)
+    assert found["without_idle"]["cascade"] == pytest.approx(30 * 0.35)
+
+
+def test_one_block_without_a_meter_makes_it_cpu_seconds_and_mixes_nothing(
+    tmp_path: Path, make_attempt: Make, capsys: Capture
+) -> None:
+    def in_joules(block: Block) -> Block:
+        is_unknown = (block.way, block.index) == (ALONE, 3)
+        used = {t: use(one.cpu_s, None if is_unknown else 1.0) for t, one in block.used.items()}
+        return replace(block, used=used)
+
+    path = written_run(tmp_path / "joules.jsonl", make_attempt, change=in_joules)
+    assert reported([str(path)], capsys)["unit"] == "CPU-s"
+
+
+def test_nothing_measured_is_status_3(tmp_path: Path, make_attempt: Make, capsys: Capture) -> None:
+    def unknown(block: Block) -> Block:
+        return replace(block, used={tier: use(None) for tier in block.used})
+
+    path = written_run(tmp_path / "unknown.jsonl", make_attempt, change=unknown)
+    assert main(["report", str(path)]) == 3
+    assert "neither joules nor CPU-seconds" in capsys.readouterr().err
+
+
+def test_a_block_is_shared_by_tokens_and_sums_to_what_was_measured(run_path: Path) -> None:
+    assert shared(6.0, {(None, "a"): 10.0, (None, "b"): 20.0}) == {
+        (None, "a"): 2.0,
+        (None, "b"): 4.0,
+    }
+    assert shared(6.0, {(None, "a"): None, (None, "b"): 20.0}) == {
+        (None, "a"): 3.0,
+        (None, "b"): 3.0,
+    }
+    run = pooled([read_run(run_path)])
+    data = run_outcomes(run, total_use("CPU-s"))
+    measured = math.fsum(
+        one.cpu_s or 0.0 for _, block in run.of_way(CASCADE) for one in block.used.values()
+    )
+    assert data.cascade_costs.sum() == pytest.approx(measured)
+
+
+def test_a_question_that_failed_is_left_out_and_counted(
+    tmp_path: Path, make_attempt: Make, capsys: Capture
+) -> None:
+    def failing(block: Block) -> Block:
+        if (block.way, block.index) != (CASCADE, 0):
+            return block
+        first, *others = block.answers
+        lost = replace(first, answer=None, correct=None, tier=None, attempts=(), fault="HTTP 504")
+        return replace(block, answers=(lost, *others))
+
+    path = written_run(tmp_path / "failing.jsonl", make_attempt, change=failing)
+    found = reported([str(path)], capsys)
+    assert (found["n"], found["n_left_out"]) == (N - 1, 1)
+
+
+def test_page_and_markdown_say_all_and_need_nothing_else(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    page, text = tmp_path / "out" / "r.html", tmp_path / "out" / "r.md"
+    arguments = [str(run_path), "--html", str(page), "--markdown", str(text)]
+    assert main(["report", *arguments]) == 0
+    assert "2.86x cheaper" in " ".join(capsys.readouterr().out.split())
+    html, markdown = page.read_text(), text.read_text()
+    assert not re.search(r'(?:src|href)="(?!#)', html)
+    assert "a &lt;test&gt; machine" in html
+    for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        ElementTree.fromstring(svg)
+    assert html.count("<figure>") == 5
+    for words in ("CPU-s a request", "random escalation", "perfect chain", "abc1234", "16"):
+        assert words in html
+        assert words in markdown
+    assert "no certificate" in markdown
+    embedded = re.search(r'id="report-data">(.*?)</script>', html, re.DOTALL)
+    assert embedded
+    assert json.loads(embedded[1])["figures"]["n"] == N
+
+
+def test_with_its_certificate_confidence_and_decisions_are_judged(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    certificate = tmp_path / "certificate.json"
+    options = ["--n-fit", "80", "--n-certify", "120", "--epsilon", "0.1"]
+    flags = [*options, "--certificate", str(certificate)]
+    assert calibrate(["records", str(run_path), *flags]) == 0
+    capsys.readouterr()
+    page = tmp_path / "r.html"
+    arguments = [str(run_path), "--certificate", str(certificate), "--html", str(page)]
+    found = reported(arguments, capsys)
+    metrics = {one["name"]: one["value"] for one in found["metrics"]["small"]}
+    # Every easy answer is right and has the higher score.
+    assert metrics["AUROC (right)"] == 1.0
+    assert metrics["PRR (rejection 0 to 100 %)"] == pytest.approx(1.0)
+    assert metrics["AUDC, normalised"] == pytest.approx(1.0)
+    assert metrics["coverage at 1 % wrong"] == 0.75
+    assert found["comparison"]["n"] == N
+    # The cascade of the run went by no certificate; at epsilon 0.1 it takes a few hard ones more.
+    assert 0.9 * N <= found["comparison"]["n_same_tier"] <= N
+    costs = np.array([point["mean_cost"] for point in found["path"]])
+    assert (np.diff(costs) <= 1e-9).all()  # laxer is cheaper
+    assert page.read_text().count("<figure>") == 6
+
+
+def test_runs_of_other_settings_are_not_pooled(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    lines = run_path.read_text().splitlines(keepends=True)
+    other = tmp_path / "other.jsonl"
+    changed = json.loads(lines[0]) | {"concurrency": 1}
+    other.write_text(json.dumps(changed) + "\n" + "".join(lines[1:]))
+    assert main(["report", str(run_path), str(other)]) == 2
+    assert "concurrency (16 there, 1 now)" in capsys.readouterr().err
+
+
+def test_the_same_questions_twice_are_not_pooled(run_path: Path, capsys: Capture) -> None:
+    assert main(["report", str(run_path), str(run_path)]) == 2
+    assert "a second answer" in capsys.readouterr().err
