@@ -1,0 +1,92 @@
+"""Latencies of a measured run, and the cascade by kinds of questions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.intervals import Interval, wilson_interval
+from eval.prompts import Question
+from eval.run_outcomes import PooledRun, RunOutcomes
+from hybridserve_llm.calibration.outcomes import Bools, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Seconds of requests, at the client; median and 95th percentile."""
+
+    name: str
+    n: int
+    median_s: float
+    p95_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """Questions of one kind."""
+
+    name: str
+    n: int
+    kept: float
+    accuracy: float
+    accuracy_last: float
+    harm: float
+    harm_interval: Interval | None
+
+
+def latencies(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
+    """Of the last tier alone, the cascade, and its answers by who gave them."""
+    kept = data.answering != len(tiers) - 1
+    everyone = np.ones(len(kept), dtype=bool)
+    rows: list[tuple[str, Floats, Bools]] = [
+        (f"{tiers[-1]} alone", data.alone_latency_s, everyone),
+        ("cascade", data.cascade_latency_s, everyone),
+        (f"cascade, answered below {tiers[-1]}", data.cascade_latency_s, kept),
+        (f"cascade, answered by {tiers[-1]}", data.cascade_latency_s, ~kept),
+    ]
+    return tuple(
+        Latency(
+            name=name,
+            n=int(which.sum()),
+            median_s=float(np.median(values[which])),
+            p95_s=float(np.quantile(values[which], 0.95)),
+        )
+        for name, values, which in rows
+        if which.any()
+    )
+
+
+def kinds(data: RunOutcomes, run: PooledRun) -> tuple[GroupRow, ...]:
+    """By the type of the first tier's answer, and by the length of the prompt in thirds."""
+    first = run.tiers[0]
+    # Attempts name questions by split and id.
+    questions: list[Question] = [*data.outcomes.questions]  # type: ignore[list-item]
+    asked = [run.attempts.by_question[question][first] for question in questions]
+    types = np.array([attempt.output_type or "unknown" for attempt in asked])
+    lengths = np.array(
+        [np.nan if one.prompt_tokens is None else float(one.prompt_tokens) for one in asked]
+    )
+    found: list[tuple[str, Bools]] = [
+        (f"answer: {kind}", types == kind) for kind in sorted({*types})
+    ]
+    if not np.isnan(lengths).any():
+        low, high = np.quantile(lengths, [1 / 3, 2 / 3])
+        found += [
+            (f"prompt: up to {low:g} tokens", lengths <= low),
+            (f"prompt: up to {high:g} tokens", (lengths > low) & (lengths <= high)),
+            ("prompt: longer", lengths > high),
+        ]
+    return tuple(_kind(name, which, data) for name, which in found if which.any())
+
+
+def _kind(name: str, which: Bools, data: RunOutcomes) -> GroupRow:
+    right, last = data.cascade_right[which], data.alone_right[which]
+    n_harmed = int((~right & last).sum())
+    return GroupRow(
+        name=name,
+        n=len(right),
+        kept=float((data.answering[which] != data.outcomes.last).mean()),
+        accuracy=float(right.mean()),
+        accuracy_last=float(last.mean()),
+        harm=n_harmed / len(right),
+        harm_interval=wilson_interval(n_harmed, len(right)),
+    )
