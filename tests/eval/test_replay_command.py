@@ -78,6 +78,18 @@ def test_thresholds_give_these_figures(four: Path, capsys: Capture) -> None:
     assert found["served"] is None
 
 
+def test_baselines_stand_beside_the_policy_in_80_columns(
+    cascade_csv: Path, capsys: Capture
+) -> None:
+    assert main(["replay", str(cascade_csv), "--accept", "small-1b=-0.2"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    for way in ("small-1b alone", "random escalation", "raw score: recorded *", "length only *"):
+        assert way in printed
+    for way in ("router on the prompt *", "perfect chain", "oracle"):
+        assert way in printed
+
+
 def test_decisions_are_written_with_their_reasons(
     four: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -349,3 +349,38 @@ def test_runs_of_other_settings_are_not_pooled(
 def test_the_same_questions_twice_are_not_pooled(run_path: Path, capsys: Capture) -> None:
     assert main(["report", str(run_path), str(run_path)]) == 2
     assert "a second answer" in capsys.readouterr().err
+
+
+def test_a_certificate_of_another_cascade_is_refused(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    certificate = Path(__file__).parents[2] / "launch/demo/certificate.json"
+    lines = run_path.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["asked"]["fingerprint"] = {"hash": "sha256:other", "parts": {}}
+    path = tmp_path / "other.jsonl"
+    path.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert main(["report", str(path), "--certificate", str(certificate)]) == 2
+    assert "and the run is of sha256:other" in capsys.readouterr().err
+
+
+def test_a_run_is_replayed_and_swept_as_recorded_attempts(run_path: Path, capsys: Capture) -> None:
+    arguments = [str(run_path), "--accept", "small=-1", "--json"]
+    assert main(["replay", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_questions"], found["answered"]) == (N, {"small": 0.75, "giant": 0.25})
+    assert main(["sweep", str(run_path), "--json"]) == 0
+    swept = json.loads(capsys.readouterr().out)
+    # 100 tokens times 1 (in 1e9 parameters) for all, times 70 for the hard quarter.
+    assert swept["beside"] == pytest.approx(100 + 7000 / 4)
+    assert [way["name"] for way in swept["ways"]][:3] == [
+        "small alone",
+        "giant alone",
+        "random escalation",
+    ]
+
+
+def test_short_blocks_are_said_to_be_short(run_path: Path, tmp_path: Path) -> None:
+    text = tmp_path / "r.md"
+    assert main(["report", str(run_path), "--markdown", str(text)]) == 0
+    assert "Blocks of 20 questions, 16 at a time, are short" in text.read_text()
