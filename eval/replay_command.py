@@ -52,7 +52,10 @@ def add_replay_options(command: argparse.ArgumentParser) -> None:
         "--cost", type=cost, action="append", default=[], metavar="TIER=X", help="per request"
     )
     command.add_argument(
-        "--served", type=Path, metavar="JSONL", help="records of a server to compare with, by id"
+        "--served",
+        type=Path,
+        metavar="JSONL",
+        help="records of a server, or a measured run, to compare with, by id",
     )
     command.add_argument("--decisions", type=Path, metavar="CSV", help="write every decision")
     command.add_argument("--seed", type=natural, default=0, help="of the intervals")

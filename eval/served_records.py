@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from eval.measured_run import ServedAnswer
+from eval.measured_run import CASCADE, ServedAnswer, is_run, read_run
 from eval.policy_replay import ServedPolicy, Steps, assessment_of, decided
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.risk_policy import RiskPolicy
@@ -41,7 +41,8 @@ class Comparison:
 def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison:
     """The requests in `path`, as `records.file` of a server holds them, beside `ways`.
 
-    A request is the question whose id it was sent under (header `x-request-id`).
+    A request is the question whose id it was sent under (header `x-request-id`). A measured run
+    tells its own questions' decisions.
 
     Raises:
         ConfigError: The file cannot be read, holds no requests, or two questions have one id.
@@ -142,6 +143,13 @@ def _named(outcomes: Outcomes) -> list[tuple[Any, Any]]:
 
 
 def _served(path: Path) -> Mapping[str, Way]:
+    if is_run(path):
+        return {
+            answer.query_id: tuple((one.tier, one.decision) for one in answer.attempts)
+            or (("no tier", Verdict.FAIL.value),)
+            for block in read_run(path).of_way(CASCADE)
+            for answer in block.answers
+        }
     try:
         lines = path.read_bytes().splitlines()
     except OSError as exc:

@@ -380,6 +380,15 @@ def test_a_run_is_replayed_and_swept_as_recorded_attempts(run_path: Path, capsys
     ]
 
 
+def test_a_run_is_replayed_beside_its_own_decisions(run_path: Path, capsys: Capture) -> None:
+    path = str(run_path)
+    for score, n_differing in (("-1", 0), ("-0.05", 180)):  # of the second nothing is taken
+        arguments = [path, "--accept", f"small={score}", "--served", path, "--json"]
+        assert main(["replay", *arguments]) == 0
+        found = json.loads(capsys.readouterr().out)["served"]
+        assert (found["n_compared"], len(found["differing"])) == (N, n_differing)
+
+
 def test_short_blocks_are_said_to_be_short(run_path: Path, tmp_path: Path) -> None:
     text = tmp_path / "r.md"
     assert main(["report", str(run_path), "--markdown", str(text)]) == 0
