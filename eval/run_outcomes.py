@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from eval.attempt_outcomes import outcomes_of_attempts
-from eval.attempts import Attempts
+from eval.attempts import Attempts, RecordedAttempt
 from eval.measured_run import (
     ALONE,
     CASCADE,
@@ -23,6 +23,7 @@ from eval.measured_run import (
     MeasuredRun,
     RunHeader,
     ServedAnswer,
+    ServedAttempt,
 )
 from eval.prompts import Question
 from eval.run_file import differing_runs
@@ -231,8 +232,12 @@ def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Questi
     return {question: total * (count or 0.0) / whole for question, count in tokens.items()}
 
 
-def _tokens(prompt: int | None, completion: int | None) -> float | None:
-    return None if prompt is None or completion is None else float(prompt + completion)
+def _tokens(attempt: RecordedAttempt | ServedAttempt) -> float | None:
+    """Tokens computed: prompt tokens that were not cached, and output; None where not told."""
+    prompt, completion = attempt.prompt_tokens, attempt.completion_tokens
+    if prompt is None or completion is None:
+        return None
+    return float(prompt - (attempt.cached_tokens or 0) + completion)
 
 
 def _tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
@@ -241,9 +246,7 @@ def _tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}
     for tier in lower:
         for _, block in run.of_way(tier):
-            tokens = {
-                a.question: _tokens(a.prompt_tokens, a.completion_tokens) for a in block.recorded
-            }
+            tokens = {attempt.question: _tokens(attempt) for attempt in block.recorded}
             found[tier] |= shared(use(tier, block.used[tier], block.duration_s), tokens)
     for _, block in run.of_way(ALONE):
         of_last = {a.question: _served_tokens(a, last) or 0.0 for a in block.answers}
@@ -268,8 +271,6 @@ def _cascade_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]
 
 
 def _served_tokens(answer: ServedAnswer, tier: str) -> float | None:
-    counts = [
-        _tokens(a.prompt_tokens, a.completion_tokens) for a in answer.attempts if a.tier == tier
-    ]
+    counts = [_tokens(attempt) for attempt in answer.attempts if attempt.tier == tier]
     known = [count for count in counts if count is not None]
     return math.fsum(known) if known and len(known) == len(counts) else None
