@@ -52,10 +52,16 @@ class Counters:
 class CascadeCounters:
     """Reads the counters of the cascade behind a client."""
 
-    def __init__(self, client: AsyncOpenAI, *, is_patient: bool = True) -> None:
-        """`is_patient` waits until meters have caught up; counters of a fake do not lag."""
+    def __init__(
+        self, client: AsyncOpenAI, *, is_patient: bool = True, max_rest_s: float = MAX_REST_S
+    ) -> None:
+        """`is_patient` waits until meters have caught up; counters of a fake do not lag.
+
+        `max_rest_s` is how long engines may go on working when nobody asks any more.
+        """
         root = str(client.base_url).rstrip("/").removesuffix("/v1")
-        self._client, self._url, self._is_patient = client, f"{root}/metrics", is_patient
+        self._client, self._url = client, f"{root}/metrics"
+        self._is_patient, self._max_rest_s = is_patient, max_rest_s
 
     async def read(self) -> Counters:
         """The counters now.
@@ -79,17 +85,17 @@ class CascadeCounters:
         """The counters once no engine has a request, shadows included, and meters have caught up.
 
         Raises:
-            CannotBeDone: As in `read`, or engines still work after MAX_REST_S.
+            CannotBeDone: As in `read`, or engines still work after `max_rest_s`.
         """
         found = await self.read()
         started_s = found.at_s
         while found.total("hybridserve_outstanding_requests"):
-            if found.at_s - started_s > MAX_REST_S:
+            if found.at_s - started_s > self._max_rest_s:
                 raise CannotBeDone(
-                    f"{self._url}: engines still have requests {MAX_REST_S:g} s after the last one "
-                    "was answered; somebody else uses the cascade"
+                    f"{self._url}: engines still have requests {self._max_rest_s:g} s after the "
+                    "last answer; somebody else uses the cascade"
                 )
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_POLL_S if self._is_patient else 0)
             found = await self.read()
         if not self._is_patient:
             return found

@@ -182,6 +182,32 @@ async def test_a_server_without_metrics_is_no_front_end() -> None:
             await CascadeCounters(client).read()
 
 
+async def reading_at_rest(busy: list[int], **options: Any) -> Counters:
+    """The counters at rest of a server whose engines have so many requests, reading by reading."""
+
+    def metrics(_: httpx.Request) -> httpx.Response:
+        n = busy.pop(0) if len(busy) > 1 else busy[0]
+        return httpx.Response(200, text=f'hybridserve_outstanding_requests{{tier="giant"}} {n}\n')
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(metrics)) as http:
+        client = openai.AsyncOpenAI(
+            base_url="http://hs/v1", api_key="k", http_client=http, max_retries=0
+        )
+        return await CascadeCounters(client, is_patient=False, **options).at_rest()
+
+
+async def test_a_window_ends_when_no_engine_has_a_request() -> None:
+    busy = [2, 1, 0]
+    found = await reading_at_rest(busy)
+    assert busy == [0]
+    assert found.total("hybridserve_outstanding_requests") == 0
+
+
+async def test_engines_that_never_rest_say_that_somebody_else_asks() -> None:
+    with pytest.raises(CannotBeDone, match="somebody else uses the cascade"):
+        await reading_at_rest([1], max_rest_s=0.0)
+
+
 def counters(**samples: float) -> Counters:
     """Of the tier small: CPU-seconds, joules by booking, and seconds without a meter."""
     cpu = samples.pop("cpu", None)
