@@ -84,6 +84,15 @@ class Planned:
     configured: Configured | None = None
     gpu_numbers: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def parked_gpus(self) -> tuple[str, ...]:
+        """GPUs that a search was given and that its plan leaves without a replica."""
+        if self.searched is None or self.plan is None:
+            return ()
+        used = {uuid for placement in self.plan.placements for uuid in placement.gpu_uuids}
+        gpus = (uuid for node in self.searched.cluster.nodes for uuid in node.gpus)
+        return tuple(uuid for uuid in gpus if uuid not in used)
+
     def checked(self) -> Plan:
         """The plan.
 

@@ -19,7 +19,7 @@ from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.grades import worst_grade
 from hybridserve_llm.profiles.profile_file import Profile, read_profile
 from hybridserve_llm.records import Activity
-from hybridserve_llm.server.metering import PowerModel
+from hybridserve_llm.server.meter_sites import PowerModel
 from launch.planning import Planned
 
 _ASSUMED_BATCH = 256

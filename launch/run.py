@@ -171,6 +171,7 @@ def _serving(
             for tier in plan.tiers
             if any(placement.gpu_uuids for placement in tier.placements)
         },
+        parked_gpu_uuids=found.parked_gpus,
         power_models=models.power,
         token_weights=models.token_weights,
     )

@@ -27,7 +27,8 @@ from hybridserve_llm.records import (
 from hybridserve_llm.server.convert import ledger_json
 from hybridserve_llm.server.energy_metrics import EnergyCollector, energy_json
 from hybridserve_llm.server.error_responses import STATUS
-from hybridserve_llm.server.metering import Metered, Metering, Probes, metering_of
+from hybridserve_llm.server.meter_sites import Metered, Probes
+from hybridserve_llm.server.metering import Metering, metering_of
 from hybridserve_llm.server.protocol import CascadeOverrides
 from hybridserve_llm.server.standing import STATES
 from hybridserve_llm.server.watch_metrics import WatchCollector

@@ -36,6 +36,8 @@ class Booking(StrEnum):
     IDLE = "idle"
     OTHERS = "others"
     """On a shared device, what no engine of this cascade used."""
+    PARKED = "parked"
+    """GPUs that were given to the cascade and that its plan leaves without work."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -127,6 +127,11 @@ class CpuTimeMeter:
         self._node_ticks: int | None = None
         self._last_s: float | None = None
 
+    @property
+    def processes(self) -> Mapping[str, set[int]]:
+        """The process ids of each engine, as they were last looked up."""
+        return self._trees
+
     def sample(self) -> None:
         """Reads the processes once; never in the event loop."""
         now_s = self._clock.monotonic_s()

@@ -5,8 +5,8 @@ ladder with a scripted NVML. A MIG slice has neither power nor energy of its own
 the GPU it is cut from has to be named.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import pynvml
 
@@ -23,6 +23,14 @@ _COUNTER_RANGES_J = (mj_to_j(2**32), mj_to_j(2**64))
 """NVML counts millijoules in 64 bits; drivers that hand on a 32-bit field wrap after 4.29 MJ."""
 
 
+class ProcessActivity(NamedTuple):
+    """What one process used of a GPU in one of the driver's samples."""
+
+    pid: int
+    at_us: int
+    sm_percent: float
+
+
 class Nvml(Protocol):
     """What is asked of NVML; every method raises MeterFault where it has no answer."""
 
@@ -37,6 +45,9 @@ class Nvml(Protocol):
 
     def power_limit_mw(self, uuid: str) -> int:
         """Milliwatts that the GPU may draw."""
+
+    def process_activity(self, uuid: str, since_us: int) -> Sequence[ProcessActivity]:
+        """Samples of processes newer than `since_us` (Unix microseconds); empty without any."""
 
 
 class GpuMeter:
@@ -114,6 +125,19 @@ class PynvmlReader:
     def power_limit_mw(self, uuid: str) -> int:
         """The limit that is enforced now."""
         return int(self._ask(uuid, "power limit", pynvml.nvmlDeviceGetEnforcedPowerLimit))
+
+    def process_activity(self, uuid: str, since_us: int) -> Sequence[ProcessActivity]:
+        """The driver's own samples; a GPU that nobody used has none."""
+
+        def samples(handle: Any) -> list[ProcessActivity]:
+            try:
+                found = pynvml.nvmlDeviceGetProcessUtilization(handle, since_us)
+            except pynvml.NVMLError_NotFound:
+                return []
+            return [ProcessActivity(one.pid, one.timeStamp, one.smUtil) for one in found]
+
+        told: list[ProcessActivity] = self._ask(uuid, "activity of processes", samples)
+        return told
 
     def _ask(self, uuid: str, what: str, call: Callable[[Any], Any]) -> Any:
         try:

@@ -3,6 +3,7 @@
 site "gpu of large/0 over GPU-1 and GPU-2"    exclusive: all of it is that replica's
 site "gpu of small/0, medium/0 over GPU-0"    shared: by measured activity, or allocated
 site "cpu of this node"                       shared, with the rest of the machine as others
+site "gpu of nobody over GPU-7"               parked: no replica, all of it is the pool's
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ ActivityShares = Callable[[float, float], Mapping[str, float] | None]
 The key `OTHERS` stands for whatever else used the devices.
 """
 OTHERS = "others"
+_NOBODY = "nobody"
 _NO_FLAGS: frozenset[Flag] = frozenset()
 _ESTIMATED = frozenset({Flag.ESTIMATED})
 _EACH_TOKEN_ONE = TokenWeights()
@@ -138,6 +140,8 @@ class Site:
         self, start_s: float, end_s: float, present: Mapping[str, Sequence[Slice]]
     ) -> "_Parts":
         """How the replicas share a window: by activity, else equally among those that are busy."""
+        if not present:
+            return _Parts(values={_NOBODY: 1.0}, is_measured=True)
         if len(present) == 1 and self.settings.activity is None:
             return _Parts(values=dict.fromkeys(present, 1.0), is_measured=True)
         measured = self.settings.activity(start_s, end_s) if self.settings.activity else None
@@ -153,7 +157,9 @@ class Site:
         """Charges what ran on one replica in a window; without work it was idle, or others'."""
         tier = self.settings.replicas.get(name)
         if tier is None or not present:
-            booking = Booking.OTHERS if tier is None else Booking.IDLE
+            booking = Booking.IDLE
+            if tier is None:
+                booking = Booking.PARKED if name == _NOBODY else Booking.OTHERS
             return [Entry(tier=tier, booking=booking, seconds=length_s, joules=own)]
         component = self.settings.component
         weights = self.settings.weights.get(tier, _EACH_TOKEN_ONE)

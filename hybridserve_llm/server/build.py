@@ -30,15 +30,8 @@ from hybridserve_llm.server.certified import certified_parts
 from hybridserve_llm.server.convert import checkpoint_name
 from hybridserve_llm.server.energy_metrics import EnergyCollector
 from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
-from hybridserve_llm.server.metering import (
-    SWITCHED_OFF,
-    Metered,
-    Metering,
-    PowerModel,
-    Probes,
-    RequestEnds,
-    metering_of,
-)
+from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
+from hybridserve_llm.server.metering import SWITCHED_OFF, Metering, RequestEnds, metering_of
 from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
 from hybridserve_llm.server.sinks import open_sinks
 from hybridserve_llm.server.standing import STATES, Standing, standing_of
@@ -66,6 +59,7 @@ class Serving:
             None where nobody watches over engines.
         acknowledged_by: Who wants a standing alarm of the watch lifted; None lifts nothing.
         gpu_uuids: For every tier on GPUs of this machine, the GPUs of each of its replicas.
+        parked_gpu_uuids: GPUs of this machine that its plan leaves without work.
         power_models: By tier, what stands in for a meter that has no answer.
         token_weights: By tier, what tokens count when joules are shared.
         gear: The planner's name of the plan that runs; None where it made one alone.
@@ -80,6 +74,7 @@ class Serving:
     engines: Callable[[], Sequence[EngineReport]] | None = None
     acknowledged_by: str | None = None
     gpu_uuids: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    parked_gpu_uuids: Sequence[str] = ()
     power_models: Mapping[str, PowerModel] = field(default_factory=dict)
     token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
     gear: str | None = None
@@ -225,6 +220,7 @@ def _metered(config: CascadeConfig, serving: Serving) -> Metered:
     return Metered(
         replicas={name: tier.name for tier, name, _, _ in places},
         gpu_uuids=gpus,
+        parked_uuids=serving.parked_gpu_uuids,
         sockets={
             name: address.removeprefix("unix:")
             for _, name, _, address in local

@@ -75,7 +75,7 @@ def energy_json(metering: Metering) -> dict[str, Any]:
             if is_metered
             else None
             for booking in Booking
-            if booking is not Booking.OTHERS
+            if booking not in (Booking.OTHERS, Booking.PARKED)
         }
         tiers[tier] = {
             **booked,
@@ -83,6 +83,13 @@ def energy_json(metering: Metering) -> dict[str, Any]:
             "unknown_s": totals.unknown_s.get((tier, component), 0.0),
             "cpu_seconds": cpu_seconds.get(tier),
         }
+    parked = [joules for key, joules in totals.joules.items() if key.booking is Booking.PARKED]
     sources = sorted({key.source for key in totals.joules if key.component == component})
     reason = metering.reason if metering.is_null else None
-    return {"component": component, "sources": sources, "reason": reason, "tiers": tiers}
+    return {
+        "component": component,
+        "sources": sources,
+        "reason": reason,
+        "parked_j": sum(parked) if parked else None,
+        "tiers": tiers,
+    }

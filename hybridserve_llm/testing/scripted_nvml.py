@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from hybridserve_llm.energy.nvml import ProcessActivity
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.units import s_to_ms
@@ -17,6 +18,7 @@ class ScriptedNvml:
         stalled: Whether the counter stands still; the energy goes on being used.
         catches_up: Whether a counter that stood still shows afterwards what it missed.
         is_lost: Whether the GPU has fallen off the bus.
+        activity: Samples of processes by GPU, which are told once they are newer than asked.
         range_mj: Where the counter begins anew, if it does.
     """
 
@@ -30,6 +32,7 @@ class ScriptedNvml:
     stalled: bool = False
     catches_up: bool = True
     is_lost: bool = False
+    activity: dict[str, list[ProcessActivity]] = field(default_factory=dict)
     range_mj: int | None = None
     _last_tick: int = field(init=False)
     _missed_mj: int = field(default=0, init=False)
@@ -72,6 +75,11 @@ class ScriptedNvml:
         """The limit."""
         self._check("power_limit_mw", uuid)
         return round(s_to_ms(self.limit_w))
+
+    def process_activity(self, uuid: str, since_us: int) -> list[ProcessActivity]:
+        """What was scripted for the GPU and is newer."""
+        self._check("process_activity", uuid)
+        return [one for one in self.activity.get(uuid, ()) if one.at_us > since_us]
 
     def _ticks(self) -> int:
         return int(self.clock.monotonic_s() / self.tick_s + 1e-6)

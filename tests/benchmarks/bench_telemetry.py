@@ -35,7 +35,7 @@ from replayed_engines import serve_replayed
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.server.build import Serving, build_app
-from hybridserve_llm.server.metering import Probes
+from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import ScriptedNvml
 from launch.serving import bind, serve

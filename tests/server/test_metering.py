@@ -21,16 +21,14 @@ from hybridserve_llm.errors import CannotBeDone, MeterFault
 from hybridserve_llm.records import Endpoint, GenerateRequest, Ledger, SettledEnergy, Usage
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.energy_metrics import energy_json
-from hybridserve_llm.server.metering import (
+from hybridserve_llm.server.meter_sites import (
     ELSEWHERE,
-    SETTLED_LATER,
     Metered,
-    Metering,
     PowerModel,
     Probes,
     groups_by_gpu,
-    metering_of,
 )
+from hybridserve_llm.server.metering import SETTLED_LATER, Metering, metering_of
 from hybridserve_llm.server.sinks import open_sinks
 from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.metrics import Metrics
@@ -136,6 +134,20 @@ def test_engines_elsewhere_are_not_metered_by_this_machines_counters() -> None:
     )
     assert bench.serve_for(1, "far").reason == ELSEWHERE
     assert bench.serve_for(1).active_j == pytest.approx(200, rel=0.01)
+
+
+def test_gpus_that_the_plan_parks_are_the_pools() -> None:
+    metered = Metered(
+        replicas={"small/0": "small"}, gpu_uuids={"small/0": ["G0"]}, parked_uuids=("G1", "G2")
+    )
+    bench = Bench(metered)
+    bench.nvml.missing = {"energy_mj"}  # one scripted NVML has one counter for all GPUs
+    told = bench.serve_for(1)
+    assert told.active_j == pytest.approx(200, rel=0.01)
+    shown = energy_json(bench.metering)
+    # Two GPUs of 200 W for 1.5 s; no tier's idle time has them.
+    assert shown["parked_j"] == pytest.approx(600, rel=0.01)
+    assert shown["tiers"]["small"]["idle_j"] == pytest.approx(100, rel=0.01)
 
 
 CPU = Metered(replicas={"small/0": "small"}, sockets={"small/0": "/run/small.sock"})
