@@ -27,7 +27,7 @@ from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
 from hybridserve_llm.profiles.profile_file import Profile, write_profile
-from hybridserve_llm.server.metering import Probes
+from hybridserve_llm.server.meter_sites import Probes
 from launch.checkpoints import check_checkpoints
 from launch.hardware import numbers_of, probe
 from launch.profiling.cpu_time import cpu_time
