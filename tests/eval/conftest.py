@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -116,6 +117,14 @@ def make_attempt() -> Callable[..., RecordedAttempt]:
 def record() -> Callable[..., Row]:
     """`recorded`, for tests."""
     return recorded
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """SIGINT as a terminal's process has it: one that a shell put in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

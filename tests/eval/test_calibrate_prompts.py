@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,6 @@ def test_the_words(run: Callable[..., int], capsys: Capture) -> None:
     assert max(map(len, out.splitlines())) <= 80
     assert "small > big: certified harm loss <= 0.05" in " ".join(out.split())
     assert "Cost: joules per request (meter)." in out
-
-
-@pytest.fixture
-def hears_ctrl_c() -> Iterator[None]:
-    """SIGINT as a terminal's process has it: one that a shell put in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")

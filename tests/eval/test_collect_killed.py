@@ -46,6 +46,7 @@ class Command:
         return [json.loads(line) for line in self.attempts.read_bytes().split(b"\n")[1:-1]]
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_collection_loses_nothing_and_repeats_nothing(
     cascade: Any, tmp_path: Path, by: signal.Signals
