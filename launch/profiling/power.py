@@ -26,7 +26,8 @@ from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock, EnergyMeter
 from hybridserve_llm.planner.plan import Placement
 from hybridserve_llm.records import Activity, Flag, Source
-from hybridserve_llm.server.metering import SWITCHED_OFF, Probes
+from hybridserve_llm.server.meter_sites import Probes
+from hybridserve_llm.server.metering import SWITCHED_OFF
 
 Pause = Callable[[float], Awaitable[None]]
 
