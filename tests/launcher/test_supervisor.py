@@ -156,8 +156,8 @@ def engine_pid(folder: RunFolder, name: str) -> int:
     pids = [
         process.pid
         for process in psutil.process_iter(["cmdline"])
-        if socket_path in process.info["cmdline"]
-        and "--stop-timeout-s" not in process.info["cmdline"]
+        for words in [process.info["cmdline"] or ()]  # None where one is not ours to look at
+        if socket_path in words and "--stop-timeout-s" not in words
     ]
     assert len(pids) == 1
     return pids[0]
