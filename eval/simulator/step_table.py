@@ -147,9 +147,6 @@ def step_table(
     sampling_s = step_constants.sequence_s * in_stage
     stage_s = fixed.total_s - sampling_s
     stage_j = law.joules(fixed) - law.busy_w * sampling_s
-    # A pipeline with fewer sequences than stages leaves stages waiting.
-    busy = np.minimum(tokens / pp, 1.0) if pp > 1 else np.ones_like(tokens)
-    waiting_j = (1 - busy) * shape.gpu.idle_awake_w * shape.n_gpus * stage_s
     cached_s, cached_j = law.cached_token(max(prompt_tokens + output_tokens / 2, 1.0))
     per_stage = np.maximum(pp / np.maximum(np.arange(shape.max_num_seqs + 1), 1), 1.0)
     factor, power_factor, grade = _corrections(
@@ -157,7 +154,7 @@ def step_table(
     )
     return StepTable(
         tokens_s=tuple((pp * stage_s).tolist()),
-        tokens_j=tuple((pp * (busy * stage_j + waiting_j)).tolist()),
+        tokens_j=tuple(law.pipeline_joules(tokens, stage_s, stage_j).tolist()),
         sequence_s=step_constants.sequence_s,
         sequence_j=law.busy_w * step_constants.sequence_s,
         cached_s=tuple((cached_s * per_stage).tolist()),
@@ -207,6 +204,13 @@ class _Law:
         seconds = float((full.total_s - empty.total_s)[0])
         joules = float((self.joules(full) - self.joules(empty))[0])
         return seconds / context_tokens, joules / context_tokens
+
+    def pipeline_joules(self, tokens: Floats, stage_s: Floats, stage_j: Floats) -> Floats:
+        """Of all stages; with fewer tokens than stages some wait."""
+        pp = self.shape.pipeline_parallel_size
+        busy = np.minimum(tokens / pp, 1.0) if pp > 1 else np.ones_like(tokens)
+        idle_w = self.shape.gpu.idle_awake_w * self.shape.n_gpus
+        return np.asarray(pp * (busy * stage_j + (1 - busy) * idle_w * stage_s))
 
     def joules(self, stage: StageTime) -> Floats:
         tdp_w, law = self.shape.gpu.tdp_w * self.shape.n_gpus, self.power
