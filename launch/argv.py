@@ -109,8 +109,11 @@ def _device_environment(
     # binding threads to cores (docs/launch.md).
     is_lone = placement.n_ranks == 1 and not groups
     one_rank = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if is_lone else {}
+    # Unbound engines share the cores: a thread that waits must not keep one from another.
+    sharing = {} if groups else {"OMP_WAIT_POLICY": "PASSIVE"}
     return {
         **one_rank,
+        **sharing,
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
         # `nobind` where no cores are given: vLLM's own choice would pin every engine of this
         # machine to the same cores. Then, and only then, OMP_NUM_THREADS is read.
