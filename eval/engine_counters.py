@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from eval.measured_run import EngineUse
 from hybridserve_llm.errors import CannotBeDone
 
-SETTLE_CPU_S, SETTLE_ENERGY_S = 0.5, 3.0
-"""Until counters hold what ended: meters are read ten times a second, joules settled once."""
+SETTLE_CPU_S, SETTLE_ENERGY_S = 2.5, 3.0
+"""Until counters hold what ended: CPU time is read and joules are settled once a second."""
 MAX_REST_S = 120.0
 _POLL_S = 0.2
 _IDLE = "idle"

@@ -40,7 +40,7 @@ class OtherWay:
 
     Attributes:
         accuracy_interval: Wilson's of 95 %; None of an expectation.
-        ratio: Cost of the last tier alone over its own.
+        ratio: Cost of the last tier alone over its own; None where its own is 0.
         is_fitted: Whether thresholds were fitted on the other half.
     """
 
@@ -48,7 +48,7 @@ class OtherWay:
     accuracy: float
     accuracy_interval: Interval | None
     cost: float
-    ratio: float
+    ratio: float | None
     is_fitted: bool
 
 
@@ -99,6 +99,9 @@ class _Table:
     def last_cost(self) -> float:
         return float(self.costs[:, self.outcomes.last].mean())
 
+    def ratio(self, cost: float) -> float | None:
+        return self.last_cost / cost if cost else None
+
     def counted(self, name: str, done: Replay, *, is_fitted: bool = False) -> OtherWay:
         is_right = done.is_right(self.outcomes)
         cost = float((done.was_asked * self.costs).sum(axis=1).mean())
@@ -107,7 +110,7 @@ class _Table:
             accuracy=float(is_right.mean()),
             accuracy_interval=wilson_interval(int(is_right.sum()), len(is_right)),
             cost=cost,
-            ratio=self.last_cost / cost,
+            ratio=self.ratio(cost),
             is_fitted=is_fitted,
         )
 
@@ -130,8 +133,9 @@ def _random(table: _Table, policy_cost: float) -> Iterator[OtherWay]:
     rates, own = outcomes.is_right.mean(axis=0), table.costs.mean(axis=0)
     best: tuple[float, float] | None = None
     for tier in range(last):
-        share = float(np.clip((policy_cost - own[tier]) / own[last], 0.0, 1.0))
         if own[tier] <= policy_cost:
+            left = policy_cost - own[tier]
+            share = float(min(left / own[last], 1.0)) if own[last] else 1.0
             accuracy = float(share * rates[last] + (1 - share) * rates[tier])
             best = max(best or (-1.0, 0.0), (accuracy, float(own[tier] + share * own[last])))
     if best is not None:
@@ -140,7 +144,7 @@ def _random(table: _Table, policy_cost: float) -> Iterator[OtherWay]:
             accuracy=best[0],
             accuracy_interval=None,
             cost=best[1],
-            ratio=table.last_cost / best[1],
+            ratio=table.ratio(best[1]),
             is_fitted=False,
         )
 

@@ -46,7 +46,7 @@ def _rows(ways: Sequence[OtherWay], policy: OtherWay | None) -> tuple[tuple[str,
             percent(way.accuracy),
             percent_range(way.accuracy_interval) if way.accuracy_interval else "expectation",
             cost(way.cost),
-            f"{way.ratio:.2f}",
+            "-" if way.ratio is None else f"{way.ratio:.2f}",
         )
         for way in shown
     )

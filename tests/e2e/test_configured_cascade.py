@@ -107,7 +107,7 @@ def cascade(launched: Launched) -> str:
 
 def test_the_plan_that_was_printed_is_carried_out(launched: Launched) -> None:
     plan = Plan.from_json((launched.run_folder / "plan.json").read_bytes())
-    assert json.loads(plan.to_json()) == launched.printed
+    assert json.loads(plan.to_json()) == launched.printed["plan"]
     engines = launched.status()["engines"]
     assert {engine["condition"] for engine in engines} == {"healthy"}
     told = [(engine["name"], engine["tensor_parallel_size"]) for engine in engines]

@@ -47,6 +47,13 @@ def test_random_escalation_costs_what_the_policy_costs(outcomes: Outcomes) -> No
     assert random.cost == pytest.approx(policy_cost)
 
 
+def test_what_was_measured_to_cost_nothing_has_no_ratio(outcomes: Outcomes) -> None:
+    """A counter of CPU time may stand still while a tier answers a few questions."""
+    few = outcomes.take(range(30))
+    ways = other_ways(few, 0 * even(few), policy_cost=0.0, seed=0, answer_lengths=None)
+    assert {way.ratio for way in ways} == {None}
+
+
 def test_nothing_is_fitted_on_few_questions(outcomes: Outcomes) -> None:
     few = outcomes.take(range(30))
     ways = other_ways(few, even(few), policy_cost=1.0, seed=0, answer_lengths=None)
