@@ -248,12 +248,12 @@ class EnergyBooks:
 
 def _sum(component: str, by_tier: Mapping[str, Mapping[str, Account]]) -> ComponentEnergy:
     """A request's energy of one component over all its tiers."""
-    accounts = [accounts[component] for accounts in by_tier.values()]
-    if len(accounts) == 1:
-        return accounts[0].component()
+    if len(by_tier) == 1:
+        (accounts,) = by_tier.values()
+        return accounts[component].component()
     whole = Account()
-    for account in accounts:
-        whole.absorb(account)
+    for accounts in by_tier.values():
+        whole.absorb(accounts[component])
     return whole.component()
 
 

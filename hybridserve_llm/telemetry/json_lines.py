@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
+_BUFFER_BYTES = 64 * 1024
+"""Every write lets go of the interpreter's lock, which is dear to get back: few and large ones."""
 
 
 _LEDGER_FIELDS = tuple(field.name for field in dataclasses.fields(Ledger))
@@ -89,7 +91,7 @@ class JsonLinesSink:
         # looks by itself. Waking a thread for each cost more than writing it.
         self._waiting: deque[_Record] = deque()
         self._stopping = threading.Event()
-        self._file = settings.file.open("ab")
+        self._file = settings.file.open("ab", buffering=_BUFFER_BYTES)
         self._file_bytes = self._file.tell()
         self._has_failed = False
         self._thread = threading.Thread(target=self._write_all, name="records", daemon=True)
@@ -154,7 +156,7 @@ class JsonLinesSink:
             newer = file if n == 1 else file.with_name(f"{file.name}.{n - 1}")
             if newer.exists():
                 newer.replace(older)
-        self._file = file.open("ab")
+        self._file = file.open("ab", buffering=_BUFFER_BYTES)
         self._file_bytes = self._file.tell()
 
 

@@ -1,7 +1,8 @@
 import asyncio
 import contextlib
+import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -53,6 +54,23 @@ async def ready(app: App, **changed: Any) -> AsyncIterator[tuple[asyncio.Task[No
         task = serving(app, bound, on_ready=is_ready.set, **changed)
         await is_ready.wait()
         yield task, base_url(bound)
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """Puts the garbage collector back to what it was: other tests share this process."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+async def test_the_collector_looks_rarely_once_it_is_ready() -> None:
+    async with ready(App()) as (task, _):
+        # A request in flight is some 100 objects: hundreds of them set off no collection.
+        assert gc.get_threshold()[0] >= 50_000
+        assert gc.get_freeze_count() > 0
+        task.cancel()
 
 
 async def test_serves_until_cancelled() -> None:
