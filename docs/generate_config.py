@@ -28,7 +28,6 @@ _TYPES = {
     "number": "number",
     "boolean": "true or false",
     "null": "null",
-    "object": "mapping of text to text",
 }
 _BOUNDS = {
     "minimum": "≥ {}",
@@ -88,15 +87,16 @@ def _nested(schema: Schema, root: Schema) -> Schema | None:
 
 
 def _type(schema: Schema) -> str:
+    """The type in words, what is in a list or mapping included."""
     names = []
     for form in _alternatives(schema):
         if "$ref" in form:
             names.append("mapping, see below")
         elif form["type"] == "array":
             item = form["items"]
-            names.append(
-                f"list of {'mappings, see below' if '$ref' in item else _TYPES[item['type']]}"
-            )
+            names.append(f"list of {'mappings, see below' if '$ref' in item else _type(item)}")
+        elif form["type"] == "object":
+            names.append(f"mapping of text to {_type(form['additionalProperties'])}")
         else:
             names.append("path" if form.get("format") == "path" else _TYPES[form["type"]])
     return " or ".join(names)

@@ -227,8 +227,10 @@ class Source(StrEnum):
     """The rungs of the ladder, best first; a sum carries the worst of its parts."""
 
     NVML_ENERGY = "nvml_energy"
+    ZEUS_ENERGY = "zeus_energy"
     RAPL = "rapl"
     NVML_POWER = "nvml_power_integrated"
+    ZEUS_POWER = "zeus_power_integrated"
     MODEL = "model"
     UNAVAILABLE = "unavailable"
 

@@ -4,7 +4,7 @@ pydantic stands at this edge only; unknown keys are errors. Building a model tou
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -187,6 +187,13 @@ class EnergyConfig(_Settings):
     watts_per_busy_core: float | None = Field(
         None, gt=0, le=1000, description="watts of a busy CPU core, where no counter tells joules"
     )
+    zeus_gpus: dict[str, list[list[Annotated[int, Field(ge=0)] | Literal["soc"]]]] = Field(
+        default_factory=dict,
+        description=(
+            "by tier and replica, GPUs of this machine that Zeus reads and NVML does not: by Zeus' "
+            "index, or `soc` for the GPU inside an Apple chip; needs the extra `zeus`"
+        ),
+    )
 
 
 class RecordsConfig(_Settings):
@@ -239,6 +246,11 @@ class CascadeConfig(_Settings):
             raise ValueError(
                 f"server.served_model_name {self.server.served_model_name!r} is also a tier's name"
             )
+        for name in self.energy.zeus_gpus:
+            if name not in names:
+                raise ValueError(
+                    f"energy.zeus_gpus names {name!r}, which is no tier: {', '.join(names)}"
+                )
         for i, tier in enumerate(self.tiers):
             _check_policy_of(tier, above=names[i + 1 :], needs_accept=self.certificate is None)
         return self

@@ -45,6 +45,7 @@ class CounterSettings:
 
     Attributes:
         source: What its joules are called.
+        power_source: What they are called where power was integrated.
         max_power_w: What the device can draw; a counter that moved faster is not believed.
         wraps_at_j: The ranges after which its counter may begin anew.
         stall_s: How long the counter may stand still. Even an idle device draws watts.
@@ -53,6 +54,7 @@ class CounterSettings:
 
     source: Source
     max_power_w: float
+    power_source: Source = Source.NVML_POWER
     wraps_at_j: tuple[float, ...] = ()
     stall_s: float = 2.0
     longest_gap_s: float = 1.0
@@ -123,7 +125,7 @@ class CounterTrace:
         integrated_j = self._integrated_j()
         why = self._why_not_the_counter(*flags)
         if integrated_j is not None:
-            self._close(integrated_j, Source.NVML_POWER, why, *flags)
+            self._close(integrated_j, self._settings.power_source, why, *flags)
             return
         is_told = all(reading.power_w is not None for reading in self._pending)
         gap = f"power readings more than {self._settings.longest_gap_s:g} s apart"

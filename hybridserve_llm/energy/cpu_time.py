@@ -91,10 +91,11 @@ def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
 class CpuTimeMeter:
     """CPU-seconds of named process trees, each a trace whose amounts are seconds, not joules.
 
-    Which processes there are is looked up every `_LOOK_UP_AGAIN_S` only, and every `_LOOK_UP_S`
-    while an engine has none, since that reads all of the machine's; the time of one found late is
-    counted whole. A process that ends between two samples takes with it what it used since the last
-    one, at most one sampling period per core.
+    Looking which processes there are reads all of the machine's, so it is done every
+    `_LOOK_UP_AGAIN_S` only; sooner while an engine has none, first after `_LOOK_UP_S` and then at
+    longer and longer intervals. The time of one found late is counted whole. A process that ends
+    between two samples takes with it what it used since the last one, at most one sampling period
+    per core.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class CpuTimeMeter:
         self._ticks_per_s = ticks_per_s or os.sysconf("SC_CLK_TCK")
         self._trees: dict[str, set[int]] = {}
         self._looked_up_s = -math.inf
+        self._look_up_after_s = _LOOK_UP_S
         self._ticks: dict[str, dict[int, int]] = {}
         self._node_ticks: int | None = None
         self._last_s: float | None = None
@@ -137,8 +139,7 @@ class CpuTimeMeter:
         now_s = self._clock.monotonic_s()
         if self._last_s is not None and now_s - self._last_s <= self._period_s:
             return
-        has_all = self._last_s is not None and all(self._ticks.values())
-        if now_s - self._looked_up_s >= (_LOOK_UP_AGAIN_S if has_all else _LOOK_UP_S):
+        if now_s - self._looked_up_s >= self._look_up_after_s:
             self._look_up(now_s)
         for name, tree in self._trees.items():
             times = {pid: process_time(pid, self._proc) for pid in tree}
@@ -172,6 +173,8 @@ class CpuTimeMeter:
             name: tree_of((roots[name],) if name in roots else (), parents) for name in self.traces
         }
         self._looked_up_s = now_s
+        after_s = _LOOK_UP_AGAIN_S if all(self._trees.values()) else 2 * self._look_up_after_s
+        self._look_up_after_s = min(after_s, _LOOK_UP_AGAIN_S)
 
     def _close(self, name: str, ticks: Mapping[int, int], start_s: float, end_s: float) -> None:
         before = self._ticks[name]
@@ -179,6 +182,8 @@ class CpuTimeMeter:
         # than before is another process by now.
         used = sum(max(now - before.get(pid, 0), 0) for pid, now in ticks.items())
         has_ended = bool(before) and not ticks
+        if has_ended:
+            self._look_up_after_s = _LOOK_UP_S  # it is started again before long
         self.used_s[name] += used / self._ticks_per_s
         self.traces[name].append(
             Segment(

@@ -21,6 +21,7 @@ _MOST_POWERFUL_GPU_W = 2000.0
 """Taken where NVML does not tell the limit: above any GPU sold until 2026 (GB300: 1400 W)."""
 _COUNTER_RANGES_J = (mj_to_j(2**32), mj_to_j(2**64))
 """NVML counts millijoules in 64 bits; drivers that hand on a 32-bit field wrap after 4.29 MJ."""
+NVML_SOURCES = (Source.NVML_ENERGY, Source.NVML_POWER)
 
 
 class ProcessActivity(NamedTuple):
@@ -33,6 +34,10 @@ class ProcessActivity(NamedTuple):
 
 class Nvml(Protocol):
     """What is asked of NVML; every method raises MeterFault where it has no answer."""
+
+    @property
+    def sources(self) -> tuple[Source, Source]:
+        """What joules of its counter are called, and those of its power integrated."""
 
     def energy_mj(self, uuid: str) -> int:
         """Millijoules since the driver was loaded (Volta and newer)."""
@@ -59,7 +64,8 @@ class GpuMeter:
         self._clock = clock
         limit_w = _told(lambda: mw_to_w(nvml.power_limit_mw(uuid)))[0]
         settings = CounterSettings(
-            source=Source.NVML_ENERGY,
+            source=nvml.sources[0],
+            power_source=nvml.sources[1],
             max_power_w=limit_w or _MOST_POWERFUL_GPU_W,
             wraps_at_j=_COUNTER_RANGES_J,
         )
@@ -97,6 +103,8 @@ def _told(ask: Callable[[], float]) -> tuple[float | None, str | None]:
 
 class PynvmlReader:
     """`Nvml` over the driver of this machine, open until the process ends."""
+
+    sources = NVML_SOURCES
 
     def __init__(self) -> None:
         """Opens NVML.

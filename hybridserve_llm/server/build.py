@@ -197,30 +197,37 @@ async def _metering(
     return await asyncio.to_thread(
         metering_of,
         config.energy,
-        _metered(config, serving),
+        metered_of(config, serving),
         clock=clock,
         on_settled=sink.request_settled,
         probes=serving.probes,
     )
 
 
-def _metered(config: CascadeConfig, serving: Serving) -> Metered:
-    """What there is to meter: of replicas, those that were started for their tier."""
+def metered_of(config: CascadeConfig, serving: Serving) -> Metered:
+    """What there is to meter: replicas started for their tier, or with GPUs named for Zeus."""
     places = [
         (tier, f"{tier.name}/{i}", i, address)
         for tier in config.tiers
         for i, address in enumerate(serving.endpoints[tier.name])
     ]
     local = [place for place in places if not place[0].endpoints]
-    gpus = {
+    gpus: dict[str, Sequence[str]] = {
         name: uuids[i]
         for tier, name, i, _ in local
         if i < len(uuids := serving.gpu_uuids.get(tier.name, ()))
     }
+    if config.energy.zeus_gpus:  # whoever names them says that they are here, launched or not
+        named = config.energy.zeus_gpus
+        gpus = {
+            name: [str(gpu) for gpu in named[tier.name][i]]
+            for tier, name, i, _ in places
+            if i < len(named.get(tier.name, ()))
+        }
     return Metered(
         replicas={name: tier.name for tier, name, _, _ in places},
         gpu_uuids=gpus,
-        parked_uuids=serving.parked_gpu_uuids,
+        parked_uuids=() if config.energy.zeus_gpus else serving.parked_gpu_uuids,
         sockets={
             name: address.removeprefix("unix:")
             for _, name, _, address in local

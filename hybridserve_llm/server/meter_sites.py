@@ -1,11 +1,13 @@
 """Which devices are metered, for whom, and by which meter.
 
-    GPUs    NVML by UUID; replicas that share a GPU share a site. A model of the tier's power stands
-            in where NVML has no answer, and is never called a measurement.
+    GPUs    NVML by UUID, or Zeus where the configuration names its GPUs; replicas that share a GPU
+            share a site. A model of the tier's power stands in where there is no answer, and is
+            never called a measurement.
     CPU     RAPL, split by CPU time of the engines' process trees, with the rest of the machine as
             others. Without it CPU-seconds alone, or joules by watts that the user named.
 
-Only engines that were started here are metered: a counter of this machine says nothing of others'.
+Only engines that were started here are metered, and those that the configuration names GPUs of: a
+counter of this machine says nothing of others'.
 """
 
 import os
@@ -30,6 +32,7 @@ from hybridserve_llm.energy.nvml import GpuMeter, Nvml, PynvmlReader
 from hybridserve_llm.energy.rapl import POWERCAP, RaplMeter, rapl_zones, traces_of
 from hybridserve_llm.energy.sampler import Sampled
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, SiteSettings
+from hybridserve_llm.energy.zeus import ZeusReader
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock, EnergyMeter
 
@@ -72,6 +75,7 @@ class Probes:
     """Where this machine's meters are; tests put their own in their place."""
 
     open_nvml: Callable[[], Nvml] = PynvmlReader
+    open_zeus: Callable[[], Nvml] = ZeusReader
     powercap: Path = POWERCAP
 
 
@@ -94,7 +98,8 @@ class SiteMaker:
         self._nvml: Nvml | None = None
         self._activities: list[GpuActivity] = []
         try:
-            self._nvml = nvml = probes.open_nvml() if uuids else None
+            open_gpus = probes.open_zeus if config.zeus_gpus else probes.open_nvml
+            self._nvml = nvml = open_gpus() if uuids else None
             self.gpus = {uuid: GpuMeter(uuid, nvml, clock=clock) for uuid in uuids if nvml}
         except MeterFault as exc:
             self._no_nvml = str(exc)

@@ -1,10 +1,12 @@
 """An NVML that draws a constant power and fails as told: stall, reset, missing calls, lost GPU."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from hybridserve_llm.energy.nvml import ProcessActivity
+from hybridserve_llm.energy.nvml import NVML_SOURCES, ProcessActivity
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import Source
 from hybridserve_llm.units import s_to_ms
 
 
@@ -21,6 +23,8 @@ class ScriptedNvml:
         activity: Samples of processes by GPU, which are told once they are newer than asked.
         range_mj: Where the counter begins anew, if it does.
     """
+
+    sources: ClassVar[tuple[Source, Source]] = NVML_SOURCES
 
     clock: Clock
     power_w: float = 300.0

@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig, TracingConfig
 from hybridserve_llm.config.load import parse_config
-from hybridserve_llm.errors import CannotBeDone, MeterFault
+from hybridserve_llm.errors import CannotBeDone, ConfigError, MeterFault
 from hybridserve_llm.records import Endpoint, GenerateRequest, Ledger, SettledEnergy, Usage
-from hybridserve_llm.server.build import Serving, build_app
+from hybridserve_llm.server.build import Serving, build_app, metered_of
 from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.meter_sites import (
     ELSEWHERE,
@@ -134,6 +134,64 @@ def test_engines_elsewhere_are_not_metered_by_this_machines_counters() -> None:
     )
     assert bench.serve_for(1, "far").reason == ELSEWHERE
     assert bench.serve_for(1).active_j == pytest.approx(200, rel=0.01)
+
+
+def test_gpus_named_for_zeus_are_read_by_it_and_by_nothing_else() -> None:
+    clock, settled = FakeClock(), list[SettledEnergy]()
+    scripted = ScriptedNvml(clock=clock, power_w=200)
+    asked: list[str] = []
+
+    def open_zeus() -> ScriptedNvml:
+        asked.append("zeus")
+        return scripted
+
+    metering = metering_of(
+        EnergyConfig(zeus_gpus={"small": [[0]]}),
+        Metered(replicas={"small/0": "small"}, gpu_uuids={"small/0": ["0"]}),
+        clock=clock,
+        on_settled=settled.append,
+        probes=Probes(open_nvml=no_driver, open_zeus=open_zeus, powercap=NO_RAPL),
+    )
+    assert asked == ["zeus"]
+    assert [gpu.uuid for gpu in metering.gpus] == ["0"]
+    assert not metering.is_null
+
+
+def test_endpoints_are_metered_where_their_gpus_are_named() -> None:
+    config = parse_config(
+        {
+            "tiers": [
+                {
+                    "name": "small",
+                    "model": "m/s",
+                    "endpoints": ["http://127.0.0.1:1", "http://127.0.0.1:2"],
+                    "accept": {"score_at_least": 0},
+                },
+                {"name": "giant", "model": "m/g", "endpoints": ["http://127.0.0.1:3"]},
+            ],
+            "energy": {"zeus_gpus": {"small": [[0]], "giant": [[1, "soc"]]}},
+        },
+        source="test",
+    )
+    endpoints = {tier.name: tier.endpoints for tier in config.tiers}
+    metered = metered_of(config, Serving(endpoints=endpoints, parked_gpu_uuids=["GPU-7"]))
+    # The second replica of small has no GPU named, so it stays unmetered.
+    assert metered.gpu_uuids == {"small/0": ["0"], "giant/0": ["1", "soc"]}
+    assert (metered.parked_uuids, metered.sockets) == ((), {})
+
+
+def test_gpus_named_for_no_tier_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"zeus_gpus names 'smal', which is no tier: small"):
+        parse_config(
+            {
+                "tiers": [
+                    {"name": "small", "model": "m/s", "accept": {"score_at_least": 0}},
+                    {"name": "giant", "model": "m/g"},
+                ],
+                "energy": {"zeus_gpus": {"smal": [[0]]}},
+            },
+            source="test",
+        )
 
 
 def test_gpus_that_the_plan_parks_are_the_pools() -> None:
