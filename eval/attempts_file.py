@@ -1,15 +1,12 @@
 """Writing a file of attempts, so that it can be gone on with after any stop."""
 
-import fcntl
-import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
-
-import orjson
+from typing import Self
 
 from eval.attempts import Attempts, AttemptsHeader, RecordedAttempt, parse_attempts
-from hybridserve_llm.errors import CannotBeDone, ConfigError
+from eval.line_file import LineFile
+from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.server.fingerprint import differences
 
 
@@ -28,10 +25,7 @@ class AttemptsFile:
                 else, or its header differs in more than `created`.
         """
         self.path = path
-        try:
-            self._file = path.open("a+b", buffering=0)
-        except OSError as exc:
-            raise ConfigError(f"cannot write {path}: {exc.strerror}") from exc
+        self._file = LineFile(path)
         try:
             self.attempts = self._begin_or_go_on(header)
         except BaseException:
@@ -39,14 +33,9 @@ class AttemptsFile:
             raise
 
     def _begin_or_go_on(self, header: AttemptsHeader) -> Attempts:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{self.path} is being written by another process") from None
-        self._file.seek(0)
         data = self._file.read()
         if not data:
-            self._write(asdict(header))
+            self._file.write(asdict(header))
             return Attempts(header=header)
         attempts, n_whole = parse_attempts(data, self.path)
         if differing := differing_headers(attempts.header, header):
@@ -54,7 +43,7 @@ class AttemptsFile:
                 f"{self.path} was recorded with other {', '.join(differing)}; name another file, "
                 "or go on with what it was recorded with"
             )
-        self._file.truncate(n_whole)
+        self._file.cut(n_whole)
         return attempts
 
     def add(self, attempt: RecordedAttempt) -> None:
@@ -65,15 +54,7 @@ class AttemptsFile:
             CannotBeDone: It cannot be written, e.g. as the disk is full.
         """
         self.attempts.add(attempt)
-        self._write(asdict(attempt))
-
-    def _write(self, value: dict[str, Any]) -> None:
-        line = orjson.dumps(value) + b"\n"
-        try:
-            while line:  # a raw write may take a part, e.g. when a signal comes
-                line = line[os.write(self._file.fileno(), line) :]
-        except OSError as exc:
-            raise CannotBeDone(f"cannot write {self.path}: {exc.strerror}") from exc
+        self._file.write(asdict(attempt))
 
     def __enter__(self) -> Self:
         return self

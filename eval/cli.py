@@ -56,30 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     _add_planner_fit(commands.add_parser("planner-fit", help="fit and judge the planner's model"))
-    collect = commands.add_parser("collect", help="ask every tier of a running cascade")
-    add_collect_options(collect)
-    collect.set_defaults(run=_collect)
-    measure = commands.add_parser("measure", help="accuracy and cost of a running cascade")
-    add_measure_options(measure)
-    measure.set_defaults(run=_measure)
-    records = commands.add_parser("records", help="recorded answers with measured joules")
-    add_records_options(records)
-    records.set_defaults(run=_records)
-    replay = commands.add_parser("replay", help="recorded answers through the server's policy")
-    add_replay_options(replay)
-    replay.set_defaults(run=_replay)
-    report = commands.add_parser("report", help="measured runs as HTML and Markdown")
-    add_report_options(report)
-    report.set_defaults(run=_report)
-    swept = commands.add_parser("sweep", help="recorded answers at many thresholds")
-    add_sweep_options(swept)
-    swept.set_defaults(run=_sweep)
-    command = commands.add_parser("simulate", help="a planned cascade under a trace")
-    add_simulate(command)
-    command.set_defaults(run=_simulate)
-    check = commands.add_parser("check-simulator", help="how far the simulator is off")
-    add_check_simulator(check)
-    check.set_defaults(run=_check_simulator)
+    for name, words, add_options, run in (
+        ("collect", "ask every tier of a running cascade", add_collect_options, _collect),
+        ("measure", "accuracy and cost of a running cascade", add_measure_options, _measure),
+        ("records", "recorded answers with measured joules", add_records_options, _records),
+        ("replay", "recorded answers through the server's policy", add_replay_options, _replay),
+        ("report", "measured runs as HTML and Markdown", add_report_options, _report),
+        ("sweep", "recorded answers at many thresholds", add_sweep_options, _sweep),
+        ("simulate", "a planned cascade under a trace", add_simulate, _simulate),
+        ("check-simulator", "how far the simulator is off", add_check_simulator, _check_simulator),
+    ):
+        command = commands.add_parser(name, help=words)
+        add_options(command)
+        command.set_defaults(run=run)
     return top
 
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from eval.attempts import RecordedAttempt, RecordedTier
 from eval.attempts_file import AttemptsFile
 from eval.collect_progress import CollectProgress
+from eval.first_failure import first_failure
 from eval.ledger import attempt_of, failed_attempt
 from eval.prompts import LabelledPrompt, PromptSet
 from hybridserve_llm.errors import CannotBeDone
@@ -159,13 +160,10 @@ class _TierCollection:
         """Asks all, `concurrency` at a time."""
         self._progress.begin(self._tier.name, n=self._n, n_done=self._n_answered)
         waiting = iter(self._todo)
-        try:
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(concurrency, len(self._todo))):
                     group.create_task(self._ask_in_turn(waiting))
-        except BaseExceptionGroup as failures:
-            # One failure cancels the other workers, so the first is the cause.
-            raise failures.exceptions[0] from None
         self._progress.end()
 
     async def _ask_in_turn(self, waiting: Iterator[LabelledPrompt]) -> None:

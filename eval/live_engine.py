@@ -11,10 +11,11 @@ import math
 import os
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from eval.first_failure import first_failure
 from hybridserve_llm.energy.cpu_time import node_ticks, parents_of_all, process_time, tree_of
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, Engine
@@ -105,7 +106,7 @@ class LiveEngine:
             HybridServeError: The engine refuses a request, fails, or counts no tokens.
         """
         steady = [asyncio.Event() for _ in range(concurrency)]
-        with _first_failure():
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 workers = [
                     group.create_task(self._work(lengths, (i + 1) / concurrency, event))
@@ -141,7 +142,7 @@ class LiveEngine:
             HybridServeError: The engine refuses a request, or fails.
         """
         begin = await self._read()
-        with _first_failure():
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._timed(lengths, begin.at_s + at_s))
@@ -206,15 +207,6 @@ class LiveEngine:
             if engine_s is None or all_ticks is None
             else all_ticks * tick_s - engine_s,
         )
-
-
-@contextlib.contextmanager
-def _first_failure() -> Iterator[None]:
-    """Raises the first of a group's errors: it ended the others, so it is the cause."""
-    try:
-        yield
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

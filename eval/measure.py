@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from eval.attempts import RecordedAttempt, RecordedTier
 from eval.collect import PATHS, tier_attempt, words_of_fault
 from eval.engine_counters import CascadeCounters, Counters, grown, used_between
+from eval.first_failure import first_failure
 from eval.ledger import answer_text
 from eval.measured_run import ALONE, CASCADE, Block, IdleWindow, ServedAnswer, ServedAttempt
 from eval.prompts import LabelledPrompt, PromptSet
@@ -141,13 +142,10 @@ class Measurement:
             for place, prompt in waiting:  # shared by all workers: each takes the next
                 told[place] = await ask(prompt)
 
-        try:
+        with first_failure():
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._concurrency, len(prompts))):
                     group.create_task(worker())
-        except BaseExceptionGroup as failures:
-            # One failure cancels the other workers, so the first is the cause.
-            raise failures.exceptions[0] from None
         return [told[place] for place in range(len(prompts))]
 
     async def _attempt(self, tier: RecordedTier, prompt: LabelledPrompt) -> RecordedAttempt:

@@ -1,17 +1,14 @@
 """Writing a measured run, so that it can be gone on with after any stop."""
 
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
-
-import orjson
+from typing import Self
 
 from eval.attempts_file import differing_headers
+from eval.line_file import LineFile
 from eval.measured_run import Block, IdleWindow, MeasuredRun, RunHeader, parse_run
-from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.errors import ConfigError
 
 
 class RunFile:
@@ -25,10 +22,7 @@ class RunFile:
                 else, or it was begun with another cascade, other prompts or other settings.
         """
         self.path = path
-        try:
-            self._file = path.open("a+b", buffering=0)
-        except OSError as exc:
-            raise ConfigError(f"cannot write {path}: {exc.strerror}") from exc
+        self._file = LineFile(path)
         try:
             self.run = self._begin_or_go_on(header)
         except BaseException:
@@ -36,14 +30,9 @@ class RunFile:
             raise
 
     def _begin_or_go_on(self, header: RunHeader) -> MeasuredRun:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{self.path} is being written by another process") from None
-        self._file.seek(0)
         data = self._file.read()
         if not data:
-            self._write(asdict(header))
+            self._file.write(asdict(header))
             return MeasuredRun(header=header, blocks=[], idle=[])
         run, n_whole = parse_run(data, self.path)
         if differing := differing_runs([run.header, header]):
@@ -51,7 +40,7 @@ class RunFile:
                 f"{self.path} was measured with other {differing}; name another file, or go on "
                 "with what it was measured with"
             )
-        self._file.truncate(n_whole)
+        self._file.cut(n_whole)
         return run
 
     def add(self, line: Block | IdleWindow) -> None:
@@ -60,19 +49,11 @@ class RunFile:
         Raises:
             CannotBeDone: It cannot be written, e.g. as the disk is full.
         """
-        self._write(asdict(line))
+        self._file.write(asdict(line))
         if isinstance(line, Block):
             self.run.blocks.append(line)
         else:
             self.run.idle.append(line)
-
-    def _write(self, value: dict[str, Any]) -> None:
-        line = orjson.dumps(value) + b"\n"
-        try:
-            while line:  # a raw write may take a part, e.g. when a signal comes
-                line = line[os.write(self._file.fileno(), line) :]
-        except OSError as exc:
-            raise CannotBeDone(f"cannot write {self.path}: {exc.strerror}") from exc
 
     def __enter__(self) -> Self:
         return self
