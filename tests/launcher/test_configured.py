@@ -61,8 +61,8 @@ def test_the_report_has_the_keys_of_a_searched_one(
     # Nobody measured: null, and said why.
     assert (found["power_w_total"], found["tiers"][1]["utilisation"]) == (None, None)
     assert found["unknown"][1].startswith("t1: utilisation, power_w and times: no profile of it on")
-    # Two engines of 2e9 bytes of weights, 1 GiB of cache, 1,550 MiB each.
-    expected = 2 * (2e9 / GIB + 1 + 1550 / 1024)
+    # Two engines of 2e9 bytes of weights, 1 GiB of cache, 1,000 MiB each.
+    expected = 2 * (2e9 / GIB + 1 + 1000 / 1024)
     assert found["tiers"][1]["host_memory_gib"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -73,12 +73,12 @@ def test_memory_that_is_too_little_exits_3_and_says_what_helps(
     path = cascade(tmp_path / "c.yaml", {}, {"replicas": 3})
     status, found, err = dry_run(capsys, path)
     assert (status, found["fits"], found["plan"], found["tiers"]) == (3, False, None, [])
-    # Four engines of 1.86 + 1 + 1.51 GiB.
-    assert "the engines need 17.5 GiB of memory (t0 4.4, t1 13.1)" in found["reason"]
-    assert found["shortfall"]["missing_memory_gib"] == pytest.approx(7.51, abs=0.01)
+    # Four engines of 1.86 + 1 + 0.98 GiB.
+    assert "the engines need 15.4 GiB of memory (t0 3.8, t1 11.5)" in found["reason"]
+    assert found["shortfall"]["missing_memory_gib"] == pytest.approx(5.36, abs=0.01)
     assert found["shortfall"]["changes"] == [
         "run 1 replica of t1",
-        "give the machine 8 GiB more memory",
+        "give the machine 6 GiB more memory",
     ]
     assert err == f"hs-launch: error: {found['reason']}\n"
     values = yaml.safe_load(path.read_text())

@@ -7,14 +7,14 @@ def need(name: str, **changes: int | None) -> HostNeed:
     return HostNeed(name=name, **values)
 
 
-# One engine: 4 GiB of weights, 2 of cache, 1,000 MiB of its own and 550 for its worker.
-ONE = 6 * GIB + 1550 * MIB
+# One engine of one process: 4 GiB of weights, 2 of cache, 1,000 MiB of its own.
+ONE = 6 * GIB + 1000 * MIB
 
 
 def test_an_engine_needs_weights_caches_and_its_own() -> None:
     assert need("a").total_bytes == ONE
-    # Two ranks share the weights; each has a cache of the size given.
-    assert need("a", ranks=2).total_bytes == ONE + 2 * GIB + 550 * MIB
+    # Two ranks share the weights; each has a cache of the size given, and a process.
+    assert need("a", ranks=2).total_bytes == ONE + 2 * GIB + 2 * 550 * MIB
     assert need("a", replicas=3).total_bytes == 3 * ONE
     assert need("a", weight_bytes=None).total_bytes == ONE - 4 * GIB
 
@@ -28,11 +28,11 @@ def test_what_does_not_fit_says_by_how_much_and_what_helps() -> None:
     assert found is not None
     assert found.missing_memory_bytes == 6 * GIB
     assert found.reason == (
-        "the engines need 28.5 GiB of memory (a 15.0, b 13.5), this machine has 22.5: "
+        "the engines need 26.9 GiB of memory (a 14.0, b 13.0), this machine has 20.9: "
         "6.0 GiB too little"
     )
     # 6 GiB are 3 of each of two caches, of which there are 2, and 6 of the 8 of b; one replica of a
-    # is 7.5 GiB.
+    # is 7.0 GiB.
     assert found.changes == (
         "lower engine.kv_cache_gib of b to 2",
         "run 1 replica of a",
