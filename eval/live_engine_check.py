@@ -7,6 +7,7 @@ compared are means over a run's requests, of the latency that the client sees an
 the engine's processes; what is told is the median over rounds.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -20,7 +21,6 @@ from eval.simulator.step_table import StepTable
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import checked_requests
 
-CONCURRENCY = (1, 2, 4, 8, 16, 32)
 _WINDOW_LENGTHS = (
     Lengths(prompt_tokens=16, output_tokens=32),
     Lengths(prompt_tokens=128, output_tokens=32),
@@ -35,7 +35,7 @@ class LiveCheckOptions:
     """What is measured.
 
     Attributes:
-        loads: Shares of the rate that the engine carries with the most requests in flight.
+        loads: Shares of the rate that the engine carries with all its places taken.
         repeats: Rounds.
         window_s: Seconds of a window.
         run_s: Seconds over which requests are sent at each load.
@@ -129,14 +129,15 @@ async def live_engine_check(
         HybridServeError: The engine fails.
     """
     runs, windows = [], []
+    concurrencies = measured_concurrencies(options.limits.max_num_seqs)
     tell("warming up")
-    await engine.window(_WINDOW_LENGTHS[1], CONCURRENCY[-1], window_s=options.window_s)
+    await engine.window(_WINDOW_LENGTHS[1], concurrencies[-1], window_s=options.window_s)
     for turn in range(options.repeats):
         tell(f"round {turn + 1} of {options.repeats}: calibrating")
         idle_cores = await engine.idle_cores(_IDLE_S)
         found = [
             await engine.window(lengths, concurrency, window_s=options.window_s)
-            for concurrency in CONCURRENCY
+            for concurrency in concurrencies
             for lengths in _WINDOW_LENGTHS
         ]
         table = calibrated_table(found, options.limits, idle_cores=idle_cores)
@@ -152,13 +153,20 @@ async def live_engine_check(
     return LiveEngineCheck(engine=name, runs=tuple(runs), windows=tuple(windows))
 
 
+def measured_concurrencies(max_num_seqs: int) -> tuple[int, ...]:
+    """1, 2, 4, … in flight, up to all that the engine takes at a time."""
+    powers = itertools.takewhile(lambda n: n < max_num_seqs, (2**i for i in itertools.count()))
+    return (*powers, max_num_seqs)
+
+
 def capacity_per_s(windows: Sequence[Window]) -> float:
     """Requests per second of the drawn lengths with the most in flight.
 
     Prompts and answers of mean length lie between those of the windows: seconds of a request are
     interpolated over prompt tokens for each output token.
     """
-    most = [window for window in windows if window.concurrency == CONCURRENCY[-1]]
+    n_most = max(window.concurrency for window in windows)
+    most = [window for window in windows if window.concurrency == n_most]
     ratios = [window.lengths.prompt_tokens / window.lengths.output_tokens for window in most]
     token_s = [1 / window.output_tokens_per_s for window in most]
     output = sum(_OUTPUT_TOKENS) / 2

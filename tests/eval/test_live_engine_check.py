@@ -10,18 +10,19 @@ import pytest
 from eval.live_calibration import EngineLimits, calibrated_table, step_law
 from eval.live_engine import Answered, Lengths, LiveEngine, Window
 from eval.live_engine_check import (
-    CONCURRENCY,
     LiveCheckOptions,
     capacity_per_s,
     compared,
     drawn_requests,
     live_engine_check,
+    measured_concurrencies,
 )
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
 from hybridserve_llm.records import Chunk, Completion, EngineRequest, Usage
 
-LIMITS = EngineLimits(max_num_seqs=64, max_num_batched_tokens=2048, kv_cache_tokens=100_000)
+LIMITS = EngineLimits(max_num_seqs=32, max_num_batched_tokens=2048, kv_cache_tokens=100_000)
+CONCURRENCY = (1, 2, 4, 8, 16, 32)
 SHORT = Lengths(prompt_tokens=17, output_tokens=32)
 LONG = Lengths(prompt_tokens=129, output_tokens=32)
 
@@ -147,6 +148,13 @@ class SteppingEngine:
 
 def live(engine: SteppingEngine, *, pid: int | None = None) -> LiveEngine:
     return LiveEngine(engine, [3, 4, 5], clock=SystemClock(), pid=pid, top_logprobs=5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("max_num_seqs", "found"), [(1, (1,)), (8, (1, 2, 4, 8)), (12, (1, 2, 4, 8, 12))]
+)
+def test_windows_reach_all_that_the_engine_takes(max_num_seqs: int, found: tuple[int, ...]) -> None:
+    assert measured_concurrencies(max_num_seqs) == found
 
 
 async def test_a_round_goes_through_windows_and_loads_and_leaves_nothing_running() -> None:
