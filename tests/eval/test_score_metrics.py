@@ -16,6 +16,7 @@ from eval.score_metrics import (
     deferral_curve,
     excess_risk_coverage_area,
     log_loss,
+    metrics_of,
     normalised_deferral_area,
     rejection_ratio,
     risk_coverage_area,
@@ -72,6 +73,21 @@ def test_probabilities() -> None:
         math.erfc(0.2 / 0.259229628 / math.sqrt(2))
     )
     assert spiegelhalter_p(np.array([0.5, 0.5]), right) is None
+
+
+def test_intervals_hold_their_figure_and_a_p_value_has_none() -> None:
+    rng = np.random.default_rng(5)
+    said = rng.uniform(0, 1, 400)
+    right = rng.uniform(0, 1, 400) < said  # calibrated, so that its ECE is noise alone
+    groups = [np.array([i]) for i in range(400)]
+    for metric in metrics_of(said, right, np.ones(400, dtype=bool), groups, seed=0):
+        assert metric.value is not None
+        if metric.name == "Spiegelhalter p":
+            assert metric.interval is None
+            continue
+        assert metric.interval is not None, metric.name
+        low, high = metric.interval
+        assert 0 <= low <= metric.value <= high, metric.name
 
 
 @given(st.lists(st.tuples(st.floats(-5, 0), st.booleans(), st.booleans()), min_size=3, max_size=30))
