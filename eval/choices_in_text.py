@@ -65,8 +65,9 @@ def _last_statement(text: str, options: Mapping[str, str | None]) -> Iterator[st
 
 
 def _alternatives(tail: str, options: Mapping[str, str | None]) -> Iterator[str]:
-    """Labels that go on a list: `, C or D`."""
-    while match := re.match(rf"[)\]\s]*(?:,|/|&|or\b|and\b)[\s(]*{_label(options)}", tail):
+    """Labels that go on a list: `, C or D`; in `B, C is wrong` begins another sentence."""
+    more = rf"[)\]\s]*(?:,|/|&|or\b|and\b)[\s(]*{_label(options)}(?!\s+(?:is|was|are|were)\b)"
+    while match := re.match(more, tail):
         yield match[1]
         tail = tail[match.end() :]
 

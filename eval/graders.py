@@ -210,9 +210,12 @@ def grade_number(
 
 
 def grade_choice(answer: str, options: Mapping[str, str | None], accepted: frozenset[str]) -> Grade:
-    """Whether the answer settles on an accepted option; None where it leaves several open."""
+    """Whether the answer settles on an accepted option; None where it leaves that open.
+
+    Several options of which none is accepted are wrong, whichever of them is meant.
+    """
     chosen = chosen_labels(answer, options)
-    if len(chosen) > 1 and not chosen <= accepted:
+    if chosen & accepted and not chosen <= accepted:
         return None
     return bool(chosen & accepted)
 

@@ -8,7 +8,13 @@ from hybridserve_llm.profiles.known_models import KNOWN_MODELS, known_model_fact
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 _ACTIVE_SIZE = re.compile(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 _VARIANTS = re.compile(
-    r"(?<![a-z0-9])(instruct|chat|it|hf|fp8|bf16|fp16|awq|gptq|turbo)(?![a-z0-9])"
+    r"(?<![a-z0-9])(instruct|chat|it|hf|turbo|fp4|fp8|fp16|bf16|nvfp4|mxfp4|int4|int8|w4a16|w8a8"
+    r"|awq|gptq|gguf)(?![a-z0-9])"
+)
+_RESPELT = (
+    # As it is written by hosts that allow no dots, and by Meta for some of its own.
+    (re.compile(r"(?<![a-z0-9])v(\d)p(\d)(?![a-z0-9])"), r"\1.\2"),
+    (re.compile(r"^meta-(?=llama)"), ""),
 )
 
 
@@ -21,7 +27,13 @@ def same_model(one: str, other: str) -> bool:
 
 
 def active_billions(name: str) -> float | None:
-    """Active parameters in 1e9 as the name tells them: 22 of `235b-a22b`, 8 of `8b`; else None."""
+    """Active parameters in 1e9 as the name tells them: 22 of `235b-a22b`, 8 of `8b`; else None.
+
+    Of a mixture of experts whose name tells all of them alone, `gpt-oss-120b`, the catalogue's.
+    """
+    known = None if _ACTIVE_SIZE.search(name) else known_facts_like(name)
+    if known is not None and known[1].n_active_parameters < known[1].n_parameters:
+        return known[1].n_active_parameters / 1e9
     size = _ACTIVE_SIZE.search(name) or _SIZE.search(name)
     return float(size.group(1)) if size else None
 
@@ -39,4 +51,6 @@ def known_facts_like(name: str) -> tuple[str, ModelFacts] | None:
 
 def _bare(name: str) -> str:
     without = _VARIANTS.sub("", name.rsplit("/", 1)[-1].casefold())
+    for pattern, replacement in _RESPELT:
+        without = pattern.sub(replacement, without)
     return re.sub(r"[^a-z0-9.]", "", without)

@@ -1,9 +1,10 @@
 r"""The last number of a text, exactly: how the numeric grader reads answers and references.
 
 Read are digits with or without thousands' commas, decimals, `1e-3`, `2.5 x 10^-3`, fractions
-(`3/4`, `1 3/4`, `\frac{3}{4}`), percent signs, and minus signs of all kinds. Words ("seven") are no
-numbers here. What holds digits and has no one value (`12:30`, `1.234,56`, `3-4`, `2^10`,
-`10 000`, `5 million`) is unreadable, which is not the same as no number.
+(`3/4`, `1 3/4`, `\frac{3}{4}`, `\frac12`), percent signs, and minus signs of all kinds. Words
+("seven") are no numbers here. What holds digits and has no one value (`12:30`, `1.234,56`, `3-4`,
+`2^10`, `10 000`, `5 million`), or one that is still to be worked out (`\sqrt{2}`, `2\pi`,
+`\frac{\pi}{2}`), is unreadable, which is not the same as no number.
 """
 
 import re
@@ -19,8 +20,11 @@ _MINUS = str.maketrans("\u2212\u2013\u2044", "--/")
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<=\d)(?=\\[dt]?frac\{)", " "),
-        (r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2"),
+        (r"(?<=\{)\s+|\s+(?=\})|(?<=\})\s+(?=\{)", ""),
+        (r"(?<=\d)(?=\\[dt]?frac[{\d])", " "),
+        (r"\\[dt]?frac(\d)(\d)(?!\d)", r"\1/\2"),
+        (r"\\[dt]?frac\{(-?\d+(?:\.\d+)?)\}\{(\d+(?:\.\d+)?)\}", r"\1/\2"),
+        (r"\\(?:approx|simeq)(?![a-z])", "\u2248"),
         (r"(?<=\d)(?:\{,\}|\\,|\\!)(?=\d{3})", ","),
         (r"\\(?=%)", ""),
         (r"\^\{([+-]?\d+)\}", r"^\1"),
@@ -45,6 +49,8 @@ _PLAIN = re.compile(r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?
 _SIGNED = re.compile(r"(?:^|[^\w)\]}%])-$|[=:(~\u2248] *- +$")
 _PART_OF_MORE = re.compile(r"[\d%] *[-+*] *$")
 """What stands before the second number of a range, a date or a sum that nobody worked out."""
+_TO_WORK_OUT = re.compile(r"\\(?:[dt]?frac|sqrt|pi|binom|log|ln|exp)(?![a-z])|[\u03c0\u221a]")
+_TERM_ENDS = re.compile(r"[\s=\u2248~]")
 _SPACED_THOUSANDS = re.compile(r"\d [0-9]{3}$")
 _MAX_CHARACTERS = 64
 _LOOK_BACK = 16
@@ -93,7 +99,16 @@ def _is_part_of_more(plain: str, number: re.Match[str]) -> bool:
     before = plain[max(number.start() - _LOOK_BACK, 0) : number.start()]
     if number["scale"] or _PART_OF_MORE.search(before):
         return True
+    if _TO_WORK_OUT.search(_term_around(plain, number)):
+        return True
     return number["whole"] is None and _SPACED_THOUSANDS.search(before + number["body"]) is not None
+
+
+def _term_around(plain: str, number: re.Match[str]) -> str:
+    """What is written without a gap around the number, on its side of an equals sign."""
+    before = _TERM_ENDS.split(plain[max(number.start() - _MAX_CHARACTERS, 0) : number.start()])
+    after = _TERM_ENDS.split(plain[number.end() : number.end() + _MAX_CHARACTERS])
+    return before[-1] + number[0] + after[0]
 
 
 def _plain_text(text: str) -> str:

@@ -1,5 +1,6 @@
 """Labelled prompts: rows of what to ask and what a right answer is, JSONL or CSV."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -154,9 +155,9 @@ def read_prompts(
 ) -> PromptSet:
     """The labelled prompts of a file or of rows; blank lines count as lines and say nothing.
 
-    CSV has the same keys as columns, of which empty cells are absent. `line_of` makes labelled
-    prompts of rows that are something else (`ready_formats.py`). `run_code` allows graders to run
-    code that a model wrote.
+    CSV has the same keys as columns, of which empty cells are absent (`_of_cells`). `line_of` makes
+    labelled prompts of rows that are something else (`ready_formats.py`). `run_code` allows graders
+    to run code that a model wrote.
 
     Raises:
         ConfigError: The file cannot be read or holds no prompt; a line is not what is allowed
@@ -167,11 +168,12 @@ def read_prompts(
     first_line: dict[Question, int] = {}
     prompts: list[LabelledPrompt] = []
     n_agreement = 0
+    is_cells = rows.is_csv and line_of is None
     for number, text in rows.lines():
         if not text.strip():
             continue
         try:
-            line = _line(text, line_of)
+            line = _line(text, _of_cells(default_grader) if is_cells else line_of)
             spec = _spec(line, default_grader, run_code=run_code)
             prompt = _prompt(line, number, spec)
         except ConfigError as exc:
@@ -236,6 +238,40 @@ def _line(text: bytes, line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
         return _Line.model_validate(value if line_of is None else line_of(value))
     except ValidationError as exc:
         raise ConfigError(_fault(exc)) from exc
+
+
+def _of_cells(
+    default_grader: GraderSpec | None,
+) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Makes a line of a row whose cells are all texts.
+
+    JSON are `messages` and `request`, a grader with settings, the reference of grader `json`, and
+    a list of references; `["a", "b"]` is no list for a regular expression, nor is what is no JSON.
+    """
+
+    def line_of(cells: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = dict(cells)
+        for key in ("messages", "request", "grader"):
+            if key in found and (key != "grader" or found[key].lstrip().startswith("{")):
+                found[key] = _json_of(key, found[key])
+        if "reference" in found:
+            spec = default_grader if found.get("grader") is None else grader_spec(found["grader"])
+            kind = None if spec is None else spec.type
+            if kind == "json":
+                found["reference"] = _json_of("reference", found["reference"])
+            elif kind != "regex" and found["reference"].lstrip().startswith("["):
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    found["reference"] = orjson.loads(found["reference"])
+        return found
+
+    return line_of
+
+
+def _json_of(key: str, cell: str) -> Any:
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError as exc:
+        raise ConfigError(f"{key} = {cell!r:.80}: not JSON: {exc}") from exc
 
 
 def _fault(error: ValidationError) -> str:

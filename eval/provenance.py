@@ -54,7 +54,12 @@ def command_line(program: str) -> str:
 
 
 def commit_of_project() -> str | None:
-    """The commit of a working copy, `+` where it was changed since; None outside of one."""
+    """The commit of a working copy, `+` where it was changed since; None outside of one.
+
+    A repository that only holds the environment into which this is installed is not ours.
+    """
+    if _git("ls-files", Path(__file__).name) is None:
+        return None
     commit = _git("rev-parse", "--short", "HEAD")
     return f"{commit}{'+' if _git('status', '--porcelain', '-uno') else ''}" if commit else None
 

@@ -50,8 +50,9 @@ class RecordsReport:
         """What a reader has to know of the figures, one sentence an entry."""
         lines = self.energies.assumptions()
         lines.append(
-            f"A prompt token costs {self.prompt_weight:g} of an output token; what an engine draws "
-            "while it waits is not counted."
+            f"A prompt token costs {self.prompt_weight:g} of an output token, whose joules hold "
+            "the prompts of the measured run already: an upper estimate, as --prompt-weight 0 is a "
+            "lower one. What an engine draws while it waits is not counted."
         )
         if self.is_holdout:
             drawn = "fitted, certified and tested on questions of their own"

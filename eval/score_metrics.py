@@ -103,7 +103,7 @@ def coverage_at(score: Floats, is_right: Bools, risk: float) -> float:
     order = np.argsort(-known, kind="stable")
     errors = np.cumsum(~is_right[order])
     n_taken = np.arange(1, len(order) + 1)
-    is_end = np.append(np.diff(known[order]) != 0, True)
+    is_end = np.append(known[order][1:] != known[order][:-1], True)
     allowed = is_end & (errors <= risk * n_taken)
     return float(n_taken[allowed].max(initial=0) / len(order))
 

@@ -75,6 +75,8 @@ def test_numeric_tolerances() -> None:
         ("B", "No idea", False),
         ("B", "", False),
         ("B", "A or B", None),
+        ("C", "A or B", False),  # whichever is meant
+        ("B", "The answer is B, C is wrong because it is older.", True),
         (["A", "B"], "A or B", True),
         (["A", "B"], "B or C", None),
     ],

@@ -53,6 +53,10 @@ def energies(
         ("llama3.1-8b", "meta-llama/Llama-3.1-8B", True),
         ("llama3.1-70b", "meta-llama/Llama-3.3-70B-Instruct", False),
         ("gemma-3-12b", "google/gemma-3-12b-it", True),
+        ("meta-llama/Meta-Llama-3.1-70B-Instruct", "llama3.1-70b", True),
+        ("accounts/host/models/llama-v3p1-405b-instruct", "Llama-3.1-405B", True),
+        ("Llama-3.1-8B-Instruct-quantized.w8a8", "llama3.1-8b", False),  # who knows what it is
+        ("Llama-3.1-8B-Instruct-w8a8", "llama3.1-8b", True),
         ("llama3.1-8b", "meta-llama/Llama-3.1-80B", False),
         ("qwen2.5-32b", "Qwen/Qwen2.5-Coder-32B-Instruct", False),
     ],
@@ -66,6 +70,10 @@ def test_names_are_compared_without_organisation_tuning_and_precision(
 def test_a_mixture_tells_its_active_size_and_a_bare_name_none() -> None:
     assert active_billions("Qwen3-235B-A22B") == 22
     assert active_billions("gpt-4o") is None
+    assert active_billions("llama3.1-8b") == 8
+    # Its name tells all parameters; 5.1e9 and an embedding of 201,088 x 2,880 (0.58e9) take part in
+    # a token.
+    assert active_billions("gpt-oss-120b") == pytest.approx(5.7, abs=0.1)
 
 
 def test_the_catalogue_is_found_by_a_records_name() -> None:

@@ -56,6 +56,13 @@ def number(value: str, *, is_percent: bool = False) -> NumberInText:
         (r"\frac{3}{4}", "3/4"),
         (r"-\dfrac{3}{4}", "-3/4"),
         (r"1\frac{3}{4}", "7/4"),
+        (r"\frac{-3}{4}", "-3/4"),
+        (r"$x = \frac{1.5}{2}$", "3/4"),
+        (r"\boxed{\frac{ 3 }{ 4 }}", "3/4"),
+        (r"\frac12", "1/2"),
+        (r"1\frac34", "7/4"),
+        (r"\sqrt{16} = 4", "4"),
+        (r"$\sqrt{2}\approx1.414$", "1.414"),
         # what is not part of the number
         ("5 m^2", "5"),
         ("5 m\u00b2", "5"),
@@ -103,6 +110,11 @@ def test_a_percent_sign_is_noted(text: str) -> None:
         "0x1F",
         "1e999999",  # would take a million digits
         "9" * 65,
+        r"\sqrt{2}",
+        r"3\sqrt{2}",
+        r"$\frac{\pi}{2}$",
+        r"\boxed{\frac{\sqrt{3}}{2}}",
+        "2\u03c0",
     ],
 )
 def test_what_has_no_one_value_is_unreadable(text: str) -> None:

@@ -58,6 +58,35 @@ def test_all_that_a_line_may_say(tmp_path: Path) -> None:
     assert prompt.grader("about 4.4") is True
 
 
+def csv_of(tmp_path: Path, **cells: str) -> Path:
+    path = tmp_path / "prompts.csv"
+    quoted = ('"' + cell.replace('"', '""') + '"' for cell in cells.values())
+    path.write_text(",".join(cells) + "\n" + ",".join(quoted) + "\n", encoding="utf-8")
+    return path
+
+
+def test_cells_of_a_table_hold_json_where_a_text_would_not_do(tmp_path: Path) -> None:
+    path = csv_of(
+        tmp_path,
+        messages='[{"role": "user", "content": "As JSON?"}]',
+        reference='{"a": 1}',
+        request='{"max_tokens": 5}',
+        grader='{"type": "json", "fenced": true}',
+    )
+    (prompt,) = read_prompts(path).prompts
+    assert prompt.body({})["max_tokens"] == 5
+    assert prompt.grader('```json\n{"a": 1}\n```') is True
+    several = csv_of(tmp_path, prompt="Capital?", reference='["Paris", "Paris, France"]')
+    assert read_prompts(several, Exact()).prompts[0].grader("paris") is True
+    pattern = csv_of(tmp_path, prompt="Digit?", reference="[0-9]", grader="regex")
+    assert read_prompts(pattern).prompts[0].grader("7") is True
+    cut = csv_of(tmp_path, prompt="Which?", reference="[cut", grader="exact")
+    assert read_prompts(cut).prompts[0].grader("[cut") is True
+    wrong = csv_of(tmp_path, prompt="Q", reference="1", request="{max_tokens: 5}", grader="exact")
+    with pytest.raises(ConfigError, match=r"line 2: request = '\{max_tokens: 5\}': not JSON"):
+        read_prompts(wrong)
+
+
 def test_a_completions_prompt(tmp_path: Path) -> None:
     line = {**ASKED, "endpoint": "completions"}
     (prompt,) = read_prompts(jsonl(tmp_path, line), Exact()).prompts

@@ -61,6 +61,8 @@ def test_coverage_at_a_risk() -> None:
     assert coverage_at(SCORE, RIGHT, 0.1) == 0.25
     assert coverage_at(SCORE, RIGHT, 0.35) == 0.75  # one of three
     assert coverage_at(np.zeros(4), RIGHT, 0.1) == 0.0  # ties are taken whole or not at all
+    unscored, right = np.array([0.9, np.nan, np.nan]), np.array([True, True, False])
+    assert coverage_at(unscored, right, 0.1) == pytest.approx(1 / 3)  # so are those without a score
 
 
 def test_probabilities() -> None:
