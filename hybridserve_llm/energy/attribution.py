@@ -138,8 +138,6 @@ def tokens_in(stint: Stint, start_s: float, end_s: float) -> tuple[float, float]
     """Prompt and output tokens computed in the span; None where the stint's are not known."""
     if stint.end_s is None or stint.prompt_tokens is None or stint.output_tokens is None:
         return None
-    if start_s <= stint.start_s < stint.end_s <= end_s:
-        return stint.prompt_tokens, stint.output_tokens
     first_s = stint.first_token_s
     if first_s is None or not stint.start_s < first_s < stint.end_s:
         share = _overlap(stint.start_s, stint.end_s, start_s, end_s)
@@ -161,6 +159,12 @@ def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]
     """What every stint did in the window; those that did not run in it are left out."""
     found = []
     for stint in stints:
+        began_s, ended_s = stint.start_s, stint.end_s
+        if ended_s is not None and start_s <= began_s < ended_s <= end_s:  # all of it, as most are
+            prompt, output = stint.prompt_tokens, stint.output_tokens
+            tokens = None if prompt is None or output is None else (prompt, output)
+            found.append(Slice(stint, ended_s - began_s, tokens))
+            continue
         seconds = stint.seconds_in(start_s, end_s)
         if seconds > 0:
             found.append(Slice(stint, seconds, tokens_in(stint, start_s, end_s)))

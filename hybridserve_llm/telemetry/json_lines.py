@@ -4,8 +4,10 @@
     {"kind": "energy",  "time_s": …, "request_id": …, "active_j": …, "loaded_j": …, …}
 
 The second comes seconds after the first; the request's id joins them. No prompt and no answer is
-written. Writing happens in a thread behind a bounded queue: a request never waits for a disk, and a
-record that finds the queue full, or that the disk refuses, is dropped and counted.
+written. A line is made at once, while what it tells of is at hand: objects that wait cost the
+front end more, as by then the processor's caches have lost them. Writing happens in a thread behind
+a bounded queue: a request never waits for a disk, and a record that finds the queue full, or that
+the disk refuses, is dropped and counted.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -35,14 +37,6 @@ _BUFFER_BYTES = 64 * 1024
 
 _LEDGER_FIELDS = tuple(field.name for field in dataclasses.fields(Ledger))
 _ledger_values = operator.attrgetter(*_LEDGER_FIELDS)
-
-
-class _Record(NamedTuple):
-    """What waits to be written: a ledger with its request's latency, or what a request cost."""
-
-    time_s: float
-    latency_s: float | None
-    told: Ledger | SettledEnergy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +83,7 @@ class JsonLinesSink:
         self._clock = clock
         # A deque's append and popleft need no lock, and nobody is woken for a record: the writer
         # looks by itself. Waking a thread for each cost more than writing it.
-        self._waiting: deque[_Record] = deque()
+        self._waiting: deque[bytes] = deque()
         self._stopping = threading.Event()
         self._file = settings.file.open("ab", buffering=_BUFFER_BYTES)
         self._file_bytes = self._file.tell()
@@ -102,22 +96,33 @@ class JsonLinesSink:
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Takes the ledger."""
-        self._put(latency_s, ledger)
+        self._put(
+            {
+                "kind": "request",
+                "time_s": self._clock.wall_s(),
+                "request_id": ledger.request_id,
+                "latency_s": latency_s,
+                **dict(zip(_LEDGER_FIELDS, _ledger_values(ledger), strict=True)),
+            }
+        )
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Takes what the request cost."""
-        self._put(None, energy)
+        line = {"kind": "energy", "time_s": self._clock.wall_s(), **energy._asdict()}
+        line["components"] = {name: part._asdict() for name, part in energy.components.items()}
+        self._put(line)
 
     def close(self) -> None:
         """Writes what waits and ends; gives up on a disk that hangs for 10 s."""
         self._stopping.set()
         self._thread.join(timeout=_DISK_PATIENCE_S)
 
-    def _put(self, latency_s: float | None, told: Ledger | SettledEnergy) -> None:
+    def _put(self, line: dict[str, Any]) -> None:
+        """Kind, time and id first; orjson writes the dataclasses inside."""
         if len(self._waiting) >= self._settings.queue_size:
             self.n_dropped += 1
             return
-        self._waiting.append(_Record(self._clock.wall_s(), latency_s, told))
+        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def _write_all(self) -> None:
         is_last = False
@@ -128,9 +133,9 @@ class JsonLinesSink:
 
     def _write_waiting(self) -> None:
         while self._waiting:
-            record = self._waiting.popleft()
+            line = self._waiting.popleft()
             try:
-                self._write(record)
+                self._write(line)
                 self._has_failed = False
             except OSError as exc:
                 self.n_dropped += 1
@@ -138,10 +143,9 @@ class JsonLinesSink:
                     log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
                 self._has_failed = True
 
-    def _write(self, record: _Record) -> None:
+    def _write(self, line: bytes) -> None:
         if self._file_bytes >= self._settings.max_file_bytes:
             self._rotate()
-        line = orjson.dumps(_line(record), option=orjson.OPT_APPEND_NEWLINE)
         self._file.write(line)
         self._file_bytes += len(line)  # counted here: asking the file is a system call for each
         if not self._waiting:
@@ -158,19 +162,3 @@ class JsonLinesSink:
                 newer.replace(older)
         self._file = file.open("ab", buffering=_BUFFER_BYTES)
         self._file_bytes = self._file.tell()
-
-
-def _line(record: _Record) -> dict[str, Any]:
-    """The record, flat: kind, time and id first; orjson writes the dataclasses inside."""
-    told = record.told
-    if isinstance(told, SettledEnergy):
-        line = {"kind": "energy", "time_s": record.time_s, **told._asdict()}
-        line["components"] = {name: part._asdict() for name, part in told.components.items()}
-        return line
-    return {
-        "kind": "request",
-        "time_s": record.time_s,
-        "request_id": told.request_id,
-        "latency_s": record.latency_s,
-        **dict(zip(_LEDGER_FIELDS, _ledger_values(told), strict=True)),
-    }

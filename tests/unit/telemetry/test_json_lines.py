@@ -86,10 +86,10 @@ class SlowDisk:
         self.go_on, self.is_waiting = threading.Event(), threading.Event()
         write: Callable[..., None] = sink._write
 
-        def slow(record: dict[str, Any]) -> None:
+        def slow(line: bytes) -> None:
             self.is_waiting.set()
             self.go_on.wait(5)
-            write(record)
+            write(line)
 
         monkeypatch.setattr(sink, "_write", slow)
 
@@ -117,7 +117,7 @@ def test_a_disk_that_refuses_is_told_once_and_counted(
 ) -> None:
     sink = sink_at(tmp_path / "records.jsonl")
 
-    def refuse(record: dict[str, Any]) -> None:
+    def refuse(line: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sink, "_write", refuse)
