@@ -7,16 +7,20 @@ The second comes seconds after the first; the request's id joins them. No prompt
 written. A line is made at once, while what it tells of is at hand: objects that wait cost the
 front end more, as by then the processor's caches have lost them. Writing happens in a thread behind
 a bounded queue: a request never waits for a disk, and a record that finds the queue full, or that
-the disk refuses, is dropped and counted.
+the disk refuses, is dropped and counted. What was written of a piece that the disk refused is cut
+off again, so that the files hold whole lines, and the count is exact.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import logging
 import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
-_BUFFER_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 """Every write lets go of the interpreter's lock, which is dear to get back: few and large ones."""
 
 
@@ -78,18 +82,26 @@ class JsonLinesSink:
         Raises:
             OSError: The file cannot be opened for appending.
         """
-        self.n_dropped = 0
         self._settings = settings
         self._clock = clock
+        # Two counts, as each belongs to one thread: that of the requests, and the writer.
+        self._n_refused = 0
+        self._n_lost = 0
         # A deque's append and popleft need no lock, and nobody is woken for a record: the writer
         # looks by itself. Waking a thread for each cost more than writing it.
         self._waiting: deque[bytes] = deque()
         self._stopping = threading.Event()
-        self._file = settings.file.open("ab", buffering=_BUFFER_BYTES)
-        self._file_bytes = self._file.tell()
+        self._file: FileIO | None = None
+        self._file_bytes = 0
         self._has_failed = False
+        self._open()
         self._thread = threading.Thread(target=self._write_all, name="records", daemon=True)
         self._thread.start()
+
+    @property
+    def n_dropped(self) -> int:
+        """Records that were not written: the queue was full, or the disk refused."""
+        return self._n_refused + self._n_lost
 
     def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
         """Nothing: attempts are in their request's ledger."""
@@ -113,14 +125,16 @@ class JsonLinesSink:
         self._put(line)
 
     def close(self) -> None:
-        """Writes what waits and ends; gives up on a disk that hangs for 10 s."""
+        """Writes what waits and ends; gives up on a disk that hangs for 10 s, and says so."""
         self._stopping.set()
         self._thread.join(timeout=_DISK_PATIENCE_S)
+        if self._thread.is_alive():
+            log.error("records: %s hangs; the last records are lost", self._settings.file)
 
     def _put(self, line: dict[str, Any]) -> None:
         """Kind, time and id first; orjson writes the dataclasses inside."""
         if len(self._waiting) >= self._settings.queue_size:
-            self.n_dropped += 1
+            self._n_refused += 1
             return
         self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
@@ -128,37 +142,77 @@ class JsonLinesSink:
         is_last = False
         while not is_last:
             is_last = self._stopping.wait(_LOOK_INTERVAL_S)
-            self._write_waiting()
-        self._file.close()
+            while self._waiting:
+                self._write(self._next_piece())
+        self._close_file()
 
-    def _write_waiting(self) -> None:
-        while self._waiting:
-            line = self._waiting.popleft()
-            try:
-                self._write(line)
-                self._has_failed = False
-            except OSError as exc:
-                self.n_dropped += 1
-                if not self._has_failed:
-                    log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
-                self._has_failed = True
+    def _next_piece(self) -> list[bytes]:
+        """Lines that wait: up to a piece, or until the file is full; at least one."""
+        room_bytes = self._settings.max_file_bytes - self._file_bytes
+        if room_bytes <= 0:  # the piece goes into the next file
+            room_bytes = self._settings.max_file_bytes
+        limit_bytes, lines, size_bytes = min(_PIECE_BYTES, room_bytes), [], 0
+        while self._waiting and size_bytes < limit_bytes:
+            lines.append(self._waiting.popleft())
+            size_bytes += len(lines[-1])
+        return lines
 
-    def _write(self, line: bytes) -> None:
-        if self._file_bytes >= self._settings.max_file_bytes:
+    def _write(self, lines: list[bytes]) -> None:
+        """Writes the piece, all of it or nothing; lines that the disk refused are counted."""
+        try:
+            self._append(b"".join(lines))
+        except OSError as exc:
+            self._n_lost += len(lines)
+            if not self._has_failed:
+                log.error("records: %s cannot be written: %s", self._settings.file, exc)  # noqa: TRY400 - the disk's fault, not ours: no traceback
+            self._has_failed = True
+            self._close_file()  # the next piece begins with a file opened anew
+        else:
+            self._has_failed = False
+
+    def _append(self, piece: bytes) -> None:
+        """One write for the piece, as a rule; straight to the file, so nothing is left in between.
+
+        Raises:
+            OSError: The disk refused; the file holds what it held before.
+        """
+        if self._file is not None and self._file_bytes >= self._settings.max_file_bytes:
             self._rotate()
-        self._file.write(line)
-        self._file_bytes += len(line)  # counted here: asking the file is a system call for each
-        if not self._waiting:
-            self._file.flush()
+        file = self._file or self._open()
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(self._file_bytes)
+            raise
+        self._file_bytes += len(piece)
+
+    def _open(self) -> FileIO:
+        self._file = self._settings.file.open("ab", buffering=0)
+        self._file_bytes = self._file.tell()
+        return self._file
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # nothing of ours is in it that was not written
+                file.close()
 
     def _rotate(self) -> None:
-        """Moves every file on by one; the oldest is lost."""
-        self._file.close()
-        file = self._settings.file
-        for n in range(self._settings.keep_files, 0, -1):
-            older = file.with_name(f"{file.name}.{n}")
-            newer = file if n == 1 else file.with_name(f"{file.name}.{n - 1}")
-            if newer.exists():
-                newer.replace(older)
-        self._file = file.open("ab", buffering=_BUFFER_BYTES)
-        self._file_bytes = self._file.tell()
+        """Moves files on by one, up to the first free name; without one the oldest is lost.
+
+        Only as far as needed, and before a file is opened: a move or an opening that fails and is
+        tried again takes no file from those that are kept.
+        """
+        self._close_file()
+        places = [self._settings.file]
+        if not places[0].exists():
+            return
+        for n in range(1, self._settings.keep_files + 1):
+            places.append(places[0].with_name(f"{places[0].name}.{n}"))
+            if not places[-1].exists():
+                break
+        for newer, older in reversed(list(itertools.pairwise(places))):
+            newer.replace(older)

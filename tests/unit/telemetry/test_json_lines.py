@@ -2,8 +2,11 @@
 
 import json
 import logging
+import resource
 import threading
+import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +89,10 @@ class SlowDisk:
         self.go_on, self.is_waiting = threading.Event(), threading.Event()
         write: Callable[..., None] = sink._write
 
-        def slow(line: bytes) -> None:
+        def slow(lines: list[bytes]) -> None:
             self.is_waiting.set()
             self.go_on.wait(5)
-            write(line)
+            write(lines)
 
         monkeypatch.setattr(sink, "_write", slow)
 
@@ -112,24 +115,91 @@ def test_a_full_queue_drops_and_counts_and_never_waits(
     assert len(lines_of(tmp_path / "records.jsonl")) == 3
 
 
-def test_a_disk_that_refuses_is_told_once_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sink = sink_at(tmp_path / "records.jsonl")
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Waits for the writer's thread, which looks ten times a second."""
+    end_s = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
-    def refuse(line: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sink, "_write", refuse)
+@pytest.fixture
+def told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> pytest.LogCaptureFixture:
+    """What the sink logs."""
     # Import Linter, which another test calls, configures logging and switches our loggers off.
     monkeypatch.setattr(json_lines.log, "disabled", False)
-    with caplog.at_level(logging.ERROR):
-        for _ in range(3):
+    caplog.set_level(logging.ERROR)
+    return caplog
+
+
+def test_a_full_disk_is_told_once_and_every_record_counted_until_there_is_room(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "records.jsonl"
+    file.symlink_to("/dev/full")  # every write to it fails for want of space
+    sink = sink_at(file)
+    for n in (3, 5):  # two pieces, the second after the first has failed
+        for _ in range(n - sink.n_dropped):
             sink.request_settled(ENERGY)
-        sink.close()
+        wait_until(lambda n=n: sink.n_dropped == n)  # type: ignore[misc]
+    assert len(told.messages) == 1
+    assert "No space left on device" in told.messages[0]
+    file.unlink()
+    sink.request_finished(LEDGER, 0.25)
+    sink.close()
+    assert [line["kind"] for line in lines_of(file)] == ["request"]
+    assert sink.n_dropped == 5
+
+
+def test_what_was_written_of_a_refused_piece_is_cut_off_again(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "records.jsonl"
+    sink = sink_at(file)
+    sink.request_finished(LEDGER, 0.25)
+    wait_until(lambda: file.stat().st_size > 0)
+    size_bytes = file.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for half a line more: the first write takes that half, the second fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes * 3 // 2, hard))
+    try:
+        for _ in range(3):
+            sink.request_finished(LEDGER, 0.5)
+        wait_until(lambda: sink.n_dropped == 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.request_finished(LEDGER, 0.75)
+    sink.close()
+    assert [line["latency_s"] for line in lines_of(file)] == [0.25, 0.75]
     assert sink.n_dropped == 3
-    assert len(caplog.records) == 1
-    assert "No space left on device" in caplog.text
+    assert len(told.messages) >= 1
+
+
+def test_a_file_that_cannot_be_opened_costs_none_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "records.jsonl"
+    for name in ("r1", "r2"):  # r1 comes to .1
+        sink = sink_at(file, max_file_bytes=1)
+        sink.request_finished(Ledger(request_id=name, attempts=()), 0.1)
+        sink.close()
+    sink = sink_at(file, max_file_bytes=1)
+
+    def refuse() -> FileIO:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink, "_open", refuse)
+        for n in range(1, 6):  # one piece each
+            sink.request_settled(ENERGY)
+            wait_until(lambda n=n: sink.n_dropped == n)  # type: ignore[misc]
+    sink.request_finished(Ledger(request_id="r3", attempts=()), 0.1)
+    sink.close()
+    ids = {path.name: [one["request_id"] for one in lines_of(path)] for path in tmp_path.iterdir()}
+    assert ids == {"records.jsonl": ["r3"], "records.jsonl.1": ["r2"], "records.jsonl.2": ["r1"]}
+    assert len(told.messages) == 1
 
 
 def test_a_fan_out_tells_everyone_everything(tmp_path: Path) -> None:
