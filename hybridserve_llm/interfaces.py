@@ -6,7 +6,6 @@ from typing import Literal, Protocol
 from hybridserve_llm.records import (
     Activity,
     Assessment,
-    Attempt,
     Chunk,
     Completion,
     EngineRequest,
@@ -92,11 +91,8 @@ class Watcher(Protocol):
 class RecordSink(Protocol):
     """Receives what happened; must not block and must not raise."""
 
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """An attempt ended, whatever became of it."""
-
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """A request ended: answered, failed (`ledger.tier` is None) or given up."""
+        """A request ended, answered or not; its attempts are in the ledger."""
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """What a request cost is final; comes seconds after its end, and for shadows too."""

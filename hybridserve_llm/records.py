@@ -30,6 +30,23 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
+class RequestKind(StrEnum):
+    """What a request is: to the cascade, to a tier by its own name, or for calibration."""
+
+    CASCADE = "cascade"
+    TIER = "tier"
+    CALIBRATION = "calibration"
+
+
+class RequestEnd(StrEnum):
+    """How a request ended; INVALID: the request was at fault, GIVEN_UP: its client left."""
+
+    ANSWERED = "answered"
+    INVALID = "invalid"
+    FAILED = "failed"
+    GIVEN_UP = "given_up"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
     """What one request asks of the cascade beyond its configuration; None asks nothing."""
@@ -59,6 +76,7 @@ class GenerateRequest:
         trace: The client's W3C trace context, its headers `traceparent` and, if sent, `tracestate`;
             engines get them as they are. None where it sent none.
         is_shadow: Whether the watch asks, to compare an answer that a user got already.
+        only_tier: The tier whose own name the client gave as model; None for the cascade.
     """
 
     request_id: str
@@ -75,6 +93,7 @@ class GenerateRequest:
     assess: bool = False
     trace: Mapping[str, str] | None = None
     is_shadow: bool = False
+    only_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +204,8 @@ class Seen:
 class Attempt:
     """One tier's work for one request: a line of the ledger, and the record `eval/` reads.
 
-    `assessment` holds what else is known of the answer, where the request asked for it.
+    `assessment` holds what else is known of the answer, where the request asked for it; `error` is
+    the class of the error that a failed one ended with.
     """
 
     tier: str
@@ -203,13 +223,16 @@ class Attempt:
     energy_j: float | None = None
     energy_source: str | None = None
     assessment: Assessment | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
 
-    `energy_reason` says why it has no joules; `trace` is as in the request.
+    `ttft_s` is the time from the request's arrival to the first token that left for the client,
+    where it was streamed; `error` the class of the error that it ended with, if it did.
+    `energy_reason` says why it has no joules; the last three are as in the request.
     """
 
     request_id: str
@@ -219,8 +242,20 @@ class Ledger:
     confidence: float | None = None
     certified: bool = False
     endpoint: Endpoint | None = None
+    end: RequestEnd = RequestEnd.ANSWERED
+    error: str | None = None
+    ttft_s: float | None = None
     energy_reason: str | None = None
+    only_tier: str | None = None
+    assess: bool = False
     trace: Mapping[str, str] | None = None
+
+    @property
+    def kind(self) -> RequestKind:
+        """What was asked of the cascade, of one tier, and for calibration is counted apart."""
+        if self.assess:
+            return RequestKind.CALIBRATION
+        return RequestKind.CASCADE if self.only_tier is None else RequestKind.TIER
 
 
 class Source(StrEnum):

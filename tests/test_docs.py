@@ -67,7 +67,7 @@ ATTEMPT = Attempt(
     confidence=0.9,
     latency_s=0.5,
 )
-LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny")
+LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny", ttft_s=0.1)
 WATCHED = WatchSnapshot(
     status="ok",
     level="normal",
@@ -154,12 +154,12 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.watch_gauges(lambda: 1, {"small": lambda: 1}, {"small": lambda: 1})
     metrics.show_state("certified", STATES)
+    metrics.show_cascade("giant", "gpu")
     metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.registry.register(EnergyCollector(metering_of_a_minute()))
     metrics.registry.register(DroppedRecords(lambda: 0))
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
     metrics.registry.register(EngineCollector(lambda: [engine]))
-    metrics.attempt_finished("r", ATTEMPT)
     metrics.request_finished(LEDGER, 0.5)
     metrics.request_settled(SETTLED)
     in_code = []

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from hybridserve_llm.cascade.policy import Bounds, Policy
-from hybridserve_llm.errors import HybridServeError
+from hybridserve_llm.errors import HybridServeError, RequestError
 from hybridserve_llm.interfaces import Engine, Scorer
-from hybridserve_llm.records import Attempt, GenerateRequest, Ledger, Seen
+from hybridserve_llm.records import Attempt, GenerateRequest, Ledger, RequestEnd, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Tier:
 class Climb:
     """One request on its way up: what was tried so far, and what went wrong last.
 
-    `is_covered`: whether the certificate, if there is one, still speaks of this request.
+    `is_covered`: whether the certificate, if there is one, still speaks of this request. `ttft_s`:
+    from its arrival to the first token that a streamed one got, of the tier that answers.
     """
 
     request: GenerateRequest
@@ -35,6 +36,7 @@ class Climb:
     seen: list[Seen] = field(default_factory=list)
     failure: HybridServeError | None = None
     energy_reason: str | None = None
+    ttft_s: float | None = None
 
     @property
     def is_certified(self) -> bool:
@@ -48,8 +50,13 @@ class Climb:
         is_plain = overrides.min_confidence is None and overrides.policy in (None, "default")
         return is_plain and self.is_certified
 
-    def ledger(self, answering: Attempt | None) -> Ledger:
-        """What was done so far; `answering` is the attempt whose answer is taken, if one is."""
+    def ledger(
+        self, answering: Attempt | None, *, ended_by: HybridServeError | None = None
+    ) -> Ledger:
+        """What was done so far; `answering` is the attempt whose answer is taken, if one is.
+
+        Without an answer `ended_by` is what went wrong, and None where the client gave up.
+        """
         return Ledger(
             request_id=self.request.request_id,
             attempts=tuple(self.attempts),
@@ -58,6 +65,19 @@ class Climb:
             confidence=answering.confidence if answering else None,
             certified=answering is not None and self.is_certified,
             endpoint=self.request.endpoint,
+            end=_end(answering, ended_by),
+            error=type(ended_by).__name__ if ended_by else None,
+            ttft_s=self.ttft_s,
             energy_reason=self.energy_reason,
+            only_tier=self.request.only_tier,
+            assess=self.request.assess,
             trace=self.request.trace,
         )
+
+
+def _end(answering: Attempt | None, ended_by: HybridServeError | None) -> RequestEnd:
+    if answering is not None:
+        return RequestEnd.ANSWERED
+    if ended_by is None:
+        return RequestEnd.GIVEN_UP
+    return RequestEnd.INVALID if isinstance(ended_by, RequestError) else RequestEnd.FAILED

@@ -16,8 +16,15 @@ from hybridserve_llm.records import Chunk, Ledger, Usage, Verdict
 class Finish(Protocol):
     """Closes the attempt's record and gives the request's whole ledger."""
 
-    def __call__(self, verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None) -> Ledger:
-        """The ledger, `ttft_s` and `usage` as the stream told them."""
+    def __call__(
+        self,
+        verdict: Verdict,
+        reason: str,
+        usage: Usage,
+        ttft_s: float | None,
+        ended_by: HybridServeError | None = None,
+    ) -> Ledger:
+        """The ledger, `ttft_s` and `usage` as the stream told them; `ended_by` broke it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +54,7 @@ class LiveAnswer:
                 yield chunk
                 chunk = await anext(self.rest, None)
         except HybridServeError as exc:
-            self.finish(Verdict.FAIL, str(exc), usage, self.ttft_s)
+            self.finish(Verdict.FAIL, str(exc), usage, self.ttft_s, exc)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             self.finish(Verdict.ABORT, "given up", usage, self.ttft_s)

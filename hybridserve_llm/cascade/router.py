@@ -76,8 +76,9 @@ class CascadeRouter:
         climb = self._start(request)
         try:
             return await self._climb(climb)
-        except (HybridServeError, asyncio.CancelledError):
-            self._sink.request_finished(climb.ledger(None), self._elapsed_s(climb.started_s))
+        except (HybridServeError, asyncio.CancelledError) as exc:
+            ledger = climb.ledger(None, ended_by=exc if isinstance(exc, HybridServeError) else None)
+            self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
             raise
 
     def _start(self, request: GenerateRequest) -> Climb:
@@ -133,11 +134,11 @@ class CascadeRouter:
                 self._record_failure(climb, at, exc, started_s)
                 raise
             except asyncio.CancelledError:
-                self._record(climb, self._attempt(at, Verdict.ABORT, "given up", started_s))
+                climb.attempts.append(self._attempt(at, Verdict.ABORT, "given up", started_s))
                 raise
             assessment, decision = self._judge(climb, at, completion)
             attempt = self._answered(climb, at, completion, assessment, decision, started_s)
-            self._record(climb, attempt)
+            climb.attempts.append(attempt)
             if decision.next_tier is None:
                 return self._accepted(climb, at, completion, assessment, attempt)
             at = decision.next_tier
@@ -189,14 +190,23 @@ class CascadeRouter:
             self._policies.watcher.accepted(
                 climb.request, self._tiers[at].name, completion, assessment
             )
+        latency_s = self._elapsed_s(climb.started_s)
+        if climb.request.stream:  # it was held: its first token leaves with its last
+            climb.ttft_s = latency_s
         ledger = climb.ledger(attempt)
-        self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+        self._sink.request_finished(ledger, latency_s)
         return Outcome(completion=completion, ledger=ledger)
 
     async def _go_live(self, climb: Climb, tier: Tier, started_s: float) -> LiveAnswer:
         """Opens the final tier's stream; returns once its first chunk is here."""
 
-        def finish(verdict: Verdict, reason: str, usage: Usage, ttft_s: float | None) -> Ledger:
+        def finish(
+            verdict: Verdict,
+            reason: str,
+            usage: Usage,
+            ttft_s: float | None,
+            ended_by: HybridServeError | None = None,
+        ) -> Ledger:
             attempt = Attempt(
                 tier=tier.name,
                 model=tier.model,
@@ -207,9 +217,11 @@ class CascadeRouter:
                 completion_tokens=usage.completion_tokens,
                 ttft_s=ttft_s,
                 latency_s=self._elapsed_s(started_s),
+                error=type(ended_by).__name__ if ended_by else None,
             )
-            self._record(climb, attempt)
-            ledger = climb.ledger(attempt if verdict is Verdict.ACCEPT else None)
+            climb.attempts.append(attempt)
+            answering = attempt if verdict is Verdict.ACCEPT else None
+            ledger = climb.ledger(answering, ended_by=ended_by)
             self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
             return ledger
 
@@ -219,6 +231,7 @@ class CascadeRouter:
         first = await anext(chunks, None)
         if first is None:
             raise EngineFailed(f"tier {tier.name!r} sent an empty stream")
+        climb.ttft_s = self._elapsed_s(climb.started_s)
         return LiveAnswer(
             tier=tier.name,
             model=tier.model,
@@ -252,7 +265,14 @@ class CascadeRouter:
             assessment=assessment if climb.request.assess else None,
         )
 
-    def _attempt(self, at: int, verdict: Verdict, reason: str, started_s: float) -> Attempt:
+    def _attempt(
+        self,
+        at: int,
+        verdict: Verdict,
+        reason: str,
+        started_s: float,
+        error: str | None = None,
+    ) -> Attempt:
         tier = self._tiers[at]
         return Attempt(
             tier=tier.name,
@@ -260,16 +280,14 @@ class CascadeRouter:
             decision=verdict,
             reason=reason,
             latency_s=self._elapsed_s(started_s),
+            error=error,
         )
 
     def _record_failure(
         self, climb: Climb, at: int, exc: HybridServeError, started_s: float
     ) -> None:
-        self._record(climb, self._attempt(at, Verdict.FAIL, str(exc), started_s))
-
-    def _record(self, climb: Climb, attempt: Attempt) -> None:
-        climb.attempts.append(attempt)
-        self._sink.attempt_finished(climb.request.request_id, attempt)
+        error = type(exc).__name__
+        climb.attempts.append(self._attempt(at, Verdict.FAIL, str(exc), started_s, error))
 
     def _elapsed_s(self, since_s: float) -> float:
         return self._clock.monotonic_s() - since_s

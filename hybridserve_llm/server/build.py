@@ -119,6 +119,7 @@ async def _open_parts(
             name: ReplicaSet(name, engines, clock=clock, observer=books)
             for name, engines in replicas.items()
         }
+        metrics.show_cascade(config.tiers[-1].name, books.component if books else None)
         view = await _view(config, serving, replicas)
         standing = view.standing
         watch = _watch(config, serving, view, sets, clock)

@@ -71,6 +71,7 @@ def to_request(
         tool_names=frozenset(_tool_name(tool) for tool in tools),
         assess=wished.assess,
         trace=trace,
+        only_tier=only_tier,
     )
 
 

@@ -6,11 +6,13 @@ counted there, and `/metrics` is answered there.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from hybridserve_llm.records import RequestEnd, RequestKind, Verdict
 
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
@@ -45,27 +47,37 @@ class Tally:
         return not any(self._counts)
 
 
+class KindCounts:
+    """Everything that is counted of requests of one kind: their ends, and their attempts'."""
+
+    __slots__ = ("attempts", "latency_s", "requests", "ttft_s")
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, RequestEnd], int] = {}
+        self.attempts: dict[tuple[str, Verdict], int] = {}
+        self.latency_s = Tally(LATENCY_BUCKETS_S)
+        self.ttft_s = Tally(LATENCY_BUCKETS_S)
+
+
 class TierCounts:
-    """Everything that is counted of one tier; tokens are None until an engine reports some."""
+    """What is counted of one tier whatever was asked; tokens are None until an engine told some."""
 
     __slots__ = (
+        "answer_energy_j",
         "completion_tokens",
         "confidence",
-        "decisions",
-        "energy_j",
         "latency_s",
         "prompt_tokens",
-        "requests",
+        "request_energy_j",
         "ttft_s",
     )
 
     def __init__(self) -> None:
-        self.requests = 0
-        self.decisions: dict[str, int] = {}
         self.latency_s = Tally(LATENCY_BUCKETS_S)
         self.ttft_s = Tally(LATENCY_BUCKETS_S)
         self.confidence = Tally(_CONFIDENCE_BUCKETS)
-        self.energy_j = Tally(_ENERGY_BUCKETS_J)
+        self.request_energy_j = Tally(_ENERGY_BUCKETS_J)
+        self.answer_energy_j = Tally(_ENERGY_BUCKETS_J)
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
 
@@ -73,9 +85,11 @@ class TierCounts:
 class CountsCollector(Collector):
     """The counts in Prometheus' words; what was never counted has no sample."""
 
-    def __init__(self, tiers: Mapping[str, TierCounts], request_latency_s: Tally) -> None:
+    def __init__(
+        self, kinds: Mapping[RequestKind, KindCounts], tiers: Mapping[str, TierCounts]
+    ) -> None:
+        self._kinds = kinds
         self._tiers = tiers
-        self._request_latency_s = request_latency_s
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: a registry then does not collect when this is registered."""
@@ -83,64 +97,109 @@ class CountsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, as they stand now."""
-        yield from self._counters()
-        whole = HistogramMetricFamily(
-            "hybridserve_request_latency_seconds",
-            "Seconds from a request's arrival to its answer's end",
-        )
-        whole.add_metric([], self._request_latency_s.buckets, self._request_latency_s.sum)
-        yield whole
-        for name, (field, meaning) in _HISTOGRAMS.items():
-            family = HistogramMetricFamily(f"hybridserve_{name}", meaning, labels=["tier"])
-            for tier, counts in self._tiers.items():
-                tally: Tally = getattr(counts, field)
-                if not tally.is_empty:
-                    family.add_metric([tier], tally.buckets, tally.sum)
-            yield family
-
-    def _counters(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "hybridserve_requests",
-            "Requests that ended, by the tier that answered (none: failed or given up)",
-            labels=["tier"],
-        )
-        attempts = CounterMetricFamily(
-            "hybridserve_attempts",
-            "Attempts that ended, by tier and decision",
-            labels=["tier", "decision"],
-        )
-        prompt = CounterMetricFamily(
-            "hybridserve_prompt_tokens", "Prompt tokens that engines reported", labels=["tier"]
-        )
-        completion = CounterMetricFamily(
-            "hybridserve_completion_tokens",
-            "Output tokens that engines reported, of rejected answers too",
-            labels=["tier"],
-        )
-        for tier, counts in self._tiers.items():
-            if counts.requests:
-                requests.add_metric([tier], counts.requests)
-            for decision, n in counts.decisions.items():
-                attempts.add_metric([tier, decision], n)
-            if counts.prompt_tokens is not None:
-                prompt.add_metric([tier], counts.prompt_tokens)
-            if counts.completion_tokens is not None:
-                completion.add_metric([tier], counts.completion_tokens)
-        yield from (requests, attempts, prompt, completion)
+        yield from _ends(self._kinds)
+        yield from _tokens(self._tiers)
+        yield from _histograms(_OF_KINDS, "kind", self._kinds)
+        yield from _histograms(_OF_TIERS, "tier", self._tiers)
 
 
-_HISTOGRAMS = {
+class CountOf(Collector):
+    """One counter that somebody else keeps, read when it is scraped."""
+
+    def __init__(self, name: str, meaning: str, read: Callable[[], int]) -> None:
+        """`name` is without `_total`."""
+        self._name = name
+        self._meaning = meaning
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry then does not collect when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The one counter."""
+        counter = CounterMetricFamily(self._name, self._meaning)
+        counter.add_metric([], self._read())
+        yield counter
+
+
+def _ends(kinds: Mapping[RequestKind, KindCounts]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "hybridserve_requests",
+        "Requests that ended, by the tier that answered (none: no tier did)",
+        labels=["kind", "tier", "end"],
+    )
+    attempts = CounterMetricFamily(
+        "hybridserve_attempts",
+        "Attempts of requests that ended, by tier and decision",
+        labels=["kind", "tier", "decision"],
+    )
+    for kind, counts in kinds.items():
+        for (tier, end), n in counts.requests.items():
+            requests.add_metric([kind, tier, end], n)
+        for (tier, decision), n in counts.attempts.items():
+            attempts.add_metric([kind, tier, decision], n)
+    yield from (requests, attempts)
+
+
+def _tokens(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
+    prompt = CounterMetricFamily(
+        "hybridserve_prompt_tokens", "Prompt tokens that engines reported", labels=["tier"]
+    )
+    completion = CounterMetricFamily(
+        "hybridserve_completion_tokens",
+        "Output tokens that engines reported, of rejected answers too",
+        labels=["tier"],
+    )
+    for tier, counts in tiers.items():
+        if counts.prompt_tokens is not None:
+            prompt.add_metric([tier], counts.prompt_tokens)
+        if counts.completion_tokens is not None:
+            completion.add_metric([tier], counts.completion_tokens)
+    yield from (prompt, completion)
+
+
+def _histograms(
+    families: Mapping[str, tuple[str, str]],
+    label: str,
+    counted: Mapping[RequestKind, KindCounts] | Mapping[str, TierCounts],
+) -> Iterator[Metric]:
+    for name, (field, meaning) in families.items():
+        family = HistogramMetricFamily(f"hybridserve_{name}", meaning, labels=[label])
+        for value, counts in counted.items():
+            tally: Tally = getattr(counts, field)
+            if not tally.is_empty:
+                family.add_metric([value], tally.buckets, tally.sum)
+        yield family
+
+
+_OF_KINDS = {
+    "request_latency_seconds": (
+        "latency_s",
+        "Seconds from a request's arrival to its answer's end",
+    ),
+    "request_ttft_seconds": (
+        "ttft_s",
+        "Seconds from a streamed request's arrival to the first token that left for its client",
+    ),
+}
+_OF_TIERS = {
     "attempt_latency_seconds": ("latency_s", "Seconds of one tier's attempt"),
     "attempt_ttft_seconds": (
         "ttft_s",
-        "Seconds from asking a tier to its first token, where it was streamed",
+        "Seconds from asking a tier to its first token, where it streamed to the client",
     ),
     "attempt_confidence_ratio": (
         "confidence",
-        "Confidence in a tier's answers, where it was computed",
+        "Confidence in a tier's answers to the cascade's requests, where it was computed",
     ),
     "request_energy_joules": (
-        "energy_j",
+        "request_energy_j",
         "Active joules of a user's request over all its tiers, where they were metered",
+    ),
+    "answer_energy_joules": (
+        "answer_energy_j",
+        "Active joules that the tier which answered a user's request used itself for it, where "
+        "they were metered",
     ),
 }

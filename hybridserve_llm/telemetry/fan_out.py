@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hybridserve_llm.interfaces import RecordSink
-from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+from hybridserve_llm.records import Ledger, SettledEnergy
 
 
 class FanOut:
@@ -11,11 +11,6 @@ class FanOut:
 
     def __init__(self, sinks: Sequence[RecordSink]) -> None:
         self._sinks = tuple(sinks)
-
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """Tells all of an attempt."""
-        for sink in self._sinks:
-            sink.attempt_finished(request_id, attempt)
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Tells all of a request's end."""

@@ -18,18 +18,17 @@ import logging
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import orjson
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+from hybridserve_llm.records import Ledger, SettledEnergy
+from hybridserve_llm.telemetry.counts import CountOf
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +52,15 @@ class JsonLinesSettings:
     queue_size: int
 
 
-class DroppedRecords(Collector):
+class DroppedRecords(CountOf):
     """How many records were dropped, in Prometheus' words."""
 
     def __init__(self, n_dropped: Callable[[], int]) -> None:
-        self._n_dropped = n_dropped
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """The one counter."""
-        dropped = CounterMetricFamily(
+        super().__init__(
             "hybridserve_records_dropped",
             "Records that were not written: the queue was full, or the disk refused",
+            n_dropped,
         )
-        dropped.add_metric([], self._n_dropped())
-        yield dropped
 
 
 class JsonLinesSink:
@@ -102,9 +92,6 @@ class JsonLinesSink:
     def n_dropped(self) -> int:
         """Records that were not written: the queue was full, or the disk refused."""
         return self._n_refused + self._n_lost
-
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """Nothing: attempts are in their request's ledger."""
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Takes the ledger."""

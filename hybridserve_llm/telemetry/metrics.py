@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
-from hybridserve_llm.telemetry.counts import (
-    LATENCY_BUCKETS_S,
-    CountsCollector,
-    Tally,
-    TierCounts,
+from hybridserve_llm.records import (
+    Attempt,
+    Ledger,
+    RequestEnd,
+    RequestKind,
+    SettledEnergy,
 )
+from hybridserve_llm.telemetry.counts import CountsCollector, KindCounts, TierCounts
 
-_NO_TIER = "none"
+_NONE = "none"
 
 
 class Metrics:
@@ -25,42 +26,61 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._kinds = {kind: KindCounts() for kind in RequestKind}
         self._tiers = defaultdict[str, TierCounts](TierCounts)
-        self._request_latency_s = Tally(LATENCY_BUCKETS_S)
-        registry.register(CountsCollector(self._tiers, self._request_latency_s))
+        registry.register(CountsCollector(self._kinds, self._tiers))
 
     def answered(self) -> dict[str, int]:
-        """How many requests each tier has answered, by tier; those that none did are left out."""
+        """How many requests to the cascade each tier has answered, by tier; no zeros.
+
+        Requests to a tier by its own name, and those for calibration, say nothing of shares.
+        """
         return {
-            name: counts.requests
-            for name, counts in self._tiers.items()
-            if counts.requests and name != _NO_TIER
+            tier: n
+            for (tier, end), n in self._kinds[RequestKind.CASCADE].requests.items()
+            if end is RequestEnd.ANSWERED
         }
 
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """Counts the attempt; tokens only where the engine reported them."""
-        counts, decision = self._tiers[attempt.tier], attempt.decision
-        counts.decisions[decision] = counts.decisions.get(decision, 0) + 1
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """Counts the request under the tier that answered, and its attempts."""
+        kind = ledger.kind
+        counts = self._kinds[kind]
+        ended = ledger.tier or _NONE, ledger.end
+        counts.requests[ended] = counts.requests.get(ended, 0) + 1
+        counts.latency_s.add(latency_s)
+        if ledger.ttft_s is not None:
+            counts.ttft_s.add(ledger.ttft_s)
+        decided = counts.attempts
+        for attempt in ledger.attempts:
+            decision = attempt.tier, attempt.decision
+            decided[decision] = decided.get(decision, 0) + 1
+            of_tier = self._tiers[attempt.tier]
+            self._count(attempt, of_tier)
+            if attempt.confidence is not None and kind is RequestKind.CASCADE:
+                of_tier.confidence.add(attempt.confidence)
+
+    @staticmethod
+    def _count(attempt: Attempt, counts: TierCounts) -> None:
+        """Counts what a tier did; tokens only where the engine reported them."""
         if attempt.latency_s is not None:
             counts.latency_s.add(attempt.latency_s)
         if attempt.ttft_s is not None:
             counts.ttft_s.add(attempt.ttft_s)
-        if attempt.confidence is not None:
-            counts.confidence.add(attempt.confidence)
         if attempt.prompt_tokens is not None:
             counts.prompt_tokens = (counts.prompt_tokens or 0) + attempt.prompt_tokens
         if attempt.completion_tokens is not None:
             counts.completion_tokens = (counts.completion_tokens or 0) + attempt.completion_tokens
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """Counts the request under the tier that answered."""
-        self._tiers[ledger.tier or _NO_TIER].requests += 1
-        self._request_latency_s.add(latency_s)
-
     def request_settled(self, energy: SettledEnergy) -> None:
         """Counts the joules of users' requests; those that nobody knows are no observation."""
-        if energy.booking == "user" and energy.active_j is not None:
-            self._tiers[energy.tier or _NO_TIER].energy_j.add(energy.active_j)
+        if energy.booking != "user":
+            return
+        tier = energy.tier
+        if energy.active_j is not None:
+            self._tiers[tier or _NONE].request_energy_j.add(energy.active_j)
+        own_j = energy.tiers.get(tier) if tier is not None else None
+        if tier is not None and own_j is not None:
+            self._tiers[tier].answer_energy_j.add(own_j)
 
     def show_state(self, state: str, states: Sequence[str]) -> None:
         """Says which of `states` the cascade is in; it does not change while it serves."""
@@ -72,6 +92,19 @@ class Metrics:
         )
         for name in states:
             gauge.labels(name).set(float(name == state))
+
+    def show_cascade(self, last_tier: str, component: str | None) -> None:
+        """Says what dashboards have to know of the cascade; it does not change while it serves.
+
+        `component` is what joules of requests are of; None where nothing is metered.
+        """
+        gauge = Gauge(
+            "hybridserve_cascade_info",
+            "1; the last tier, and the component that joules of requests are of",
+            ["last_tier", "component"],
+            registry=self.registry,
+        )
+        gauge.labels(last_tier, component or _NONE).set(1)
 
     def watch_gauges(
         self,

@@ -50,9 +50,6 @@ class SpanSink:
         self._model = served_model_name
         self._clock = clock
 
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """Nothing: attempts are in their request's ledger."""
-
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Makes the request's spans, with the times they had."""
         if not self._has_room():

@@ -60,7 +60,7 @@ def run_front_end(folder: str, mode: str, span_port: int, told: Any) -> None:
     set_core(0)
     place, is_on = Path(folder), mode != "off"
     if not is_on:  # the counters have no switch of their own
-        for name in ("attempt_finished", "request_finished", "request_settled"):
+        for name in ("request_finished", "request_settled"):
             setattr(Metrics, name, lambda *_: None)
     endpoint = f"http://127.0.0.1:{span_port}/v1/traces" if mode == "spans" else None
     records = str(place / f"{mode}-{os.getpid()}.jsonl") if is_on else None

@@ -240,7 +240,7 @@ def test_models_health_ready_metrics(demo: Demo) -> None:
     root = demo.base_url.removesuffix("/v1")
     assert httpx.get(f"{root}/health").status_code == 200
     assert httpx.get(f"{root}/ready").json()["ready"] is True
-    assert 'hybridserve_attempts_total{decision="accept",tier="small"}' in (
+    assert 'hybridserve_attempts_total{decision="accept",kind="cascade",tier="small"}' in (
         httpx.get(f"{root}/metrics").text
     )
 

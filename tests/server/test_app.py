@@ -330,9 +330,11 @@ async def test_metrics_count_attempts_and_requests() -> None:
     async with client_of(parts_over(escalating())) as client:
         await client.post("/v1/chat/completions", json=BODY)
         text = (await client.get("/metrics")).text
-    assert 'hybridserve_attempts_total{decision="escalate",tier="small"} 1.0' in text
-    assert 'hybridserve_attempts_total{decision="accept",tier="giant"} 1.0' in text
-    assert 'hybridserve_requests_total{tier="giant"} 1.0' in text
+    attempts = 'hybridserve_attempts_total{decision="%s",kind="cascade",tier="%s"} 1.0'
+    assert attempts % ("escalate", "small") in text
+    assert attempts % ("accept", "giant") in text
+    requests = 'hybridserve_requests_total{end="answered",kind="cascade",tier="giant"} 1.0'
+    assert requests in text
 
 
 def test_every_status_in_the_table_is_an_error_status() -> None:

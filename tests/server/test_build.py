@@ -84,6 +84,7 @@ async def test_the_cascade_tells_its_thresholds_and_who_answered(tmp_path: Path)
                 await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
             await client.post("/v1/chat/completions", json={"model": "giant", **BODY})
             after = (await client.get("/v1/cascade")).json()
+            metrics = (await client.get("/metrics")).text
     always = {"score_below": None, "risk_above": None}
     assert after["thresholds"] == [
         {
@@ -104,9 +105,11 @@ async def test_the_cascade_tells_its_thresholds_and_who_answered(tmp_path: Path)
     ]
     assert after["gear"] == "night"
     assert [(tier["answered"], tier["share"]) for tier in before["tiers"]] == [(0, None)] * 3
-    # 3 of 4 requests stay at the small tier, one asks the giant by its name.
+    # All 3 of the cascade's requests stay at the small tier; the giant's own is none of these.
     shares = [(tier["answered"], tier["share"]) for tier in after["tiers"]]
-    assert shares == [(3, 0.75), (0, 0), (1, 0.25)]
+    assert shares == [(3, 1), (0, 0), (0, 0)]
+    info = 'hybridserve_cascade_info{component="%s",last_tier="giant"} 1.0'
+    assert any(info % component in metrics for component in ("gpu", "cpu"))
 
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

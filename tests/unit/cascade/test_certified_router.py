@@ -90,11 +90,11 @@ class RecordingWatcher:
 class KeepingSink:
     """A RecordSink that keeps what it gets."""
 
-    attempts: list[Attempt] = field(default_factory=list)
     ledgers: list[Ledger] = field(default_factory=list)
 
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
+    @property
+    def attempts(self) -> list[Attempt]:
+        return [attempt for ledger in self.ledgers for attempt in ledger.attempts]
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         self.ledgers.append(ledger)

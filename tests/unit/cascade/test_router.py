@@ -18,15 +18,20 @@ from hybridserve_llm.errors import (
     DeadlineExceeded,
     EngineFailed,
     EngineUnavailable,
+    HybridServeError,
     InvalidRequest,
 )
 from hybridserve_llm.records import (
     Attempt,
+    Completion,
     Endpoint,
+    EngineRequest,
     GenerateRequest,
     Ledger,
     Outcome,
     Overrides,
+    RequestEnd,
+    RequestKind,
     Verdict,
 )
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
@@ -38,11 +43,11 @@ SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
 class KeepingSink:
     """A RecordSink that keeps what it gets."""
 
-    attempts: list[Attempt] = field(default_factory=list)
     ledgers: list[Ledger] = field(default_factory=list)
 
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
+    @property
+    def attempts(self) -> list[Attempt]:
+        return [attempt for ledger in self.ledgers for attempt in ledger.attempts]
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         self.ledgers.append(ledger)
@@ -54,6 +59,7 @@ class Cascade:
 
     engines: Sequence[FakeEngine]
     sink: KeepingSink = field(default_factory=KeepingSink)
+    clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         rule = TierRule(accept_at=-0.5, skips=(SkipRule(score_below=-3.0, to_tier=2),))
@@ -63,7 +69,7 @@ class Cascade:
         ]
         by_score = ScorePolicy(rules=(rule,) * 3)
         policies = Policies(default=by_score, last_only=by_score)
-        self.router = CascadeRouter(tiers, policies, sink=self.sink, clock=FakeClock())
+        self.router = CascadeRouter(tiers, policies, sink=self.sink, clock=self.clock)
 
     @property
     def asked(self) -> list[int]:
@@ -208,12 +214,62 @@ async def test_cancelling_aborts_the_engines_work_and_is_recorded() -> None:
         await task
     assert (waiting.n_running, waiting.n_cancelled) == (0, 1)
     assert [attempt.decision for attempt in cascade.sink.attempts] == [Verdict.ABORT]
-    assert cascade.sink.ledgers[0].tier is None
+    ledger = cascade.sink.ledgers[0]
+    assert (ledger.tier, ledger.end, ledger.error) == (None, RequestEnd.GIVEN_UP, None)
 
 
 async def test_a_streamed_request_holds_every_tier_but_the_last() -> None:
     cascade = Cascade([engine("s", UNSURE), engine("medium"), engine("g")])
-    assert isinstance(await cascade.router.answer(request(stream=True)), Outcome)
+    outcome = await cascade.router.answer(request(stream=True))
+    assert isinstance(outcome, Outcome)
+    assert outcome.ledger.ttft_s == 0  # its first token leaves with its last; no time has passed
+
+
+async def test_a_request_that_is_not_streamed_has_no_first_token() -> None:
+    cascade = Cascade([engine("s"), engine("m"), engine("g")])
+    await answered(cascade)
+    assert cascade.sink.ledgers[0].ttft_s is None
+
+
+async def test_the_first_token_is_timed_from_the_requests_arrival() -> None:
+    class SlowEngine(FakeEngine):
+        async def complete(self, request: EngineRequest) -> Completion:
+            cascade.clock.advance(2.5)
+            return await super().complete(request)
+
+    slow = [SlowEngine(scripted_answer(text, logprobs=UNSURE)) for text in ("s", "m")]
+    cascade = Cascade([*slow, engine("g")])
+    answer = await live(cascade)
+    cascade.clock.advance(1)
+    assert [chunk async for chunk in answer.chunks()]
+    (ledger,) = cascade.sink.ledgers
+    assert (ledger.ttft_s, ledger.attempts[-1].ttft_s) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "end"),
+    [
+        (EngineFailed("nonsense"), RequestEnd.FAILED),
+        (DeadlineExceeded("too late"), RequestEnd.FAILED),
+        (InvalidRequest("no such field"), RequestEnd.INVALID),
+    ],
+)
+async def test_a_ledger_says_whose_fault_it_was(failure: HybridServeError, end: RequestEnd) -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), FakeEngine(failure)])
+    with pytest.raises(type(failure)):
+        await cascade.router.answer(request())
+    (ledger,) = cascade.sink.ledgers
+    name = type(failure).__name__
+    assert (ledger.tier, ledger.end, ledger.error) == (None, end, name)
+    assert ledger.attempts[-1].error == name
+
+
+async def test_a_ledger_says_what_was_asked() -> None:
+    cascade = Cascade([engine("s"), engine("m"), engine("g")])
+    for asked in ({}, {"only_tier": "small"}, {"only_tier": "small", "assess": True}):
+        await cascade.router.answer(request(**asked))
+    kinds = [RequestKind.CASCADE, RequestKind.TIER, RequestKind.CALIBRATION]
+    assert [ledger.kind for ledger in cascade.sink.ledgers] == kinds
 
 
 async def live(cascade: Cascade) -> LiveAnswer:
@@ -263,6 +319,11 @@ async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
     with pytest.raises(EngineFailed, match="lost its way"):
         [chunk async for chunk in answer.chunks()]
     assert cascade.sink.attempts[-1].decision is Verdict.FAIL
+    assert (cascade.sink.attempts[-1].error, cascade.sink.ledgers[-1].error) == (
+        "EngineFailed",
+        "EngineFailed",
+    )
+    assert cascade.sink.ledgers[-1].end is RequestEnd.FAILED
 
 
 async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request() -> None:

@@ -49,7 +49,6 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 
 def test_a_request_and_what_it_cost_are_two_lines_joined_by_its_id(tmp_path: Path) -> None:
     sink = sink_at(tmp_path / "records.jsonl")
-    sink.attempt_finished("r1", ATTEMPT)
     sink.request_finished(LEDGER, 0.25)
     sink.request_settled(ENERGY)
     sink.close()
@@ -206,22 +205,11 @@ def test_a_fan_out_tells_everyone_everything(tmp_path: Path) -> None:
     metrics = Metrics(CollectorRegistry())
     lines = sink_at(tmp_path / "records.jsonl")
     fan_out = FanOut([metrics, lines])
-    fan_out.attempt_finished("r1", ATTEMPT)
     fan_out.request_finished(LEDGER, 0.25)
     fan_out.request_settled(ENERGY)
     lines.close()
     value = metrics.registry.get_sample_value
-    assert value("hybridserve_attempts_total", {"tier": "small", "decision": "accept"}) == 1
+    accepted = {"kind": "cascade", "tier": "small", "decision": "accept"}
+    assert value("hybridserve_attempts_total", accepted) == 1
     assert value("hybridserve_request_energy_joules_sum", {"tier": "small"}) == 3.5
     assert len(lines_of(tmp_path / "records.jsonl")) == 2
-
-
-@pytest.mark.parametrize(("booking", "active_j"), [("shadow", 3.5), ("user", None)])
-def test_only_users_known_joules_are_observed(booking: str, active_j: float | None) -> None:
-    metrics = Metrics(CollectorRegistry())
-    metrics.request_settled(ENERGY._replace(booking=booking, active_j=active_j))
-    assert not any(
-        sample.name.startswith("hybridserve_request_energy")
-        for family in metrics.registry.collect()
-        for sample in family.samples
-    )
