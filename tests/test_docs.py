@@ -161,6 +161,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
     metrics.registry.register(EngineCollector(lambda: [engine]))
     metrics.request_finished(LEDGER, 0.5)
+    metrics.responses.add(200)
     metrics.request_settled(SETTLED)
     in_code = []
     for family in metrics.registry.collect():

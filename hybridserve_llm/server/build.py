@@ -124,9 +124,7 @@ async def _open_parts(
         standing = view.standing
         watch = _watch(config, serving, view, sets, clock)
         in_flight = InFlight(config.server.max_concurrent_requests)
-        _watch_all(metrics, standing, watch, in_flight, sets)
-        if serving.engines is not None:
-            metrics.registry.register(EngineCollector(serving.engines))
+        _watch_all(metrics, standing, watch, in_flight, sets, serving.engines)
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
         if metering is not None:
@@ -158,6 +156,7 @@ async def _open_parts(
             watch=watch,
             metering=metering,
             answered=metrics.answered,
+            responses=metrics.responses,
         )
 
 
@@ -245,6 +244,7 @@ def _watch_all(
     watch: Watch | None,
     in_flight: InFlight,
     sets: Mapping[str, ReplicaSet],
+    engines: Callable[[], Sequence[EngineReport]] | None,
 ) -> None:
     """Registers what is read when it is scraped."""
     metrics.watch_gauges(
@@ -255,6 +255,8 @@ def _watch_all(
     metrics.show_state(standing.state, STATES)
     if watch is not None:
         metrics.registry.register(WatchCollector(watch.snapshot))
+    if engines is not None:
+        metrics.registry.register(EngineCollector(engines))
 
 
 async def _view(

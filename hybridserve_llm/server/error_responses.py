@@ -36,25 +36,30 @@ STATUS: dict[type[HybridServeError], tuple[int, str, str | None]] = {
 }
 """Error class → HTTP status, OpenAI error type, OpenAI error code."""
 
+_BUG: tuple[int, str, str | None] = (500, "server_error", None)
 _UNAVAILABLE_RETRY_AFTER_S = 5.0
 
 
 def error_body(error: HybridServeError) -> dict[str, Any]:
     """The OpenAI error object of `error`; an error that is not in the table is a bug: 500."""
-    _, kind, code = STATUS.get(type(error), (500, "server_error", None))
+    _, kind, code = STATUS.get(type(error), _BUG)
     parameter = error.parameter if isinstance(error, RequestError) else None
     return {"error": {"message": str(error), "type": kind, "param": parameter, "code": code}}
 
 
+def status_of(error: HybridServeError) -> int:
+    """The HTTP status of `error`; one that is not in the table is a bug: 500."""
+    return STATUS.get(type(error), _BUG)[0]
+
+
 def error_response(error: HybridServeError, request_id: str | None) -> JSONResponse:
     """The HTTP response of `error`, with `Retry-After` where trying again makes sense."""
-    status, _, _ = STATUS.get(type(error), (500, "server_error", None))
     headers = {"x-request-id": request_id} if request_id else {}
     if isinstance(error, Overloaded):
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     elif isinstance(error, EngineUnavailable):
         headers["retry-after"] = str(math.ceil(_UNAVAILABLE_RETRY_AFTER_S))
-    return JSONResponse(error_body(error), status_code=status, headers=headers)
+    return JSONResponse(error_body(error), status_code=status_of(error), headers=headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:

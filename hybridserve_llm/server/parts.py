@@ -16,6 +16,7 @@ from hybridserve_llm.server.auth import ApiKeys
 from hybridserve_llm.server.fingerprint import Fingerprint
 from hybridserve_llm.server.metering import Metering
 from hybridserve_llm.server.standing import Standing
+from hybridserve_llm.telemetry.counts import ResponseCounts
 from hybridserve_llm.watch.control import Watch
 
 
@@ -85,6 +86,7 @@ class Parts:
     watch: Watch | None = None
     metering: Metering | None = None
     answered: Callable[[], Mapping[str, int]] = dict
+    responses: ResponseCounts = field(default_factory=ResponseCounts)
 
 
 def promise_of(parts: Parts) -> str:

@@ -12,13 +12,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from hybridserve_llm.cascade.live import LiveAnswer
-from hybridserve_llm.errors import InvalidRequest, ModelNotFound
+from hybridserve_llm.errors import HybridServeError, InvalidRequest, ModelNotFound
 from hybridserve_llm.records import GenerateRequest, JsonObject, Outcome
 from hybridserve_llm.server.cascade_json import cascade_json
 from hybridserve_llm.server.convert import to_request, to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
+from hybridserve_llm.server.error_responses import status_of
 from hybridserve_llm.server.parts import Parts
 from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
 from hybridserve_llm.server.sse import EventStream, events_of, give_up, keeping_alive
@@ -37,11 +39,11 @@ def build_routes(parts: Parts) -> APIRouter:
 
     @routes.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await _generate(parts, request, ChatBody)
+        return await _counted(parts, request, ChatBody)
 
     @routes.post("/v1/completions")
     async def completions(request: Request) -> Response:
-        return await _generate(parts, request, CompletionBody)
+        return await _counted(parts, request, CompletionBody)
 
     @routes.get("/v1/models")
     async def models(request: Request) -> Response:
@@ -79,11 +81,31 @@ def build_routes(parts: Parts) -> APIRouter:
     return routes
 
 
+async def _counted(parts: Parts, http: Request, body_type: type[Body]) -> Response:
+    """The response, whose status is counted; a bug's is, too."""
+    status = 500
+    try:
+        response = await _generate(parts, http, body_type)
+        status = response.status_code
+    except HybridServeError as exc:
+        status = status_of(exc)
+        raise
+    except asyncio.CancelledError:  # the server stops: this request has no response
+        status = _CLIENT_CLOSED_REQUEST
+        raise
+    finally:
+        parts.responses.add(status)
+    return response
+
+
 async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Response:
     request_id = _request_id(http)
     http.state.request_id = request_id
     parts.api_keys.check(http.headers.get("authorization"))
-    raw, body = await _read_body(http, body_type, parts.config.max_body_mib * MIB)
+    try:
+        raw, body = await _read_body(http, body_type, parts.config.max_body_mib * MIB)
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
     request = to_request(
         body,
         raw,
@@ -150,6 +172,7 @@ async def _read_body(
 
     Raises:
         InvalidRequest: Too large, not a JSON object, or a field is missing or out of range.
+        ClientDisconnect: The client left before it had sent all.
     """
     data = bytearray()
     async for piece in http.stream():

@@ -123,6 +123,32 @@ class CountOf(Collector):
         yield counter
 
 
+class ResponseCounts(Collector):
+    """How often each HTTP status was answered, requests that no tier was asked for included."""
+
+    def __init__(self) -> None:
+        self._by_status: dict[int, int] = {}
+
+    def add(self, status: int) -> None:
+        """Counts one response."""
+        self._by_status[status] = self._by_status.get(status, 0) + 1
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry then does not collect when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The one counter."""
+        responses = CounterMetricFamily(
+            "hybridserve_responses",
+            "Responses of the two endpoints that generate, by HTTP status",
+            labels=["status"],
+        )
+        for status, n in self._by_status.items():
+            responses.add_metric([str(status)], n)
+        yield responses
+
+
 def _ends(kinds: Mapping[RequestKind, KindCounts]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "hybridserve_requests",

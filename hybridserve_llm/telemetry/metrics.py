@@ -16,7 +16,7 @@ from hybridserve_llm.records import (
     RequestKind,
     SettledEnergy,
 )
-from hybridserve_llm.telemetry.counts import CountsCollector, KindCounts, TierCounts
+from hybridserve_llm.telemetry.counts import CountsCollector, KindCounts, ResponseCounts, TierCounts
 
 _NONE = "none"
 
@@ -28,7 +28,9 @@ class Metrics:
         self.registry = registry
         self._kinds = {kind: KindCounts() for kind in RequestKind}
         self._tiers = defaultdict[str, TierCounts](TierCounts)
+        self.responses = ResponseCounts()
         registry.register(CountsCollector(self._kinds, self._tiers))
+        registry.register(self.responses)
 
     def answered(self) -> dict[str, int]:
         """How many requests to the cascade each tier has answered, by tier; no zeros.

@@ -337,5 +337,72 @@ async def test_metrics_count_attempts_and_requests() -> None:
     assert requests in text
 
 
+def n_responses(parts: Parts) -> dict[str, float]:
+    (family,) = parts.responses.collect()
+    return {sample.labels["status"]: sample.value for sample in family.samples}
+
+
+async def test_responses_that_no_tier_was_asked_for_are_counted_by_status() -> None:
+    parts = parts_over(
+        {"small": FakeEngine(UNSURE), "giant": FakeEngine(EngineUnavailable("giant is down"))},
+        in_flight=InFlight(1),
+        api_keys=ApiKeys(keys=(b"secret",)),
+    )
+    header = {"authorization": "Bearer secret"}
+    async with client_of(parts) as client:
+        url = "/v1/chat/completions"
+        await client.post(url, json=BODY)
+        await client.post(url, json={}, headers=header)
+        await client.post(url, json={**BODY, "model": "other"}, headers=header)
+        await client.post(url, json=BODY, headers=header)
+        await client.post(url, json={**BODY, "model": "small"}, headers=header)
+        with parts.in_flight.admit():
+            await client.post(url, json=BODY, headers=header)
+        await client.get("/v1/models", headers=header)  # generates nothing: not counted
+    assert n_responses(parts) == {"401": 1, "400": 1, "404": 1, "503": 1, "200": 1, "429": 1}
+
+
+async def test_a_bug_is_counted_as_a_500() -> None:
+    def bug(request: Any) -> str:
+        raise RuntimeError("secret detail")
+
+    parts = parts_over({"small": FakeEngine(bug), "giant": FakeEngine("g")})
+    async with client_of(parts) as client:
+        await client.post("/v1/chat/completions", json=BODY)
+    assert n_responses(parts) == {"500": 1}
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_bug() -> None:
+    parts = parts_over(sure())
+
+    @contextlib.asynccontextmanager
+    async def open_parts() -> AsyncIterator[Parts]:
+        yield parts
+
+    app, sent = create_app(open_parts), []
+    messages = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "query_string": b"",
+    }
+    async with app.router.lifespan_context(app):
+        await app(scope, receive, send)
+    assert sent[0]["status"] == 499
+    assert n_responses(parts) == {"499": 1}
+
+
 def test_every_status_in_the_table_is_an_error_status() -> None:
     assert all(400 <= status < 600 for status, _, _ in STATUS.values())
