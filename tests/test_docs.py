@@ -35,6 +35,7 @@ from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.telemetry.spans import LeftOutSpans
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
@@ -158,6 +159,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.registry.register(EnergyCollector(metering_of_a_minute()))
     metrics.registry.register(DroppedRecords(lambda: 0))
+    metrics.registry.register(LeftOutSpans(lambda: 0))
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
     metrics.registry.register(EngineCollector(lambda: [engine]))
     metrics.request_finished(LEDGER, 0.5)

@@ -31,7 +31,7 @@ def open_sinks(
         metrics.registry.register(DroppedRecords(lambda: lines.n_dropped))
         sinks.append(lines)
     if config.tracing.otlp_endpoint is not None:
-        sinks.append(_spans(config.tracing.otlp_endpoint, config, clock, stack))
+        sinks.append(_spans(config.tracing.otlp_endpoint, config, metrics, clock, stack))
     return sinks
 
 
@@ -51,7 +51,11 @@ def _json_lines(file: Path, settings: RecordsConfig, clock: Clock) -> JsonLinesS
 
 
 def _spans(
-    endpoint: str, config: CascadeConfig, clock: Clock, stack: contextlib.AsyncExitStack
+    endpoint: str,
+    config: CascadeConfig,
+    metrics: Metrics,
+    clock: Clock,
+    stack: contextlib.AsyncExitStack,
 ) -> RecordSink:
     try:  # late: the extra `otel` need not be installed
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -59,7 +63,7 @@ def _spans(
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        from hybridserve_llm.telemetry.spans import SpanSink
+        from hybridserve_llm.telemetry.spans import LeftOutSpans, SpanSink
     except ImportError as exc:
         raise CannotBeDone(
             "tracing.otlp_endpoint is set and OpenTelemetry is not installed: "
@@ -71,9 +75,11 @@ def _spans(
     # Its own thread sends, and drops what it cannot send: no request waits.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     stack.push_async_callback(asyncio.to_thread, provider.shutdown)
-    return SpanSink(
+    spans = SpanSink(
         provider,
         served_model_name=config.server.served_model_name,
         clock=clock,
         max_requests_per_s=config.tracing.max_requests_per_s,
     )
+    metrics.registry.register(LeftOutSpans(lambda: spans.n_left_out))
+    return spans

@@ -4,18 +4,21 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.cascade.climb import Tier
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.confidence.day_zero import DayZeroScorer
-from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, Verdict
-from hybridserve_llm.telemetry.spans import SpanSink
+from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.telemetry.spans import LeftOutSpans, SpanSink
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 
 S = 1_000_000_000
+TRACE_ID, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.fixture
@@ -47,6 +50,31 @@ def test_a_busy_second_has_spans_of_its_first_requests_only(
         (span.attributes or {})["hybridserve.request_id"] for span in exporter.get_finished_spans()
     ]
     assert ids == ["r0", "r1", "r3", "r4", "r6", "r7"]
+    registry = CollectorRegistry()
+    registry.register(LeftOutSpans(lambda: sink.n_left_out))
+    assert registry.get_sample_value("hybridserve_spans_left_out_total") == 3
+
+
+def test_what_is_not_sampled_takes_no_room(exporter: InMemorySpanExporter, sink: SpanSink) -> None:
+    unwanted = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-00"}
+    for i in range(9):  # there is room for two in a second
+        sink.request_finished(Ledger(request_id=f"n{i}", attempts=(), trace=unwanted), 0.0)
+    for name in ("r0", "r1"):
+        sink.request_finished(Ledger(request_id=name, attempts=()), 0.0)
+    assert len(exporter.get_finished_spans()) == 2
+    assert sink.n_left_out == 0
+
+
+def test_what_a_sampler_leaves_out_takes_no_room(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(shutdown_on_exit=False, sampler=ALWAYS_OFF)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    sink = SpanSink(
+        provider, served_model_name="hybridserve", clock=FakeClock(), max_requests_per_s=2
+    )
+    for i in range(9):
+        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.0)
+    assert exporter.get_finished_spans() == ()
+    assert sink.n_left_out == 0
 
 
 def attempt(tier: str, decision: Verdict, latency_s: float, **more: object) -> Attempt:
@@ -122,19 +150,48 @@ def test_three_tiers_make_one_tree_of_four_spans(
 def test_a_failed_attempt_and_a_failed_request_are_errors(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
-    failed = attempt("small", Verdict.FAIL, 1.0, reason="no connection")
-    ledger = Ledger(request_id="r1", attempts=(failed,), endpoint=Endpoint.COMPLETIONS)
+    error = "EngineUnavailable"
+    failed = attempt("small", Verdict.FAIL, 1.0, reason="no connection", error=error)
+    ledger = Ledger(
+        request_id="r1",
+        attempts=(failed,),
+        endpoint=Endpoint.COMPLETIONS,
+        end=RequestEnd.FAILED,
+        error=error,
+    )
     sink.request_finished(ledger, 1.0)
     spans = by_name(exporter)
     for name in ("text_completion hybridserve", "text_completion small-model"):
         assert spans[name].status.status_code is StatusCode.ERROR
         assert spans[name].status.description == "no connection"
+        assert (spans[name].attributes or {})["error.type"] == error
+
+
+def test_what_its_client_gave_up_is_no_error(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    aborted = attempt("small", Verdict.ABORT, 1.0, reason="given up")
+    ledger = Ledger(request_id="r1", attempts=(aborted,), end=RequestEnd.GIVEN_UP)
+    sink.request_finished(ledger, 1.0)
+    for span in exporter.get_finished_spans():
+        assert span.status.status_code is StatusCode.UNSET
+        assert "error.type" not in (span.attributes or {})
+
+
+def test_a_request_is_named_by_the_model_that_was_asked_for(
+    exporter: InMemorySpanExporter, sink: SpanSink
+) -> None:
+    sink.request_finished(Ledger(request_id="r1", attempts=(), only_tier="giant"), 0.0)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "chat giant"
+    assert (span.attributes or {})["gen_ai.request.model"] == "giant"
 
 
 def test_a_request_that_no_tier_was_asked_for_is_one_span(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
-    sink.request_finished(Ledger(request_id="r1", attempts=()), 0.0)
+    ledger = Ledger(request_id="r1", attempts=(), end=RequestEnd.FAILED)
+    sink.request_finished(ledger, 0.0)
     (span,) = exporter.get_finished_spans()
     assert span.status.description == "no tier was asked"
 
@@ -160,9 +217,6 @@ async def test_the_routers_own_request_through_three_tiers_is_one_tree(
     root = spans.pop("chat hybridserve")
     assert list(spans) == ["chat m-small", "chat m-medium", "chat m-giant"]
     assert {span.parent.span_id for span in spans.values() if span.parent} == {root.context.span_id}
-
-
-TRACE_ID, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def test_the_clients_span_is_the_parent_where_it_sent_its_context(
