@@ -30,7 +30,7 @@ from hybridserve_llm.server.error_responses import STATUS
 from hybridserve_llm.server.meter_sites import Metered, Probes
 from hybridserve_llm.server.metering import Metering, metering_of
 from hybridserve_llm.server.protocol import CascadeOverrides
-from hybridserve_llm.server.standing import STATES
+from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
@@ -155,6 +155,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.watch_gauges(lambda: 1, {"small": lambda: 1}, {"small": lambda: 1})
     metrics.show_state("certified", STATES)
+    metrics.show_certificate("valid", CERTIFICATE_STATUSES)
     metrics.show_cascade("giant", "gpu")
     metrics.registry.register(WatchCollector(lambda: WATCHED))
     metrics.registry.register(EnergyCollector(metering_of_a_minute()))

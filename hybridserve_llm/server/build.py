@@ -34,7 +34,7 @@ from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
 from hybridserve_llm.server.metering import SWITCHED_OFF, Metering, RequestEnds, metering_of
 from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
 from hybridserve_llm.server.sinks import open_sinks
-from hybridserve_llm.server.standing import STATES, Standing, standing_of
+from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES, Standing, standing_of
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.server.watching import watch_of
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
@@ -253,6 +253,7 @@ def _watch_all(
         {name: _outstanding_count(set_) for name, set_ in sets.items()},
     )
     metrics.show_state(standing.state, STATES)
+    metrics.show_certificate(standing.certificate, CERTIFICATE_STATUSES)
     if watch is not None:
         metrics.registry.register(WatchCollector(watch.snapshot))
     if engines is not None:

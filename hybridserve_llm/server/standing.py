@@ -24,13 +24,24 @@ from hybridserve_llm.server.fingerprint import Fingerprint, differences
 
 State = Literal["certified", "uncertified", "last_tier_only"]
 STATES: tuple[State, ...] = ("certified", "uncertified", "last_tier_only")
+CertificateStatus = Literal["none", "valid", "of_another_cascade", "certifies_nothing"]
+CERTIFICATE_STATUSES: tuple[CertificateStatus, ...] = (
+    "none",
+    "valid",
+    "of_another_cascade",
+    "certifies_nothing",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is promised and why, and what to decide by."""
+    """What is promised and why, and what to decide by.
+
+    `certificate` is what is to be said of the certificate, whatever a person allowed.
+    """
 
     state: State
+    certificate: CertificateStatus
     reasons: tuple[str, ...]
     default: Policy
     last_only: RiskPolicy
@@ -55,6 +66,7 @@ def standing_of(
     if certificate is None:
         return Standing(
             state="uncertified",
+            certificate="none",
             reasons=("no certificate: thresholds are on the raw score",),
             default=score_policy(config),
             last_only=last_only(len(names), RiskModels(states={})),
@@ -63,15 +75,15 @@ def standing_of(
     changes = _changes(certificate, fingerprint)
     parts = certified_parts(certificate, names, is_certified=not changes)
     alone = last_only(len(names), parts.models)
-    reasons: tuple[str, ...]
+    reasons = tuple(f"fingerprint differs: {change}" for change in changes)
     if parts.policy is None:
-        reasons = ("the certificate says that nothing which pays can be certified",)
-    else:
-        reasons = tuple(f"fingerprint differs: {change}" for change in changes)
+        reasons = ("the certificate says that nothing which pays can be certified", *reasons)
     is_served = parts.policy is not None and (not changes or allow_uncertified)
     state: State = "uncertified" if changes else "certified"
+    holds: CertificateStatus = "certifies_nothing" if parts.policy is None else "valid"
     return Standing(
         state=state if is_served else "last_tier_only",
+        certificate="of_another_cascade" if changes else holds,
         reasons=reasons,
         default=parts.policy if parts.policy is not None and is_served else alone,
         last_only=alone,

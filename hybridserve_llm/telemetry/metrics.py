@@ -95,6 +95,17 @@ class Metrics:
         for name in states:
             gauge.labels(name).set(float(name == state))
 
+    def show_certificate(self, status: str, statuses: Sequence[str]) -> None:
+        """Says which of `statuses` the certificate has; it does not change while it serves."""
+        gauge = Gauge(
+            "hybridserve_certificate_status",
+            "1 for how the certificate stands to the cascade that runs",
+            ["status"],
+            registry=self.registry,
+        )
+        for name in statuses:
+            gauge.labels(name).set(float(name == status))
+
     def show_cascade(self, last_tier: str, component: str | None) -> None:
         """Says what dashboards have to know of the cascade; it does not change while it serves.
 

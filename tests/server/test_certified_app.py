@@ -207,7 +207,9 @@ async def test_metrics_show_the_state_and_the_watch(
     assert 'hybridserve_watch_status{status="ok"} 1.0' in metrics
     assert 'hybridserve_watch_level{level="normal"} 1.0' in metrics
     assert 'hybridserve_watch_accepted_total{tier="small"} 1.0' in metrics
+    assert 'hybridserve_certificate_status{status="valid"} 1.0' in metrics
     assert 'hybridserve_cascade_state{state="uncertified"} 1.0' in without
+    assert 'hybridserve_certificate_status{status="none"} 1.0' in without
     assert not [line for line in without if "hybridserve_watch" in line]
 
 

@@ -69,7 +69,7 @@ def other_fingerprint() -> dict[str, Any]:
 def test_without_a_certificate_thresholds_are_on_the_score_and_nothing_is_promised() -> None:
     config = config_of()
     found = standing_of(config, None, FINGERPRINT, allow_uncertified=False)
-    assert found.state == "uncertified"
+    assert (found.state, found.certificate) == ("uncertified", "none")
     assert found.reasons == ("no certificate: thresholds are on the raw score",)
     assert isinstance(found.default, ScorePolicy)
     assert found.default.rules[0] == TierRule(accept_at=-0.5)
@@ -99,6 +99,7 @@ def test_a_certificate_of_this_very_cascade_is_served_and_certified(
         )
     )
     assert (found.state, found.reasons, entry(found)) == ("certified", (), 0)
+    assert found.certificate == "valid"
     assert found.default.is_certified
     assert found.strict is not None
     assert found.strict.is_certified
@@ -115,6 +116,7 @@ def test_with_another_fingerprint_everything_goes_to_the_last_tier_and_says_what
     values = certificate_values(fingerprint=other_fingerprint(), strict_policy=strict)
     found = standing(values)
     assert (found.state, entry(found)) == ("last_tier_only", 1)
+    assert found.certificate == "of_another_cascade"
     assert found.reasons == (
         'fingerprint differs: tiers.small.checkpoint was "sha256:t", is "sha256:s"',
         'fingerprint differs: tiers.small.engine_version was "0.31.0", is "0.32.0"',
@@ -129,6 +131,7 @@ def test_with_another_fingerprint_a_person_may_have_the_policy_served_uncertifie
     values = certificate_values(fingerprint=other_fingerprint(), strict_policy=strict)
     found = standing(values, allow_uncertified=True)
     assert (found.state, entry(found), len(found.reasons)) == ("uncertified", 0, 2)
+    assert found.certificate == "of_another_cascade"
     assert not found.default.is_certified
     assert found.strict is not None
     assert not found.strict.is_certified
@@ -153,8 +156,20 @@ def test_a_certificate_that_certifies_nothing_sends_everything_to_the_last_tier(
     values = certificate_values(fingerprint=FINGERPRINT.as_json(), **nothing)
     found = standing(values, allow_uncertified=allow_uncertified)
     assert (found.state, entry(found)) == ("last_tier_only", 1)
+    assert found.certificate == "certifies_nothing"
     assert "nothing which pays can be certified" in found.reasons[0]
+    assert len(found.reasons) == 1
     assert found.coverage is None  # and so no answer is called certified
+
+
+def test_a_certificate_of_another_cascade_that_certifies_nothing_says_both(
+    certificate_values: Values,
+) -> None:
+    nothing = {"certified": False, "policy": None, "chain": ["giant"], "models": []}
+    found = standing(certificate_values(fingerprint=other_fingerprint(), **nothing))
+    assert (found.state, found.certificate) == ("last_tier_only", "of_another_cascade")
+    assert "nothing which pays can be certified" in found.reasons[0]
+    assert len(found.reasons) == 3  # and two parts of the fingerprint that differ
 
 
 def test_every_standing_is_a_known_state(certificate_values: Values) -> None:
