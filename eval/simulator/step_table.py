@@ -143,33 +143,37 @@ def step_table(
     in_stage = np.maximum(tokens / pp, 1.0)
     law = _Law(shape, step_constants, power_constants)
     fixed = law.stage(in_stage, context_tokens=0.0)
-    # Sampling is by sequence, not by token: it is taken off here and added by `sequence_s`.
-    sampling_s = step_constants.sequence_s * in_stage
-    stage_s = fixed.total_s - sampling_s
-    stage_j = law.joules(fixed) - law.busy_w * sampling_s
+    # Sampling and states are by sequence, not by token: they are taken off here and added by
+    # `sequence_s`.
+    sequence_s, sequence_j = law.sequence()
+    stage_s = fixed.total_s - sequence_s * in_stage
+    stage_j = law.joules(fixed) - sequence_j * in_stage
     cached_s, cached_j = law.cached_token(max(prompt_tokens + output_tokens / 2, 1.0))
     per_stage = np.maximum(pp / np.maximum(np.arange(shape.max_num_seqs + 1), 1), 1.0)
+    idle_w, idle_grade = shape.gpu.idle_awake_w * shape.n_gpus, shape.gpu.idle_grade
+    if profile is not None and profile.idle_w is not None:
+        idle_w, idle_grade = profile.idle_w, "measured"
     factor, power_factor, grade = _corrections(
         shape, prompt_tokens, output_tokens, profile, step_constants, power_constants
     )
     return StepTable(
         tokens_s=tuple((pp * stage_s).tolist()),
         tokens_j=tuple(law.pipeline_joules(tokens, stage_s, stage_j).tolist()),
-        sequence_s=step_constants.sequence_s,
-        sequence_j=law.busy_w * step_constants.sequence_s,
+        sequence_s=sequence_s,
+        sequence_j=sequence_j,
         cached_s=tuple((cached_s * per_stage).tolist()),
         cached_j=cached_j,
         factor=factor,
         power_factor=power_factor,
         power_limit_w=shape.gpu.tdp_w * shape.n_gpus,
-        idle_w=shape.gpu.idle_awake_w * shape.n_gpus,
+        idle_w=idle_w,
         parked_w=shape.gpu.idle_bare_w * shape.n_gpus,
         max_num_seqs=shape.max_num_seqs,
         max_num_batched_tokens=shape.max_num_batched_tokens,
         kv_cache_tokens=shape.kv_cache_tokens,
         max_request_tokens=min(shape.kv_cache_tokens, shape.max_model_len or shape.kv_cache_tokens),
         n_gpus=shape.n_gpus,
-        grade=worst_grade([grade, shape.gpu.idle_grade]),
+        grade=worst_grade([grade, idle_grade]),
     )
 
 
@@ -197,6 +201,14 @@ class _Law:
             expert_spread=self.step.expert_spread,
         )
         return stage_time(self.shape.facts, self.shape.gpu, work, self.step)
+
+    def sequence(self) -> tuple[float, float]:
+        """Seconds and joules of a sequence in a step: sampling, and reading its states."""
+        empty = self.stage(np.ones(1), context_tokens=0.0)
+        state_s = float(empty.caching_s[0])
+        tdp_w = self.shape.gpu.tdp_w * self.shape.n_gpus
+        seconds = self.step.sequence_s + state_s
+        return seconds, self.busy_w * seconds + tdp_w * self.power.caching_share * state_s
 
     def cached_token(self, context_tokens: float) -> tuple[float, float]:
         """Seconds and joules of a cached token, at a cache of `context_tokens`."""

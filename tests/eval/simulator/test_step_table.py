@@ -1,5 +1,7 @@
 """The table of a replica gives the planner's own seconds and watts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint
 from hybridserve_llm.profiles.step_model import step_time_s
 
 H100 = gpu_type("H100-80GB")
+HYBRID = "nvidia/NVIDIA-Nemotron-Nano-9B-v2"
 MODEL = "meta-llama/Llama-3.1-70B-Instruct"
 PROMPT, OUTPUT = 400.0, 200.0
 
@@ -37,7 +40,7 @@ def step(table: StepTable, n: int, cached: float) -> tuple[float, float]:
     return factor * seconds, table.power_factor[n] * joules / seconds
 
 
-@pytest.mark.parametrize("model", [MODEL, "Qwen/Qwen3-30B-A3B"])
+@pytest.mark.parametrize("model", [MODEL, "Qwen/Qwen3-30B-A3B", HYBRID])
 @pytest.mark.parametrize("n", [1, 8, 64])
 def test_a_decoding_step_is_the_planners(model: str, n: int) -> None:
     kind = shape(model=model)
@@ -49,6 +52,24 @@ def test_a_decoding_step_is_the_planners(model: str, n: int) -> None:
     )
     modelled_w = power_w(kind.facts, H100, context_tokens=500, prefill_ratio=0, **of_model)
     assert min(watts, table.power_limit_w) == pytest.approx(4 * modelled_w)
+
+
+def test_a_state_is_read_once_a_sequence_however_many_tokens_its_prompt_has() -> None:
+    kind = shape(model=HYBRID)
+    assert kind.facts.state_bytes_per_sequence > 0
+    stateless = replace(kind, facts=kind.facts.model_copy(update={"state_bytes_per_sequence": 0}))
+    table, plain = (
+        step_table(one, prompt_tokens=PROMPT, output_tokens=OUTPUT) for one in (kind, stateless)
+    )
+    assert table.tokens_s == pytest.approx(plain.tokens_s)
+    assert table.tokens_j == pytest.approx(plain.tokens_j)
+    # A quarter of the state on each GPU, at the datasheet's bandwidth times the fitted share.
+    state_s = kind.facts.state_bytes_per_sequence / 4 / (0.760 * H100.bandwidth_bytes_s)
+    assert table.sequence_s - plain.sequence_s == pytest.approx(state_s)
+    # Watts of reading a cache: 0.631 and 0.489 of TDP, on each of four GPUs.
+    assert table.sequence_j - plain.sequence_j == pytest.approx(
+        state_s * (0.631 + 0.489) * 4 * H100.tdp_w
+    )
 
 
 def test_a_pipeline_takes_as_many_stages_as_the_planners() -> None:
@@ -98,6 +119,9 @@ def test_a_profile_corrects_time_and_power_where_it_was_measured() -> None:
     assert plain.factor[1] == 1.0
     # What an H100 draws while it waits was measured by others.
     assert table.grade == "fleet-fit"
+    waiting = profile.model_copy(update={"idle_w": 333.0})
+    table = step_table(kind, prompt_tokens=PROMPT, output_tokens=OUTPUT, profile=waiting)
+    assert (table.idle_w, table.grade) == (333.0, "calibrated-2pt")
 
 
 def test_scaling_keeps_power() -> None:
