@@ -20,6 +20,11 @@ def print_simulation(simulation: Simulation, console: Console) -> None:
         f"{len(requests)} requests in {requests.span_s:.0f} s ({rate:.4g} a second), "
         f"{requests.prompt_tokens.mean():.0f} tokens in and {requests.output_tokens.mean():.0f} out"
     )
+    planned = simulation.outcomes[PLANNED]
+    console.print(
+        f"joules, goodput and GPU-hours: from {planned.window_begins_s:.0f} to "
+        f"{planned.window_ends_s:.0f} s, the same for all"
+    )
     console.print(_cascades(simulation))
     console.print(_tiers(simulation.outcomes[PLANNED]))
     console.print(_gears(simulation))
@@ -36,7 +41,8 @@ def _cascades(simulation: Simulation) -> Table:
         "GPU-hours, not parked": [f"{one.gpu_hours:.1f}" for one in found],
         "energy, kWh": [f"{one.energy_j / _JOULES_A_KWH:.3f}" for one in found],
         "of it parked GPUs, kWh": [f"{one.parked_energy_j / _JOULES_A_KWH:.3f}" for one in found],
-        "J a request": [f"{one.energy_j_per_request:.1f}" for one in found],
+        "answers ended": [str(one.window_answers) for one in found],
+        "J a request": [_number(one.energy_j_per_request) for one in found],
         "J a token of answers": [_number(one.energy_j_per_answer_token) for one in found],
         "latency mean, s": [_of(one.latency_s, "mean") for one in found],
         "latency p95, s": [_of(one.latency_s, "p95") for one in found],
@@ -63,8 +69,8 @@ def _tiers(found: Outcome) -> Table:
             tier.tier,
             str(tier.replicas),
             str(tier.requests),
-            f"{tier.busy_share:.0%}",
-            f"{tier.mean_batch:.1f}",
+            _UNKNOWN if tier.busy_share is None else f"{tier.busy_share:.0%}",
+            _UNKNOWN if tier.mean_batch is None else f"{tier.mean_batch:.1f}",
             _of(tier.ttft_s, "mean"),
             _UNKNOWN if tier.itl_s is None else f"{_KILO * tier.itl_s:.1f}",
             _of(tier.latency_s, "mean"),

@@ -123,12 +123,15 @@ def run_cascade(cascade: SimulatedCascade, requests: Requests, *, seed: int) -> 
     answered_by = np.full(len(requests), -1, dtype=np.int64)
     first_token_s = np.full(len(requests), np.nan)
     tiers = []
+    looks_s = (requests.window.begins_s, requests.window.ends_s)
     last = len(cascade.tiers) - 1
     for place, tier in enumerate(cascade.tiers):
         asked = np.flatnonzero(visits[:, place])
         asked = asked[np.argsort(now_s[asked], kind="stable")]
         came_s = now_s[asked]
-        run = run_tier(tier.lives, replace(requests.taken(asked), arrival_s=came_s))
+        run = run_tier(
+            tier.lives, replace(requests.taken(asked), arrival_s=came_s), looks_s=looks_s
+        )
         tiers.append(AskedTier(asked=asked, arrival_s=came_s, run=run))
         is_done = ~np.isnan(run.finish_s)
         if place < last:

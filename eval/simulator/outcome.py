@@ -1,13 +1,20 @@
-"""What a simulated run comes to: latencies, goodput, joules and GPU-hours."""
+"""What a simulated run comes to: latencies, goodput, joules and GPU-hours.
+
+Latencies are of all requests. Joules, GPU-hours and goodput are counted in one window of time, that
+of the requests (`Requests.window`), so that cascades under the same requests are compared over the
+same seconds: to one that falls behind the hours of its backlog do not count.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.simulator.cascade import AskedTier, CascadeRun, SimulatedTier
-from eval.simulator.workload import Floats
+from eval.simulator.tier import TierRun
+from eval.simulator.workload import Floats, Window
 from hybridserve_llm.profiles.grades import Grade, worst_grade
 
 _SECONDS_AN_HOUR = 3600.0
@@ -37,10 +44,12 @@ class Bounds:
 class TierOutcome:
     """One tier; seconds are of its own attempts, from their arrival at the tier.
 
+    Attempts, tokens and seconds are of all requests; the rest is over the window.
+
     Attributes:
         requests: Attempts; `refused` of them were longer than its engines take.
-        replicas: All that were started; `gpus` the GPUs that they held, on average over all time.
-        busy_share: Of the time in which its replicas were loaded.
+        replicas: All that were started; `gpus` the GPUs that they held, on average.
+        busy_share: Of the time in which its replicas were loaded; None where none was.
         mean_batch: Sequences that decode at a time in each replica, over that time.
         energy_j: Of all its replicas: while they worked, `idle_energy_j` of it while they waited,
             and `loading_energy_j` of it while they loaded their weights.
@@ -53,8 +62,8 @@ class TierOutcome:
     gpus: float
     requests: int
     refused: int
-    busy_share: float
-    mean_batch: float
+    busy_share: float | None
+    mean_batch: float | None
     energy_j: float
     idle_energy_j: float
     loading_energy_j: float
@@ -73,11 +82,16 @@ class Outcome:
 
     Attributes:
         failed: Requests that every tier refused.
-        horizon_s: From the first arrival to the last token of all; energy is counted over it.
+        horizon_s: From the first arrival to the last token of all.
         answer_tokens: Tokens of the answers that clients were given.
-        goodput_per_s: Requests a second within all bounds; `good_share` of all requests. None
-            without bounds.
-        energy_j: Of all GPUs: working, waiting and parked.
+        window_begins_s: From when on, counted from the first arrival, joules, GPU-hours and goodput
+            are counted; `window_ends_s` until when.
+        window_answers: Answers that ended within the window.
+        goodput_per_s: Requests a second that came within the window and kept all bounds;
+            `good_share` of those that came in it. None without bounds.
+        energy_j: Of all GPUs in the window: working, waiting and parked.
+        energy_j_per_request: Of each answer that ended in the window; None where none did.
+        energy_j_per_answer_token: Of each token of these.
         gpu_hours: Of all GPUs that are not parked; `parked_gpu_hours` of those.
         events: Stretches of steps that were simulated.
     """
@@ -88,11 +102,14 @@ class Outcome:
     answer_tokens: int
     latency_s: Spread | None
     ttft_s: Spread | None
+    window_begins_s: float
+    window_ends_s: float
+    window_answers: int
     goodput_per_s: float | None
     good_share: float | None
     energy_j: float
     parked_energy_j: float
-    energy_j_per_request: float
+    energy_j_per_request: float | None
     energy_j_per_answer_token: float | None
     gpu_hours: float
     parked_gpu_hours: float
@@ -107,35 +124,39 @@ class Outcome:
 
 def outcome(run: CascadeRun, bounds: Bounds) -> Outcome:
     """Adds up a run."""
-    latency_s = run.finish_s - run.requests.arrival_s
-    ttft_s = run.first_token_s - run.requests.arrival_s
+    requests, window = run.requests, _window(run)
+    seconds = window.ends_s - window.begins_s
     is_answered = run.answered_by >= 0
-    answer_tokens = int(run.requests.output_tokens[is_answered].sum())
+    # Comparisons with NaN are false: who has no answer did not end in the window.
+    is_ended = (window.begins_s < run.finish_s) & (run.finish_s <= window.ends_s)
+    answers, tokens = int(is_ended.sum()), int(requests.output_tokens[is_ended].sum())
     tiers = tuple(_tier(tier, asked, run) for tier, asked in _pairs(run))
-    hold_s = [_hold_s(tier, asked, run) for tier, asked in _pairs(run)]
-    parked_j = run.cascade.parked_w * run.horizon_s - sum(
-        float((held * _of_lives(tier, "parked_w")).sum())
-        for tier, held in zip(run.cascade.tiers, hold_s, strict=True)
+    parked_j = run.cascade.parked_w * seconds - sum(
+        float((_held_s(tier, asked, window) * _of_lives(tier, "parked_w")).sum())
+        for tier, asked in _pairs(run)
     )
     energy_j = sum(tier.energy_j for tier in tiers) + parked_j
-    gpu_hours = sum(tier.gpus for tier in tiers) * run.horizon_s / _SECONDS_AN_HOUR
-    all_hours = run.cascade.n_gpus * run.horizon_s / _SECONDS_AN_HOUR
-    good = _good(ttft_s, latency_s, bounds)
+    gpu_hours = sum(tier.gpus for tier in tiers) * seconds / _SECONDS_AN_HOUR
+    good_share = _good_share(run, bounds)
+    came_per_s = int(_came(run).sum()) / seconds if seconds else None
     return Outcome(
-        requests=len(run.requests),
+        requests=len(requests),
         failed=int(np.count_nonzero(~is_answered)),
         horizon_s=run.horizon_s,
-        answer_tokens=answer_tokens,
-        latency_s=spread(latency_s[is_answered]),
-        ttft_s=spread(ttft_s[is_answered]),
-        goodput_per_s=None if good is None else good / run.horizon_s,
-        good_share=None if good is None else good / len(run.requests),
+        answer_tokens=int(requests.output_tokens[is_answered].sum()),
+        latency_s=spread((run.finish_s - requests.arrival_s)[is_answered]),
+        ttft_s=spread((run.first_token_s - requests.arrival_s)[is_answered]),
+        window_begins_s=window.begins_s,
+        window_ends_s=window.ends_s,
+        window_answers=answers,
+        goodput_per_s=None if good_share is None or came_per_s is None else good_share * came_per_s,
+        good_share=good_share,
         energy_j=energy_j,
         parked_energy_j=parked_j,
-        energy_j_per_request=energy_j / len(run.requests),
-        energy_j_per_answer_token=energy_j / answer_tokens if answer_tokens else None,
+        energy_j_per_request=energy_j / answers if answers else None,
+        energy_j_per_answer_token=energy_j / tokens if tokens else None,
         gpu_hours=gpu_hours,
-        parked_gpu_hours=all_hours - gpu_hours,
+        parked_gpu_hours=run.cascade.n_gpus * seconds / _SECONDS_AN_HOUR - gpu_hours,
         events=sum(asked.run.n_events for asked in run.tiers),
         grade=worst_grade(tier.grade for tier in tiers),
         tiers=tiers,
@@ -150,14 +171,27 @@ def spread(seconds: Floats) -> Spread | None:
     return Spread(mean=float(seconds.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
-def _good(ttft_s: Floats, latency_s: Floats, bounds: Bounds) -> int | None:
-    """Requests within the bounds; one without an answer is not."""
+def _window(run: CascadeRun) -> Window:
+    """That of the requests; where they all came at once, up to the last token."""
+    window = run.requests.window
+    return Window(begins_s=window.begins_s, ends_s=min(window.ends_s, run.horizon_s))
+
+
+def _came(run: CascadeRun) -> NDArray[np.bool_]:
+    """Which requests came within the window."""
+    window, arrival_s = run.requests.window, run.requests.arrival_s
+    return (window.begins_s <= arrival_s) & (arrival_s <= window.ends_s)
+
+
+def _good_share(run: CascadeRun, bounds: Bounds) -> float | None:
+    """Share of those that came within the window and kept the bounds; without an answer none is."""
     if bounds.ttft_s is None and bounds.latency_s is None:
         return None
+    arrival_s = run.requests.arrival_s
     # Comparisons with NaN are false.
-    is_good = latency_s <= (np.inf if bounds.latency_s is None else bounds.latency_s)
-    is_good &= ttft_s <= (np.inf if bounds.ttft_s is None else bounds.ttft_s)
-    return int(np.count_nonzero(is_good))
+    is_good = run.finish_s - arrival_s <= (np.inf if bounds.latency_s is None else bounds.latency_s)
+    is_good &= run.first_token_s - arrival_s <= (np.inf if bounds.ttft_s is None else bounds.ttft_s)
+    return float(is_good[_came(run)].mean())
 
 
 def _pairs(run: CascadeRun) -> Iterator[tuple[SimulatedTier, AskedTier]]:
@@ -168,36 +202,52 @@ def _of_lives(tier: SimulatedTier, name: str) -> Floats:
     return np.array([getattr(life.table, name) for life in tier.lives])
 
 
-def _loading_s(tier: SimulatedTier) -> Floats:
-    """Seconds that each replica took to load."""
-    return np.array([life.ready_s - life.begins_s for life in tier.lives])
+def _held_s(tier: SimulatedTier, asked: AskedTier, window: Window) -> Floats:
+    """Seconds of the window in which each replica held its GPUs.
+
+    It holds them until it is closed and has ended what it had.
+    """
+    begins_s = np.array([life.begins_s for life in tier.lives])
+    closes_s = np.array([life.closes_s for life in tier.lives])
+    return _within(begins_s, np.maximum(closes_s, asked.run.worked_until_s), window)
 
 
-def _hold_s(tier: SimulatedTier, asked: AskedTier, run: CascadeRun) -> Floats:
-    """Seconds that each replica held its GPUs: until it is closed and has ended what it had."""
-    closes_s = np.array([min(life.closes_s, run.horizon_s) for life in tier.lives])
-    begins_s = np.array([min(life.begins_s, run.horizon_s) for life in tier.lives])
-    return np.asarray(np.maximum(closes_s, asked.run.worked_until_s) - begins_s)
+def _within(begins_s: Floats, ends_s: Floats, window: Window) -> Floats:
+    """Seconds of the window that lie between."""
+    ends_s = np.minimum(ends_s, window.ends_s)
+    return np.asarray(np.maximum(ends_s - np.maximum(begins_s, window.begins_s), 0.0))
+
+
+def _done_in(run: TierRun, window: Window, name: str) -> Floats:
+    """What the replicas of a tier did in the window, by the name of the sum, [r]."""
+    looks = {look.at_s: look for look in run.looks}
+    end = looks.get(window.ends_s, run)
+    return np.asarray(getattr(end, name) - getattr(looks[window.begins_s], name))
 
 
 def _tier(tier: SimulatedTier, asked: AskedTier, run: CascadeRun) -> TierOutcome:
-    done, hold_s = asked.run, _hold_s(tier, asked, run)
-    loading_s = np.minimum(_loading_s(tier), hold_s)
+    done, window = asked.run, _window(run)
+    held_s = _held_s(tier, asked, window)
+    begins_s = np.array([life.begins_s for life in tier.lives])
+    ready_s = np.array([life.ready_s for life in tier.lives])
+    loading_s = np.minimum(_within(begins_s, ready_s, window), held_s)
     loading_j = float((loading_s * _of_lives(tier, "idle_w")).sum())
-    loaded_s = hold_s - loading_s
-    idle_j = float(((loaded_s - done.busy_s) * _of_lives(tier, "idle_w")).sum())
+    busy_s, loaded_s = _done_in(done, window, "busy_s"), held_s - loading_s
+    idle_j = float(((loaded_s - busy_s) * _of_lives(tier, "idle_w")).sum())
     is_done = ~np.isnan(done.finish_s)
     decode_s = (done.finish_s - done.first_token_s)[is_done].sum()
     n_gaps = int((run.requests.output_tokens[asked.asked][is_done] - 1).sum())
+    sequence_s, all_s = _done_in(done, window, "sequence_s"), loaded_s.sum()
+    gpu_s = float((held_s * _of_lives(tier, "n_gpus")).sum())
     return TierOutcome(
         tier=tier.name,
         replicas=len(tier.lives),
-        gpus=float((hold_s * _of_lives(tier, "n_gpus")).sum()) / run.horizon_s,
+        gpus=gpu_s / (window.ends_s - window.begins_s or np.inf),
         requests=len(asked.asked),
         refused=int(np.count_nonzero(~is_done)),
-        busy_share=float(done.busy_s.sum() / loaded_s.sum()),
-        mean_batch=float(done.sequence_s.sum() / loaded_s.sum()),
-        energy_j=float(done.energy_j.sum()) + idle_j + loading_j,
+        busy_share=float(busy_s.sum() / all_s) if all_s else None,
+        mean_batch=float(sequence_s.sum() / all_s) if all_s else None,
+        energy_j=float(_done_in(done, window, "energy_j").sum()) + idle_j + loading_j,
         idle_energy_j=idle_j,
         loading_energy_j=loading_j,
         prompt_tokens=done.n_prompt_tokens,

@@ -37,6 +37,15 @@ class Waiting(NamedTuple):
     output_tokens: int
 
 
+class SoFar(NamedTuple):
+    """What an engine has done until some moment, and the requests that it has then."""
+
+    energy_j: float
+    busy_s: float
+    sequence_s: float
+    n_requests: int
+
+
 class _Running(NamedTuple):
     """A sequence that decodes; the step that ends it is counted from the replica's start."""
 
@@ -121,6 +130,28 @@ class Replica:
         ):
             return False
         return self._cut(at_s)
+
+    def so_far(self, at_s: float) -> SoFar:
+        """What it has done until `at_s`, which is not after `next_s`.
+
+        Of the stretch under way the part of its seconds that has passed counts.
+        """
+        is_under_way = self._since_s < at_s < self.next_s < math.inf
+        seconds = at_s - self._since_s if is_under_way else 0.0
+        window_j, window_limit_j = self._window_j, self._window_limit_j
+        if is_under_way:
+            share = seconds / (self.next_s - self._since_s)
+            window_j += share * self._stretch_j()
+            window_limit_j += share * self._stretch_limit_j()
+        return SoFar(
+            energy_j=self.energy_j + min(window_j, window_limit_j),
+            busy_s=self.busy_s + seconds,
+            sequence_s=self.sequence_s + seconds * self._n_running,
+            n_requests=len(self._running)
+            + len(self._waiting)
+            + len(self._done)
+            + (self._partial is not None),
+        )
 
     def end_stretch(self) -> int:
         """Goes on from `next_s` with the next stretch; the number of requests that are done."""
@@ -269,27 +300,32 @@ class Replica:
 
     def _account(self) -> None:
         """Adds the stretch that ends to the sums."""
-        table, n_running, n_steps = self._table, self._n_running, self._n_steps
         seconds = self.next_s - self._since_s
-        cached = n_steps * self._cached + n_running * n_steps * (n_steps - 1) / 2
-        energy_j = table.factor[n_running] * (
-            n_steps
-            * (
-                table.tokens_j[n_running + self._chunk]
-                + table.sequence_j * (n_running + self._n_prompts)
-            )
-            + table.cached_j * cached
-        )
-        power_factor = table.power_factor[n_running]
-        self._window_j += power_factor * energy_j
-        self._window_limit_j += power_factor * table.power_limit_w * seconds
+        self._window_j += self._stretch_j()
+        self._window_limit_j += self._stretch_limit_j()
         self._window_s += seconds
         if self._window_s >= _WINDOW_S:
             self.close_window()
         self.busy_s += seconds
-        self.sequence_s += seconds * n_running
+        self.sequence_s += seconds * self._n_running
         self.n_prompt_tokens += self._chunk
         self.n_events += 1
+
+    def _stretch_j(self) -> float:
+        """Joules of the stretch under way, up to its end, were there no limit of power."""
+        table, n_running, n_steps = self._table, self._n_running, self._n_steps
+        cached = n_steps * self._cached + n_running * n_steps * (n_steps - 1) / 2
+        step_j = table.tokens_j[n_running + self._chunk] + table.sequence_j * (
+            n_running + self._n_prompts
+        )
+        factor = table.power_factor[n_running] * table.factor[n_running]
+        return factor * (n_steps * step_j + table.cached_j * cached)
+
+    def _stretch_limit_j(self) -> float:
+        """Joules of it at the limit of power."""
+        table = self._table
+        seconds = self.next_s - self._since_s
+        return table.power_factor[self._n_running] * table.power_limit_w * seconds
 
     def close_window(self) -> None:
         """Adds the joules of the window under way to `energy_j`; to be called at the end."""

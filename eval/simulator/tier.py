@@ -38,6 +38,17 @@ class ReplicaLife:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What each replica has done until `at_s`, and the requests that it has then, [r]."""
+
+    at_s: float
+    energy_j: Floats
+    busy_s: Floats
+    sequence_s: Floats
+    n_requests: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TierRun:
     """What a tier did with n requests.
 
@@ -53,6 +64,7 @@ class TierRun:
         n_output_tokens: Answer tokens made.
         n_events: Stretches of steps that were simulated.
         n_preempted: How often a sequence was put out of a full KV cache.
+        looks: How far it was at the moments that were asked for.
     """
 
     first_token_s: Floats
@@ -66,9 +78,12 @@ class TierRun:
     n_output_tokens: int
     n_events: int
     n_preempted: int
+    looks: tuple[Look, ...] = ()
 
 
-def run_tier(lives: Sequence[ReplicaLife], requests: Requests) -> TierRun:
+def run_tier(
+    lives: Sequence[ReplicaLife], requests: Requests, *, looks_s: Sequence[float] = ()
+) -> TierRun:
     """Sends every request to the replica with the fewest, round robin among equals.
 
     As `hybridserve_llm/engines/replica_set.py` does. A request longer than an engine takes is
@@ -77,13 +92,14 @@ def run_tier(lives: Sequence[ReplicaLife], requests: Requests) -> TierRun:
     Args:
         lives: Replicas; the smallest says what is taken. At any time one takes requests.
         requests: In order of arrival.
+        looks_s: Moments at which to note how far each replica is, rising.
     """
     n = len(requests)
     room = min(life.table.max_request_tokens for life in lives)
     fits = requests.prompt_tokens + requests.output_tokens <= room
     first_token_s, finish_s, chosen = [-1.0] * n, [-1.0] * n, [-1] * n
     replicas = [Replica(life.table, first_token_s, finish_s) for life in lives]
-    _run(replicas, lives, requests, fits.tolist(), chosen)
+    looks = _run(replicas, lives, requests, fits.tolist(), chosen, looks_s)
     for replica in replicas:
         replica.close_window()
     return TierRun(
@@ -98,6 +114,7 @@ def run_tier(lives: Sequence[ReplicaLife], requests: Requests) -> TierRun:
         n_output_tokens=sum(replica.n_output_tokens for replica in replicas),
         n_events=sum(replica.n_events for replica in replicas),
         n_preempted=sum(replica.n_preempted for replica in replicas),
+        looks=looks,
     )
 
 
@@ -107,13 +124,16 @@ def _run(
     requests: Requests,
     fits: list[bool],
     chosen: list[int],
-) -> None:
+    looks_s: Sequence[float],
+) -> tuple[Look, ...]:
     """Arrivals and ends of stretches in order of time, until nothing is left."""
     # Ends that an arrival made sooner stay in the heap, and count for nothing when they come up.
     ends: list[tuple[float, int]] = []
     outstanding = [0 if life.ready_s <= 0 else _CLOSED for life in lives]
     changes = _changes(lives)
     next_change_s = changes[-1][0] if changes else math.inf
+    looks: list[Look] = []
+    left_s = [*looks_s, math.inf][::-1]
     turn = 0
     arrivals = zip(
         requests.arrival_s.tolist(),
@@ -124,6 +144,8 @@ def _run(
     for request, (at_s, prompt_tokens, output_tokens) in enumerate(arrivals):
         if not fits[request]:
             continue
+        while left_s[-1] < at_s:
+            looks.append(_look(replicas, ends, outstanding, left_s.pop()))
         while ends and ends[0][0] <= at_s:
             _end(replicas, ends, outstanding)
         while next_change_s <= at_s:
@@ -141,8 +163,32 @@ def _run(
         replica = replicas[place]
         if replica.arrive(request, prompt_tokens, output_tokens, at_s):
             heappush(ends, (replica.next_s, place))
+    while left_s[-1] < math.inf:
+        looks.append(_look(replicas, ends, outstanding, left_s.pop()))
     while ends:
         _end(replicas, ends, outstanding)
+    return tuple(looks)
+
+
+def _look(
+    replicas: Sequence[Replica],
+    ends: list[tuple[float, int]],
+    outstanding: list[int],
+    at_s: float,
+) -> Look:
+    """Goes on to `at_s`, before which nothing arrives any more, and notes what was done."""
+    while ends and ends[0][0] <= at_s:
+        _end(replicas, ends, outstanding)
+    energy_j, busy_s, sequence_s, n_requests = zip(
+        *(replica.so_far(at_s) for replica in replicas), strict=True
+    )
+    return Look(
+        at_s=at_s,
+        energy_j=np.array(energy_j),
+        busy_s=np.array(busy_s),
+        sequence_s=np.array(sequence_s),
+        n_requests=np.array(n_requests, dtype=np.int64),
+    )
 
 
 def _changes(lives: Sequence[ReplicaLife]) -> list[tuple[float, int, int]]:

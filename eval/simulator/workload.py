@@ -10,6 +10,17 @@ from hybridserve_llm.errors import ConfigError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# What the front of a stream loses to engines that fill, at most.
+_FILLING_SHARE, _FILLING_S = 0.1, 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Seconds between which joules and goodput are counted, the same for all cascades."""
+
+    begins_s: float
+    ends_s: float
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
@@ -32,6 +43,19 @@ class Requests:
     def span_s(self) -> float:
         """Seconds from the first arrival to the last."""
         return float(self.arrival_s[-1] - self.arrival_s[0])
+
+    @property
+    def window(self) -> Window:
+        """From a tenth of the span, 300 s at most, to the last arrival.
+
+        Before it engines fill, after it they drain, the slower the longer. Requests that all come
+        at once have all time, to infinity.
+        """
+        if not self.span_s:
+            return Window(begins_s=0.0, ends_s=np.inf)
+        filling_s = min(_FILLING_SHARE * self.span_s, _FILLING_S)
+        begin_s, end_s = float(self.arrival_s[0]), float(self.arrival_s[-1])
+        return Window(begins_s=begin_s + filling_s, ends_s=end_s)
 
     def taken(self, index: Ints) -> "Requests":
         """Those of `index`, in its order."""

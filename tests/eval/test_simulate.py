@@ -80,9 +80,13 @@ def test_a_report_is_simulated_and_compared(
     assert planned["failed"] == 0
     assert planned["good_share"] == 1.0
     assert [len(one["tiers"]) for one in found["cascades"].values()] == [2, 1, 2]
+    # Three traces of 9.52 s laid over each other: without the first tenth.
+    window_s = 9.52 - 0.952
     for one in found["cascades"].values():
         hours = one["gpu_hours"] + one["parked_gpu_hours"]
-        assert hours == pytest.approx(8 * one["horizon_s"] / 3600)
+        assert one["window_ends_s"] == pytest.approx(9.52)
+        assert one["window_ends_s"] - one["window_begins_s"] == pytest.approx(window_s)
+        assert hours == pytest.approx(8 * window_s / 3600)
         parts = sum(tier["energy_j"] for tier in one["tiers"]) + one["parked_energy_j"]
         assert one["energy_j"] == pytest.approx(parts)
 
@@ -146,6 +150,7 @@ def test_a_table_fits_80_columns(
     status, out, err = run(capsys, *files, "--compare")
     assert status == 0
     assert "energy saved by the plan" in out
+    assert "joules, goodput and GPU-hours: from 1 to 10 s" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     assert "requests a CPU-second" in err
 

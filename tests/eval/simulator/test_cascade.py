@@ -16,7 +16,7 @@ from eval.simulator.cascade import (
 )
 from eval.simulator.outcome import Bounds, outcome
 from eval.simulator.step_table import StepTable
-from eval.simulator.tier import ReplicaLife
+from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import Requests, checked_requests
 from hybridserve_llm.errors import ConfigError
 
@@ -113,14 +113,42 @@ def test_a_replica_takes_requests_while_it_is_open_and_ends_what_it_has() -> Non
     # The second is not ready at 7; at 9 it has fewer requests; at 11 the first is closed.
     assert run.tiers[0].run.replica.tolist() == [0, 0, 1, 1]
     found = outcome(run, Bounds())
-    # The first holds its GPU until 27, when its 20 tokens are done, the second from 4 on.
+    # The first holds its GPU until 27, when its 20 tokens are done, the second from 4 on. The
+    # window is 1.1 to 11 s, in which they hold theirs for 9.9 and for 7 s.
     assert found.horizon_s == 27.0
-    assert found.gpu_hours == pytest.approx((27 + 23) / 3600)
-    assert found.parked_energy_j == pytest.approx(4.0)
-    # 1 + 20 + 1 + 9 steps of 100 J; loading 4 s at 5 W; waiting 27 - 21 and 19 - 10 s at 5 W.
+    assert (found.window_begins_s, found.window_ends_s) == (pytest.approx(1.1), 11.0)
+    assert found.gpu_hours == pytest.approx((9.9 + 7) / 3600)
+    assert found.parked_energy_j == pytest.approx(2.9)
+    # In it 4 of the 20 steps, and 1, of 100 J; loading 4 s at 5 W; waiting 9.9 - 4 and 3 - 1 s at
+    # 5 W. One answer of 1 token ends in it: that of the third request.
     assert found.tiers[0].loading_energy_j == pytest.approx(20.0)
-    assert found.tiers[0].idle_energy_j == pytest.approx(75.0)
-    assert found.energy_j == pytest.approx(3100 + 20 + 75 + 4)
+    assert found.tiers[0].idle_energy_j == pytest.approx(39.5)
+    assert found.energy_j == pytest.approx(500 + 20 + 39.5 + 2.9)
+    assert found.window_answers == 1
+    assert found.energy_j_per_request == found.energy_j_per_answer_token == found.energy_j
+
+
+def test_a_backlog_is_not_paid_for_after_the_last_arrival() -> None:
+    """Ten requests of 100 steps each, one at a time, a second apart: done after 1,000 s."""
+    alone = tier("only", 1.0, ReplicaLife(table=replace(TABLE, max_num_seqs=1)))
+    cascade = SimulatedCascade(tiers=(alone,), n_gpus=1, parked_w=1.0)
+    stream = requests(*((float(i), 1, 100) for i in range(10)))
+    found = outcome(run_cascade(cascade, stream, seed=0), Bounds(latency_s=250.0))
+    assert (found.horizon_s, found.window_ends_s) == (1000.0, 9.0)
+    # From 0.9 to 9 s at 100 J a second; nothing ends in it.
+    assert found.energy_j == pytest.approx(810.0)
+    assert found.energy_j_per_request is None
+    # Of the nine that come in the window the first ends 199 s after it came, the second 298 s.
+    assert found.good_share == pytest.approx(1 / 9)
+    assert found.goodput_per_s == pytest.approx(1 / 8.1)
+
+
+def test_a_request_that_every_tier_refuses_takes_no_time() -> None:
+    found = outcome(run_cascade(two_tiers(), requests((0.0, 5000, 2)), seed=0), Bounds(ttft_s=1.0))
+    assert (found.failed, found.horizon_s, found.energy_j) == (1, 0.0, 0.0)
+    assert (found.good_share, found.goodput_per_s) == (0.0, None)
+    assert found.tiers[0].busy_share is None
+    assert found.tiers[0].mean_batch is None
 
 
 def test_reaches_are_the_shares_of_requests_that_ask() -> None:
@@ -155,19 +183,60 @@ STREAMS = st.lists(
 CASCADES = st.builds(two_tiers, st.floats(0, 1), st.just(4))
 
 
-def in_system_s(run: CascadeRun, place: int) -> float:
-    """Integral over time of the requests in a tier, counted from a list of who comes and goes."""
+def stays_s(run: CascadeRun, place: int) -> list[tuple[float, float]]:
+    """From when to when each request was in a tier."""
     asked = run.tiers[place]
     is_done = ~np.isnan(asked.run.finish_s)
-    changes = sorted(
-        [(at_s, 1) for at_s in asked.arrival_s[is_done]]
-        + [(at_s, -1) for at_s in asked.run.finish_s[is_done]]
-    )
-    total, n, last_s = 0.0, 0, 0.0
-    for at_s, change in changes:
-        total += n * (at_s - last_s)
-        n, last_s = n + change, at_s
+    return list(zip(asked.arrival_s[is_done], asked.run.finish_s[is_done], strict=True))
+
+
+def worked_s(run: CascadeRun, place: int) -> float:
+    """Seconds of the window in which the only replica of a tier had a request at least."""
+    found = outcome(run, Bounds())
+    total, until_s = 0.0, found.window_begins_s
+    for begin_s, end_s in sorted(stays_s(run, place)):
+        begin_s, end_s = max(begin_s, until_s), min(end_s, found.window_ends_s)
+        total += max(end_s - begin_s, 0.0)
+        until_s = max(until_s, end_s)
     return total
+
+
+@settings(max_examples=100, deadline=None)
+@given(STREAMS, st.integers(1, 3))
+def test_littles_law_holds_for_what_the_replicas_count(given_: Requests, n_replicas: int) -> None:
+    """Mean number = rate * mean time: the number as replicas have it in their queues and batches.
+
+    Between two arrivals or ends it does not change, so one look into each such interval is the
+    whole integral over time.
+    """
+    lives = (ReplicaLife(table=TABLE),) * n_replicas
+    run = run_tier(lives, given_)
+    events_s = np.unique([*given_.arrival_s, *run.finish_s])
+    looks_s = (events_s[1:] + events_s[:-1]) / 2
+    looked = run_tier(lives, given_, looks_s=looks_s.tolist())
+    counts = [int(look.n_requests.sum()) for look in looked.looks]
+    assert np.array_equal(looked.finish_s, run.finish_s)
+    in_system_s = float((np.array(counts) * np.diff(events_s)).sum())
+    assert in_system_s == pytest.approx((run.finish_s - given_.arrival_s).sum())
+    # Without preemption a sequence decodes from its first token to its last.
+    assert run.n_preempted == 0
+    assert run.sequence_s.sum() == pytest.approx((run.finish_s - run.first_token_s).sum())
+
+
+@settings(max_examples=50, deadline=None)
+@given(STREAMS, st.floats(0, 100), st.floats(0, 100))
+def test_looks_add_up_to_the_whole(given_: Requests, one_s: float, other_s: float) -> None:
+    looks_s = sorted((one_s, other_s))
+    run = run_tier((ReplicaLife(table=TABLE),), given_, looks_s=[*looks_s, 1e6])
+    plain = run_tier((ReplicaLife(table=TABLE),), given_)
+    assert run.energy_j.tolist() == plain.energy_j.tolist()
+    first, second, last = run.looks
+    assert last.n_requests.tolist() == [0]
+    assert last.busy_s.tolist() == plain.busy_s.tolist()
+    assert last.energy_j == pytest.approx(plain.energy_j)
+    # Work is 100 W, and no more than all the time between.
+    assert second.energy_j - first.energy_j == pytest.approx(100 * (second.busy_s - first.busy_s))
+    assert 0 <= (second.busy_s - first.busy_s)[0] <= looks_s[1] - looks_s[0] + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
@@ -175,31 +244,24 @@ def in_system_s(run: CascadeRun, place: int) -> float:
 def test_nothing_is_lost_or_made_up(cascade: SimulatedCascade, given_: Requests, seed: int) -> None:
     run = run_cascade(cascade, given_, seed=seed)
     found = outcome(run, Bounds())
+    seconds = found.window_ends_s - found.window_begins_s
     # Every request is answered once, by the last tier that it asked.
     assert np.all(run.answered_by >= 0)
     assert found.answer_tokens == given_.output_tokens.sum()
     for place, asked in enumerate(run.tiers):
         told = found.tiers[place]
-        n = len(asked.asked)
         assert told.output_tokens == given_.output_tokens[asked.asked].sum()
         assert told.prompt_tokens == given_.prompt_tokens[asked.asked].sum()
-        if n:
-            # Little's law: mean in the tier = rate * mean time in it.
-            assert told.latency_s is not None
-            rate = n / run.horizon_s
-            mean_n = in_system_s(run, place) / run.horizon_s
-            assert mean_n == pytest.approx(rate * told.latency_s.mean)
         # All time of the replica is work or waiting: 100 J a second of work in both tiers, whose
         # steps are 100 J a second.
         table = cascade.tiers[place].lives[0].table
-        busy_s = float(asked.run.busy_s.sum())
-        assert told.energy_j == pytest.approx(
-            100 * busy_s + table.idle_w * (run.horizon_s - busy_s)
-        )
+        busy_s, waits_s = worked_s(run, place), seconds - worked_s(run, place)
+        assert told.energy_j == pytest.approx(100 * busy_s + table.idle_w * waits_s)
+        assert asked.run.energy_j == pytest.approx(100 * asked.run.busy_s)
     assert found.energy_j == pytest.approx(
         sum(told.energy_j for told in found.tiers) + found.parked_energy_j
     )
-    assert found.gpu_hours + found.parked_gpu_hours == pytest.approx(4 * run.horizon_s / 3600)
+    assert found.gpu_hours + found.parked_gpu_hours == pytest.approx(4 * seconds / 3600)
 
 
 @settings(max_examples=20, deadline=None)

@@ -105,17 +105,18 @@ def test_loading_is_paid_for() -> None:
     at_s = np.arange(0.0, 400.0, 10.0)
     requests = checked_requests(at_s, np.full(40, 1), np.full(40, 5))
     found = outcome(run_cascade(cascade, requests, seed=0), Bounds())
-    # 395 s in all: the last comes at 390 and takes 5 steps. The wide replica has its two GPUs from
-    # 100 to 300 s, or until it has ended what it has; it loads 30 s at 5 W.
+    # 395 s in all: the last comes at 390 and takes 5 steps. The window is 39 to 390 s, 351 in all.
+    # The wide replica has its two GPUs from 100 to 300 s, or until it has ended what it has; it
+    # loads 30 s at 5 W.
     assert found.horizon_s == 395.0
     assert found.tiers[0].loading_energy_j == pytest.approx(150.0)
-    assert found.gpu_hours * 3600 == pytest.approx(395 + 2 * 200)
-    # 100 J a second of work, 40 requests of 5 steps each, none of them at a time.
-    busy_s = 200.0
-    idle_s = 395 + (200 - 30) - busy_s
+    assert found.gpu_hours * 3600 == pytest.approx(351 + 2 * 200)
+    # 100 J a second of work, 35 requests of 5 steps each, from 40 to 380 s, none of them at a time.
+    busy_s = 175.0
+    idle_s = 351 + (200 - 30) - busy_s
     assert found.tiers[0].idle_energy_j == pytest.approx(5 * idle_s)
     # Parked: three GPUs at 1 W, less those that are held; the wide one's table says 1 W for both.
-    assert found.parked_energy_j == pytest.approx(3 * 395 - 395 - 200)
+    assert found.parked_energy_j == pytest.approx(3 * 351 - 351 - 200)
 
 
 STREAMS = st.lists(st.floats(0, 600), min_size=2, max_size=200).map(sorted)
