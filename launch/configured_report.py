@@ -99,6 +99,7 @@ def _cluster_json(found: Configured) -> list[dict[str, Any]]:
             "gpu_type": name,
             "gpus": sum(gpu.name == name for gpu in gpus),
             "memory_gib_per_gpu": min(gpu.memory_bytes for gpu in gpus if gpu.name == name) / GIB,
+            "linked_size": None,
         }
         for name in dict.fromkeys(gpu.name for gpu in gpus)
     ]

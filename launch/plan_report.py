@@ -8,6 +8,7 @@ from hybridserve_llm.planner.forecast import ReplicaPlace, TierForecast
 from hybridserve_llm.planner.search import Solution, described
 from hybridserve_llm.units import GIB
 from launch.configured_report import configured_report, shortfall_json
+from launch.demand_report import demand_json
 from launch.planning import Explanation, Planned, Searched
 
 _SCHEMA = "hybridserve-plan-report/1"
@@ -27,8 +28,10 @@ def plan_json(found: Planned) -> str:
     else:
         raise ValueError("a plan is either searched or as configured")
     plan = None if found.plan is None else orjson.loads(found.plan.to_json())
-    report = {"schema": _SCHEMA, **report, "plan": plan}
-    return orjson.dumps(_rounded(report), option=orjson.OPT_INDENT_2).decode() + "\n"
+    # As it was given, not rounded: a program that goes on with it must see what the planner saw.
+    demand = None if found.searched is None else demand_json(found.searched)
+    report = {"schema": _SCHEMA, **_rounded(report), "demand": demand, "plan": plan}
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def reason_of(searched: Searched) -> str:
@@ -91,6 +94,7 @@ def _searched_report(searched: Searched) -> dict[str, Any]:
                 "gpu_type": node.gpu_type.name,
                 "gpus": len(node.gpus),
                 "memory_gib_per_gpu": node.memory_bytes / GIB,
+                "linked_size": node.linked_size,
             }
             for node in searched.cluster.nodes
         ],

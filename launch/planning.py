@@ -61,6 +61,7 @@ class Searched:
 
     cluster: Cluster
     demand: Demand
+    config: CascadeConfig
     assumptions: tuple[str, ...]
     solution: Solution | None
     forecast: Forecast | None
@@ -264,6 +265,7 @@ def _searched(
         searched=Searched(
             cluster=cluster,
             demand=demand if solution is None else solution.demand,
+            config=config,
             assumptions=assumptions,
             solution=solution,
             forecast=found,

@@ -14,11 +14,13 @@ import yaml
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import load_config, parse_config
+from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
+from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint
 from launch.cli import main
 from launch.demo.family import CHECKPOINTS
 from launch.model_config import stored_weight_bytes
@@ -295,6 +297,40 @@ def test_gpus_that_are_there_are_searched(monkeypatch: pytest.MonkeyPatch) -> No
         assert placement.node == "localhost"
         assert placement.gpu_uuids[0] in {"GPU-0", "GPU-1"}
         assert placement.max_num_seqs is not None
+
+
+def test_the_report_holds_what_the_search_was_given(tmp_path: Path) -> None:
+    measured = Profile(
+        model="Qwen/Qwen3-8B",
+        gpu="H100-80GB",
+        hardware="one H100",
+        engine="vLLM 0.32.0",
+        measured_on="2026-11-24",
+        prompt_tokens=64.0,
+        output_tokens=50.0,
+        points=(ProfilePoint(concurrency=8, step_time_s=0.00912345678, output_tokens_per_s=876.9),),
+        source="by hand",
+    )
+    path = tmp_path / "profile.json"
+    path.write_text(measured.to_json(), encoding="utf-8")
+    config = cascade(
+        {"engine": {"max_model_len": 2048}, "profiles": [str(path)]},
+        {"workload": {"reach": 1 / 3, "output_tokens": 2000}},
+        planner={"workload": {"prompt_tokens": 64}},
+    )
+    found = planned(config, options("--dry-run", "--gpu-type", "H100-80GB"), None)
+    report = json.loads(plan_json(found))
+    assert [entry["linked_size"] for entry in report["cluster"]] == [None]
+    demand = report["demand"]
+    # 256 tokens of an answer are assumed, and told as such.
+    assert (demand["prompt_tokens"], demand["output_tokens"]) == (64, 256)
+    first, last = demand["tiers"]
+    assert (first["name"], first["reach"], first["max_model_len"]) == ("t0", 1.0, 2048)
+    assert (last["reach"], last["max_model_len"]) == (1 / 3, None)
+    assert (last["prompt_tokens"], last["output_tokens"]) == (64, 2000)
+    # Read again they are the same, to the last digit.
+    assert ModelFacts(**first["facts"]) == known_model_facts("Qwen/Qwen3-8B")
+    assert [Profile(**profile) for profile in first["profiles"]] == [measured]
 
 
 def test_tiers_that_run_elsewhere_are_left_out() -> None:
