@@ -17,10 +17,14 @@ def demand_json(searched: Searched) -> dict[str, Any]:
     workload = config.planner.workload
     lengths = {tier.name: tier.engine.max_model_len for tier in config.tiers}
     return {
-        "prompt_tokens": workload.prompt_tokens or ASSUMED_PROMPT_TOKENS,
-        "output_tokens": workload.output_tokens or ASSUMED_OUTPUT_TOKENS,
+        "prompt_tokens": _given(workload.prompt_tokens, ASSUMED_PROMPT_TOKENS),
+        "output_tokens": _given(workload.output_tokens, ASSUMED_OUTPUT_TOKENS),
         "tiers": [_tier_json(tier, lengths[tier.name]) for tier in searched.demand.tiers],
     }
+
+
+def _given(value: float | None, assumed: float) -> float:
+    return assumed if value is None else value
 
 
 def _tier_json(tier: TierDemand, max_model_len: int | None) -> dict[str, Any]:

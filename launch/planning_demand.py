@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
-from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.config.certificate import Certificate, certified_reach
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
@@ -130,7 +130,9 @@ def reaches_of(
     What is taken for granted is added to `assumptions`.
     """
     found: dict[str, float] = {}
-    certified = None if certificate is None else certified_reach(config, certificate)
+    certified = None
+    if certificate is not None:
+        certified = certified_reach(certificate, shadow_share=config.watch.shadow_share)
     expected = 1.0
     for tier in config.tiers:
         if tier.workload.reach is not None:
@@ -142,23 +144,3 @@ def reaches_of(
         found[tier.name] = expected
         expected *= _ASSUMED_PASSED_ON
     return found
-
-
-def certified_reach(config: CascadeConfig, certificate: Certificate) -> dict[str, float]:
-    """Share of requests that ask each tier of the certificate's chain, at most.
-
-    A tier below the last is asked by those of the policy's `share` of prompts that none below it
-    answered; gates and skips only make that less. The last is asked by all that none answered, and
-    by the watch's shadows. Acceptance counts all prompts, those outside the share too. Without a
-    policy all go to the last tier.
-    """
-    last = certificate.chain[-1]
-    if certificate.policy is None:
-        return {last: 1.0}
-    answered, reach = 0.0, {}
-    for name in certificate.chain[:-1]:
-        reach[name] = max(certificate.policy.share - answered, 0.0)
-        answered += certificate.policy.acceptance.get(name, 0.0)
-    left = max(1 - answered, 0.0)
-    reach[last] = left + config.watch.shadow_share * (1 - left)
-    return reach

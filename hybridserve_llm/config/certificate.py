@@ -180,3 +180,28 @@ def load_certificate(path: Path) -> Certificate:
         raise ConfigError(
             f"certificate {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
         ) from exc
+
+
+def certified_reach(certificate: Certificate, *, shadow_share: float) -> dict[str, float]:
+    """Share of requests that ask each tier of the certificate's chain, at most.
+
+    A tier below the last is asked by those of the policy's `share` of prompts that none below it
+    answered; gates and skips only make that less. The last is asked by all that none answered, and
+    by the watch's shadows. Acceptance counts all prompts, those outside the share too. Without a
+    policy all go to the last tier.
+
+    Args:
+        certificate: Whose chain it is.
+        shadow_share: Of accepted answers, how many the last tier is asked for too
+            (`watch.shadow_share`).
+    """
+    last = certificate.chain[-1]
+    if certificate.policy is None:
+        return {last: 1.0}
+    answered, reach = 0.0, {}
+    for name in certificate.chain[:-1]:
+        reach[name] = max(certificate.policy.share - answered, 0.0)
+        answered += certificate.policy.acceptance.get(name, 0.0)
+    left = max(1 - answered, 0.0)
+    reach[last] = left + shadow_share * (1 - left)
+    return reach

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hybridserve_llm.config.cascade import CascadeConfig
-from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.config.certificate import Certificate, certified_reach
 from hybridserve_llm.config.load import load_config, parse_config
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.planner.hardware import Gpu, Hardware
@@ -27,7 +27,7 @@ from launch.model_config import stored_weight_bytes
 from launch.options import LaunchOptions, read_command_line
 from launch.plan_report import plan_json
 from launch.planning import cluster_of, planned
-from launch.planning_demand import UnknownModel, certified_reach, demand_of, facts_of
+from launch.planning_demand import UnknownModel, demand_of, facts_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QWEN = EXAMPLES / "qwen3-0.6b-8b-32b.yaml"
@@ -436,7 +436,7 @@ def test_reach_comes_from_the_certificate(
     text = json.dumps(values).replace('"small"', '"t0"').replace('"giant"', '"t2"')
     certificate = Certificate.model_validate_json(text)
     config = cascade({}, {}, {})
-    reach = certified_reach(config, certificate)
+    reach = certified_reach(certificate, shadow_share=config.watch.shadow_share)
     # t0 answers half; the last gets the other half, and 2 % of the answers as shadows.
     assert reach == {"t0": 1.0, "t2": pytest.approx(0.5 + 0.02 * 0.5)}
     demand, _ = demand_of(config, certificate)
@@ -449,7 +449,7 @@ def test_only_the_certified_share_of_prompts_asks_the_tiers_below_the_last(
     values = certificate_values()
     values["policy"] |= {"share": 0.6, "acceptance": {"small": 0.5}}
     certificate = Certificate.model_validate_json(json.dumps(values))
-    reach = certified_reach(cascade({}, {}), certificate)
+    reach = certified_reach(certificate, shadow_share=0.02)
     # Of 100 prompts 60 ask small, which answers 50; giant gets the other 10, the 40 that never
     # asked small, and one of the 50 answers as a shadow (2 %).
     assert reach == {"small": 0.6, "giant": pytest.approx(0.51)}
@@ -460,4 +460,4 @@ def test_all_go_to_the_last_tier_where_nothing_could_be_certified(
 ) -> None:
     values = certificate_values(certified=False, policy=None)
     certificate = Certificate.model_validate_json(json.dumps(values))
-    assert certified_reach(cascade({}, {}), certificate) == {"giant": 1.0}
+    assert certified_reach(certificate, shadow_share=0.02) == {"giant": 1.0}
