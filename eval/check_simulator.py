@@ -10,11 +10,11 @@ from eval.azure_trace import read_azure_trace
 from eval.birth_death_check import LOADS, BirthDeathCheck, birth_death_check
 from eval.engine_log import read_engine_log
 from eval.engine_log_check import EngineLogCheck, engine_log_check
+from eval.known_tiers import facts_of_model
 from eval.live_calibration import EngineLimits
 from eval.live_engine import LiveEngine
 from eval.live_engine_check import LiveCheckOptions, LiveEngineCheck, live_engine_check
 from eval.option_values import natural, positive, positive_number, share
-from eval.simulated_cascade import facts_of_model
 from eval.simulator.step_table import ReplicaShape
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine

@@ -2,25 +2,28 @@
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from eval.azure_trace import read_azure_trace
+from eval.known_tiers import KnownCascade, known_cascade
 from eval.option_values import natural, positive, positive_number
+from eval.reported_demand import PlannedLoad
 from eval.simulated_baselines import giant_only, proportional
-from eval.simulated_cascade import TableMaker, known_tiers, planned_cascade
+from eval.simulated_cascade import TableMaker, planned_cascade
 from eval.simulated_gears import geared_cascade
-from eval.simulated_plan import PlannedGear, read_plan
+from eval.simulated_plan import PlannedGear, PlanOnCluster, read_plan
 from eval.simulator.cascade import SimulatedCascade, run_cascade
 from eval.simulator.gears import GearChange, GearRules
 from eval.simulator.outcome import Bounds, Outcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
-from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.demand import Slo
 
 SCHEMA = "hybridserve-simulation/1"
@@ -33,7 +36,10 @@ class Simulation:
     """What `hs-eval simulate` found.
 
     Attributes:
-        outcomes: `planned`, and with `--gears` and `--compare` the others, by name.
+        planned_for: Load of the plan by its report; None of a bare plan.
+        plan_assumptions: What the plan's report took for granted.
+        outcomes: `planned`, with `--gears` `geared`, and those it is compared with, by name.
+        not_compared: Why another has no outcome, by its name.
         gears: Those of the plan's file, by load; empty where it has none.
         gear_changes: What `geared` did; None where it was not simulated.
         cpu_s: CPU-seconds that each took; not part of the JSON, which a seed decides.
@@ -42,9 +48,12 @@ class Simulation:
     seed: int
     requests: Requests
     bounds: Bounds
+    planned_for: PlannedLoad | None
+    plan_assumptions: tuple[str, ...]
     gears: tuple[PlannedGear, ...]
     gear_changes: tuple[GearChange, ...] | None
     outcomes: Mapping[str, Outcome]
+    not_compared: Mapping[str, str]
     cpu_s: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
@@ -57,11 +66,14 @@ class Simulation:
             "prompt_tokens": float(self.requests.prompt_tokens.mean()),
             "output_tokens": float(self.requests.output_tokens.mean()),
             "bounds": {"ttft_s": self.bounds.ttft_s, "latency_s": self.bounds.latency_s},
+            "planned_for": None if self.planned_for is None else asdict(self.planned_for),
+            "plan_assumptions": list(self.plan_assumptions),
             "gears": [asdict(gear) for gear in self.gears] or None,
             "gear_changes": None
             if self.gear_changes is None
             else [asdict(change) for change in self.gear_changes],
             "cascades": {name: found.as_json() for name, found in self.outcomes.items()},
+            "not_compared": dict(self.not_compared),
         }
 
 
@@ -69,13 +81,15 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
     """Adds the options of `hs-eval simulate`."""
     command.description = (
         "Simulate a planned cascade under a trace: latency, goodput, joules and GPU-hours, by the "
-        "planner's model of time and power. What the plan does not say (models, reaches, "
-        "measurements) is read from the configuration."
+        "planner's model of time and power, beside the last tier alone and replicas in "
+        "proportion. The whole report of hs-launch --dry-run --json says all that is needed."
     )
     add = command.add_argument
     add("--plan", type=Path, required=True, metavar="FILE",
-        help="plan.json, or the report of hs-launch --dry-run --json")  # fmt: skip
-    add("--config", type=Path, required=True, metavar="FILE", help="the cascade's configuration")
+        help="the report of hs-launch --dry-run --json, or a plan.json")  # fmt: skip
+    add("--config", type=Path, metavar="FILE",
+        help="the cascade's configuration, in place of what the report says of its tiers; "
+        "a plan.json needs it")  # fmt: skip
     add("--trace", type=Path, required=True, metavar="FILE",
         help="CSV with TIMESTAMP, ContextTokens, GeneratedTokens")  # fmt: skip
     add("--overlay", type=positive, default=1, metavar="N",
@@ -88,12 +102,12 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
     add("--gpu-type", metavar="TYPE", help="where the plan's file does not say it")
     add("--gpus", type=positive, metavar="N", help="with --gpu-type: how many there are")
     add("--max-num-batched-tokens", type=positive, metavar="N",
-        help="of every engine (default: vLLM's, 8192 with 70 GiB a GPU, else 2048)")  # fmt: skip
+        help="of every engine (default: vLLM's for the GPU type)")  # fmt: skip
     add("--ttft-s", type=float, metavar="S",
         help="bound for goodput (default planner.slo.ttft_s)")  # fmt: skip
     add("--latency-s", type=float, metavar="S",
         help="bound for goodput (default planner.slo.latency_s)")  # fmt: skip
-    add("--compare", action="store_true",
+    add("--compare", action=argparse.BooleanOptionalAction, default=True,
         help="also simulate the last tier alone, and replicas in proportion to reach")  # fmt: skip
     add("--gears", action="store_true",
         help="also let replicas change with the load, by the gears of the plan's file")  # fmt: skip
@@ -111,43 +125,55 @@ def simulate(options: argparse.Namespace) -> Simulation:
         ConfigError: A file or an option is wrong, or what is needed is not told.
         CannotBeDone: The plan has what cannot be simulated, or a model does not fit.
     """
-    config = load_config(options.config)
-    slo = config.planner.slo
+    if options.gpus is not None and options.gpu_type is None:
+        raise ConfigError("--gpus needs --gpu-type")
+    config = None if options.config is None else load_config(options.config)
+    planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
+    known = known_cascade(config, planned.demand)
+    slo = known.slo
     bounds = Bounds(
         ttft_s=slo.ttft_s if options.ttft_s is None else options.ttft_s,
         latency_s=slo.latency_s if options.latency_s is None else options.latency_s,
     )
-    if options.gpus is not None and options.gpu_type is None:
-        raise ConfigError("--gpus needs --gpu-type")
-    planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
-    tiers = known_tiers(config)
     requests = _requests(options)
-    make = TableMaker.of(requests, options.max_num_batched_tokens)
-    cascades = {PLANNED: planned_cascade(planned, tiers, make)}
+    make = TableMaker.of(requests, options.max_num_batched_tokens, planned.cluster)
+    cascades = {PLANNED: planned_cascade(planned, known.tiers, make)}
     changes: tuple[GearChange, ...] | None = None
     if options.gears:
         rules = GearRules(load_s=options.gear_load_s)
-        cascades["geared"], changes = geared_cascade(planned, tiers, make, requests, rules)
-    if options.compare:
-        cascades["giant-only"] = giant_only(
-            planned.cluster,
-            tiers[-1],
-            make,
-            requests=requests,
-            head_room=config.planner.head_room,
-            slo=Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s),
-        )
-        cascades["proportional"] = proportional(planned.cluster, tiers, make)
+        cascades["geared"], changes = geared_cascade(planned, known.tiers, make, requests, rules)
+    not_compared: dict[str, str] = {}
+    for name, other in _others(planned, known, make, requests) if options.compare else ():
+        try:
+            cascades[name] = other()
+        except CannotBeDone as exc:  # the plan is simulated all the same
+            not_compared[name] = str(exc)
     jobs = [(cascade, requests, bounds, options.seed) for cascade in cascades.values()]
     found = dict(zip(cascades, _run_all(jobs, options.processes), strict=True))
     return Simulation(
         seed=options.seed,
         requests=requests,
         bounds=bounds,
+        planned_for=None if planned.demand is None else planned.demand.load,
+        plan_assumptions=planned.assumptions,
         gears=planned.gears,
         gear_changes=changes,
         outcomes={name: result for name, (result, _) in found.items()},
+        not_compared=not_compared,
         cpu_s={name: cpu_s for name, (_, cpu_s) in found.items()},
+    )
+
+
+def _others(
+    planned: PlanOnCluster, known: KnownCascade, make: TableMaker, requests: Requests
+) -> tuple[tuple[str, Callable[[], SimulatedCascade]], ...]:
+    """What the plan is compared with, each to be made when it is asked for."""
+    cluster, tiers, slo = planned.cluster, known.tiers, known.slo
+    means = Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s)
+    giant = partial(giant_only, requests=requests, head_room=known.head_room, slo=means)
+    return (
+        ("giant-only", partial(giant, cluster, tiers[-1], make)),
+        ("proportional", partial(proportional, cluster, tiers, make)),
     )
 
 

@@ -25,9 +25,18 @@ def print_simulation(simulation: Simulation, console: Console) -> None:
         f"joules, goodput and GPU-hours: from {planned.window_begins_s:.0f} to "
         f"{planned.window_ends_s:.0f} s, the same for all"
     )
+    if (load := simulation.planned_for) is not None:
+        console.print(
+            f"the plan is for {load.requests_per_s:.4g} a second, {load.prompt_tokens:.0f} tokens "
+            f"in and {load.output_tokens:.0f} out"
+        )
     console.print(_cascades(simulation))
     console.print(_tiers(simulation.outcomes[PLANNED]))
+    for name, reason in simulation.not_compared.items():
+        console.print(f"not compared with {name}: {reason}")
     console.print(_gears(simulation))
+    for assumption in simulation.plan_assumptions:
+        console.print(f"the plan assumed: {assumption}")
 
 
 def _cascades(simulation: Simulation) -> Table:

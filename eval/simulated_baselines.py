@@ -10,7 +10,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eval.simulated_cascade import KnownTier, TableMaker
+from eval.known_tiers import KnownTier
+from eval.simulated_cascade import TableMaker, simulated_tier
 from eval.simulator.cascade import SimulatedCascade, SimulatedTier
 from eval.simulator.tier import ReplicaLife
 from eval.simulator.workload import Requests
@@ -113,17 +114,18 @@ def _tier(
         max_num_seqs=replica.shape.max_num_seqs,
     )
     lives = (ReplicaLife(table=table),) * n_replicas
-    return SimulatedTier(name=tier.name, reach=tier.reach, lives=lives)
+    return simulated_tier(tier, lives)
 
 
 def _demand_of(tier: KnownTier, make: TableMaker) -> TierDemand:
-    mean_tokens = int(make.prompt_tokens + make.output_tokens) + 1
+    prompt_tokens, output_tokens = make.mean_tokens(tier)
+    mean_tokens = int(prompt_tokens + output_tokens) + 1
     return TierDemand(
         name=tier.name,
         facts=tier.facts,
         reach=tier.reach,
-        prompt_tokens=make.prompt_tokens,
-        output_tokens=make.output_tokens,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
         max_tokens=tier.max_tokens or mean_tokens,
         max_num_seqs=tier.max_num_seqs,
         memory_share=tier.memory_share,

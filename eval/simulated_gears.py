@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from eval.simulated_cascade import KnownTier, TableMaker
+from eval.known_tiers import KnownTier
+from eval.simulated_cascade import TableMaker, simulated_tier
 from eval.simulated_plan import GearReplicas, PlannedGear, PlanOnCluster
 from eval.simulator.cascade import SimulatedCascade
 from eval.simulator.gears import Gear, GearChange, GearRules, gear_changes, geared_tiers
@@ -35,8 +36,11 @@ def geared_cascade(
     gears = [_gear(gear, tiers, make, made) for gear in planned.gears]
     changes = gear_changes(requests.arrival_s, [gear.requests_per_s for gear in gears], rules)
     cluster = planned.cluster
-    simulated = geared_tiers(
+    changing = geared_tiers(
         [(tier.name, tier.reach) for tier in tiers], gears, changes, rules, n_gpus=cluster.n_gpus
+    )
+    simulated = tuple(
+        simulated_tier(tier, other.lives) for tier, other in zip(tiers, changing, strict=True)
     )
     cascade = SimulatedCascade(tiers=simulated, n_gpus=cluster.n_gpus, parked_w=cluster.parked_w())
     return cascade, changes

@@ -1,21 +1,23 @@
 """The plan to simulate: plan.json, or the whole report of `hs-launch --dry-run --json`.
 
-A plan names GPUs, not their type. The report does, in `cluster`; without it the configuration's
-`cluster:` or an option must.
+A plan names GPUs, not their type, and tiers, not their models. The report has all that; without it
+the configuration and its `cluster:`, or an option, must say it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from eval.reported_demand import ReportedDemand, reported_demand
 from hybridserve_llm.config.cascade import CascadeConfig
-from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.profiles.gpu_types import gpu_type
+from hybridserve_llm.units import GIB, MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +48,22 @@ class PlanOnCluster:
 
     Attributes:
         gears: Plans of the same report for other loads, rising; those that do not fit left out.
+        demand: What the report was made for; None of a bare plan.
+        assumptions: What the report took for granted.
     """
 
     plan: Plan
     cluster: Cluster
     gears: tuple[PlannedGear, ...] = ()
+    demand: ReportedDemand | None = None
+    assumptions: tuple[str, ...] = ()
 
 
 _GEARS = TypeAdapter(list[PlannedGear])
 
 
 def read_plan(
-    path: Path, config: CascadeConfig, *, gpu_type_name: str | None, n_gpus: int | None
+    path: Path, config: CascadeConfig | None, *, gpu_type_name: str | None, n_gpus: int | None
 ) -> PlanOnCluster:
     """The plan in the file at `path`.
 
@@ -67,6 +73,7 @@ def read_plan(
     Raises:
         ConfigError: The file cannot be read or holds no plan, the GPU type is not known or not
             told, or there are fewer GPUs than the plan uses.
+        CannotBeDone: A tier runs elsewhere, on the CPU, or shares GPUs with another.
     """
     try:
         values: Any = orjson.loads(path.read_bytes())
@@ -78,6 +85,7 @@ def read_plan(
     if report and report["plan"] is None:
         raise ConfigError(f"{path} is the report of a cascade that does not fit: it has no plan")
     plan = Plan.from_json(orjson.dumps(report["plan"] if report else values))
+    _check_can_be_simulated(plan)
     n_used = len({uuid for placement in plan.placements for uuid in placement.gpu_uuids})
     if gpu_type_name is not None:
         n_there = n_used if n_gpus is None else n_gpus
@@ -94,7 +102,29 @@ def read_plan(
         raise ConfigError(f"the plan uses {n_used} GPUs; there are {cluster.n_gpus}")
     if len(cluster.types) > 1:
         _check_nodes(plan, cluster)
-    return PlanOnCluster(plan=plan, cluster=cluster, gears=_gears_of(report, path))
+    return PlanOnCluster(
+        plan=plan,
+        cluster=cluster,
+        gears=_gears_of(report, path),
+        demand=reported_demand(report, path),
+        assumptions=tuple(map(str, report.get("assumptions", ()))),
+    )
+
+
+def _check_can_be_simulated(plan: Plan) -> None:
+    """Before anything is asked of the user: what he gave would not help."""
+    for tier in plan.tiers:
+        if tier.endpoints:
+            raise CannotBeDone(f"tier {tier.tier} runs at its endpoints, of which nothing is known")
+    for placement in plan.placements:
+        if placement.device == "cpu":
+            raise CannotBeDone(f"{placement.name} runs on the CPU, for which there is no model")
+    uuids = [uuid for placement in plan.placements for uuid in placement.gpu_uuids]
+    if len(uuids) > len(set(uuids)):
+        raise CannotBeDone(
+            "the plan has engines that share a GPU: nobody measured how they share its time, and "
+            "the simulator does not guess it"
+        )
 
 
 def _gears_of(report: dict[str, Any], path: Path) -> tuple[PlannedGear, ...]:
@@ -113,16 +143,22 @@ def _gears_of(report: dict[str, Any], path: Path) -> tuple[PlannedGear, ...]:
 
 def _nodes_of_report(report: dict[str, Any], path: Path) -> tuple[Node, ...]:
     try:
-        return tuple(
-            _node(entry["node"], entry["gpu_type"], entry["gpus"])
-            for entry in report.get("cluster", ())
-        )
+        return tuple(_node_of_report(entry) for entry in report.get("cluster", ()))
     except (KeyError, TypeError) as exc:
         raise ConfigError(f"report {path}: an entry of cluster lacks {exc}") from exc
 
 
-def _nodes_of_config(config: CascadeConfig) -> tuple[Node, ...]:
-    if config.cluster is None:
+def _node_of_report(entry: dict[str, Any]) -> Node:
+    """A node as the planner saw it; drivers count memory in whole MiB."""
+    return replace(
+        _node(entry["node"], entry["gpu_type"], entry["gpus"]),
+        memory_bytes=round(entry["memory_gib_per_gpu"] * GIB / MIB) * MIB,
+        linked_size=entry.get("linked_size"),
+    )
+
+
+def _nodes_of_config(config: CascadeConfig | None) -> tuple[Node, ...]:
+    if config is None or config.cluster is None:
         return ()
     return tuple(
         _node(group.name if group.count == 1 else f"{group.name}-{i}", group.gpu_type, group.gpus)

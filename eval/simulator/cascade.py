@@ -1,13 +1,12 @@
 """A whole cascade under a stream of requests: tier by tier, cheapest first.
 
 Which tiers a request asks is drawn before it is simulated, from the share of requests that reach
-each tier, independently of its length. Its prompt and its answer have the trace's lengths at every
-tier. The router itself takes no time.
+each tier, independently of its length. Its prompt and its answer have the trace's lengths, times
+what a tier's own are longer on average. The router itself takes no time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +25,14 @@ class SimulatedTier:
     Attributes:
         reach: Share of requests that ask it.
         lives: Its replicas, and when each is there.
+        prompt_scale: Tokens of a prompt here, over those of the request; `output_scale` likewise.
     """
 
     name: str
     reach: float
     lives: tuple[ReplicaLife, ...]
+    prompt_scale: float = 1.0
+    output_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +56,13 @@ class AskedTier:
     Attributes:
         asked: Which requests, in the order in which they came to this tier, [m].
         arrival_s: When they came to it, [m].
+        output_tokens: Of its answers to them, [m].
         run: What the tier did with them.
     """
 
     asked: Ints
     arrival_s: Floats
+    output_tokens: Ints
     run: TierRun
 
 
@@ -67,6 +71,7 @@ class CascadeRun:
     """What became of n requests.
 
     Attributes:
+        requests: The requests, with `output_tokens` of the answers that clients were given.
         answered_by: Place of the tier that answered, [n]; -1 where every tier refused.
         first_token_s: When the client had the first token, [n]: an answer below the last tier is
             held until it is accepted. NaN without an answer.
@@ -86,27 +91,34 @@ class CascadeRun:
 def drawn_visits(reaches: Sequence[float], n_requests: int, *, seed: int) -> NDArray[np.bool_]:
     """Which tiers each request asks, [n, number of tiers]; every request asks one at least.
 
-    One number a request, between 0 and 1, is compared with all reaches, so that who asks a tier has
-    asked all tiers with a larger reach. A tier with a reach of 0 is not part of the chain. Who does
-    not ask the chain's first tier goes to the last at once, as by a gate; the last tier's other
-    requests come up the chain.
+    One number a request, between 0 and 1, decides for all tiers. The first tier with a reach has
+    those up to its reach. The others pass it, as by a gate: to the last tier as far as its reach
+    goes, else to the one before, and so on. What a tier's reach leaves beyond these it has from the
+    smallest numbers on: who asks a tier has asked all tiers with a larger reach, and tiers with a
+    smaller one are skipped.
 
     Raises:
-        ConfigError: The shares cannot be those of a cascade.
+        ConfigError: The shares come to less than 1, so that some requests would ask no tier.
     """
-    inner, last = [reach for reach in reaches[:-1] if reach > 0], reaches[-1]
-    if any(low < high for low, high in pairwise(inner)):
-        raise ConfigError(f"reaches {_shares(reaches)} rise below the last tier; they must fall")
-    first, before_last = (inner[0], inner[-1]) if inner else (0.0, 0.0)
-    climbing = last - (1 - first)
-    if not -_ROUNDING <= climbing <= before_last + _ROUNDING:
+    if sum(reaches) < 1 - _ROUNDING:
         raise ConfigError(
-            f"reaches {_shares(reaches)}: {1 - first:.4g} of requests ask no tier below the last, "
-            f"so its reach must be {1 - first:.4g} to {1 - first + before_last:.4g}"
+            f"reaches {_shares(reaches)} come to {sum(reaches):.4g}: every request asks one tier "
+            "at least, so they must come to 1 or more"
         )
     draw = np.random.default_rng(seed).random(n_requests)
-    visits = draw[:, None] < np.array([*reaches[:-1], climbing])
-    visits[:, -1] |= draw >= first
+    visits = np.zeros((n_requests, len(reaches)), dtype=np.bool_)
+    first = next(place for place, reach in enumerate(reaches) if reach > 0)
+    visits[:, first] = draw < reaches[first]
+    passed_to = 1.0
+    for place in reversed(range(first + 1, len(reaches))):
+        passed_from = max(reaches[first], passed_to - reaches[place])
+        beyond = reaches[place] - (passed_to - passed_from)
+        # The smallest numbers that are not passed to it anyway.
+        up_to = beyond if beyond <= passed_from else reaches[place]
+        visits[:, place] = ((passed_from <= draw) & (draw < passed_to)) | (draw < up_to)
+        passed_to = passed_from
+    # Whom rounding of the shares left out.
+    visits[~visits.any(axis=1), -1] = True
     return visits
 
 
@@ -122,6 +134,7 @@ def run_cascade(cascade: SimulatedCascade, requests: Requests, *, seed: int) -> 
     now_s = requests.arrival_s.copy()
     answered_by = np.full(len(requests), -1, dtype=np.int64)
     first_token_s = np.full(len(requests), np.nan)
+    output_tokens = requests.output_tokens.copy()
     tiers = []
     looks_s = (requests.window.begins_s, requests.window.ends_s)
     last = len(cascade.tiers) - 1
@@ -129,28 +142,44 @@ def run_cascade(cascade: SimulatedCascade, requests: Requests, *, seed: int) -> 
         asked = np.flatnonzero(visits[:, place])
         asked = asked[np.argsort(now_s[asked], kind="stable")]
         came_s = now_s[asked]
-        run = run_tier(
-            tier.lives, replace(requests.taken(asked), arrival_s=came_s), looks_s=looks_s
+        asking = _scaled(requests.taken(asked), tier, came_s)
+        run = run_tier(tier.lives, asking, looks_s=looks_s)
+        tiers.append(
+            AskedTier(asked=asked, arrival_s=came_s, output_tokens=asking.output_tokens, run=run)
         )
-        tiers.append(AskedTier(asked=asked, arrival_s=came_s, run=run))
         is_done = ~np.isnan(run.finish_s)
         if place < last:
             visits[asked[~is_done], place + 1] = True
         now_s[asked[is_done]] = run.finish_s[is_done]
         answered_by[asked] = np.where(is_done, place, -1)
+        output_tokens[asked] = asking.output_tokens
         shown_s = run.first_token_s if place == last else run.finish_s
         first_token_s[asked] = shown_s
     is_answered = answered_by >= 0
     finish_s = np.where(is_answered, now_s, np.nan)
     return CascadeRun(
         cascade=cascade,
-        requests=requests,
+        requests=replace(requests, output_tokens=output_tokens),
         answered_by=answered_by,
         first_token_s=np.where(is_answered, first_token_s, np.nan),
         finish_s=finish_s,
         tiers=tuple(tiers),
         horizon_s=float(now_s.max()),
     )
+
+
+def _scaled(requests: Requests, tier: SimulatedTier, arrival_s: Floats) -> Requests:
+    """As they come to a tier: at these times, with its lengths, whole and at least 1."""
+    return Requests(
+        arrival_s=arrival_s,
+        prompt_tokens=_times(requests.prompt_tokens, tier.prompt_scale),
+        output_tokens=_times(requests.output_tokens, tier.output_scale),
+    )
+
+
+def _times(tokens: Ints, scale: float) -> Ints:
+    scaled: Ints = np.rint(tokens * scale).astype(np.int64)
+    return np.maximum(scaled, 1)
 
 
 def _shares(reaches: Sequence[float]) -> str:

@@ -236,7 +236,7 @@ def _tier(tier: SimulatedTier, asked: AskedTier, run: CascadeRun) -> TierOutcome
     idle_j = float(((loaded_s - busy_s) * _of_lives(tier, "idle_w")).sum())
     is_done = ~np.isnan(done.finish_s)
     decode_s = (done.finish_s - done.first_token_s)[is_done].sum()
-    n_gaps = int((run.requests.output_tokens[asked.asked][is_done] - 1).sum())
+    n_gaps = int((asked.output_tokens[is_done] - 1).sum())
     sequence_s, all_s = _done_in(done, window, "sequence_s"), loaded_s.sum()
     gpu_s = float((held_s * _of_lives(tier, "n_gpus")).sum())
     return TierOutcome(

@@ -9,6 +9,7 @@ import pytest
 from eval.cli import main
 from launch.cli import main as hs_launch
 
+LLAMA = Path(__file__).parents[2] / "examples" / "llama-3.1-8b-70b-405b-fp8.yaml"
 CONFIG = """
 tiers:
   - name: small
@@ -69,10 +70,15 @@ def told_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[st
 def test_a_report_is_simulated_and_compared(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
-    files = ("--plan", report, "--config", config, "--trace", trace)
-    found = told_json(capsys, *files, "--overlay", 3, "--compare")
+    found = told_json(capsys, "--plan", report, "--trace", trace, "--overlay", 3)
     assert (found["schema"], found["requests"]) == ("hybridserve-simulation/1", 3 * N)
     assert found["bounds"] == {"ttft_s": None, "latency_s": 60.0}
+    assert found["planned_for"] == {
+        "requests_per_s": 12,
+        "prompt_tokens": 400,
+        "output_tokens": 200,
+    }
+    assert found["not_compared"] == {}
     assert list(found["cascades"]) == ["planned", "giant-only", "proportional"]
     planned = found["cascades"]["planned"]
     assert [tier["tier"] for tier in planned["tiers"]] == ["small", "giant"]
@@ -95,10 +101,10 @@ def test_the_same_seed_prints_the_same_json_with_any_number_of_processes(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
     arguments = ("--plan", report, "--config", config, "--trace", trace, "--overlay", 2)
-    alone = told_json(capsys, *arguments, "--compare", "--seed", 4)
-    shared = told_json(capsys, *arguments, "--compare", "--seed", 4, "--processes", 2)
+    alone = told_json(capsys, *arguments, "--seed", 4)
+    shared = told_json(capsys, *arguments, "--seed", 4, "--processes", 2)
     assert alone == shared
-    assert alone != told_json(capsys, *arguments, "--compare", "--seed", 5)
+    assert alone != told_json(capsys, *arguments, "--seed", 5)
 
 
 def test_a_plan_without_gears_says_so(
@@ -147,7 +153,7 @@ def test_a_table_fits_80_columns(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
     files = ("--plan", report, "--config", config, "--trace", trace)
-    status, out, err = run(capsys, *files, "--compare")
+    status, out, err = run(capsys, *files)
     assert status == 0
     assert "energy saved by the plan" in out
     assert "joules, goodput and GPU-hours: from 1 to 10 s" in " ".join(out.split())
@@ -221,10 +227,140 @@ def test_what_a_plan_may_not_have(
     assert "the plan has the tiers tiny, giant, the configuration small, giant" in err
 
 
+def test_the_plain_commands_on_an_example_show_what_the_plan_saves(
+    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+) -> None:
+    options = ["--dry-run", "--json", "--gpu-type", "H100-80GB", "--gpus", "16"]
+    assert hs_launch([*options, "--config", str(LLAMA)]) == 0
+    report = tmp_path / "report.json"
+    report.write_text(capsys.readouterr().out, encoding="utf-8")
+    status, out, err = run(capsys, "--plan", report, "--trace", trace)
+    assert status == 0, err
+    assert "energy saved by the plan" in out
+    assert "the plan is for 4 a second, 512 tokens in and 256 out" in out
+    found = told_json(capsys, "--plan", report, "--trace", trace)
+    assert list(found["cascades"]) == ["planned", "giant-only", "proportional"]
+    tiers = found["cascades"]["planned"]["tiers"]
+    assert [tier["tier"] for tier in tiers] == ["small", "medium", "giant"]
+    # The first tier's reach is in no file: all ask it.
+    assert tiers[0]["requests"] == N
+
+
+def test_the_configuration_says_the_same_as_the_report(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--trace", trace)
+    assert told_json(capsys, *files) == told_json(capsys, *files, "--config", config)
+    config.write_text(CONFIG.replace("reach: 0.4", "reach: 0.9"), encoding="utf-8")
+    changed = told_json(capsys, *files, "--config", config, "--no-compare")
+    assert list(changed["cascades"]) == ["planned"]
+    assert changed["cascades"]["planned"]["tiers"][1]["requests"] > 0.8 * N
+
+
+def test_a_configuration_leaves_reaches_to_the_report(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace, "--no-compare")
+    whole = told_json(capsys, *files)
+    text = CONFIG.replace("    workload: {reach: 0.4}\n", "")
+    config.write_text(text.replace("    workload: {reach: 1.0}\n", ""), encoding="utf-8")
+    assert told_json(capsys, *files) == whole
+
+
 def test_a_reach_that_nobody_told(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
+    bare = report.with_name("plan.json")
+    bare.write_text(json.dumps(json.loads(report.read_text(encoding="utf-8"))["plan"]))
     config.write_text(CONFIG.replace("    workload: {reach: 0.4}\n", ""), encoding="utf-8")
-    status, _, err = run(capsys, "--plan", report, "--config", config, "--trace", trace)
+    files = ("--plan", bare, "--trace", trace, "--gpu-type", "H100-80GB")
+    status, _, err = run(capsys, *files, "--config", config)
     assert status == 2
     assert "tier giant has no workload.reach" in err
+    status, _, err = run(capsys, *files)
+    assert status == 2
+    assert "does not say what it was made for: give the whole report" in err
+
+
+def test_what_the_plan_assumed_is_told(
+    capsys: pytest.CaptureFixture[str], trace: Path, report: Path
+) -> None:
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["assumptions"] = ["reach of giant is not given: 0.4 of requests"]
+    report.write_text(json.dumps(told))
+    files = ("--plan", report, "--trace", trace, "--no-compare")
+    assert told_json(capsys, *files)["plan_assumptions"] == told["assumptions"]
+    assert (
+        "the plan assumed: reach of giant is not given: 0.4 of requests" in run(capsys, *files)[1]
+    )
+
+
+def test_a_tier_has_its_own_lengths(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    """Giant's answers are 400 tokens on average where all have 200: twice those of the trace."""
+    text = CONFIG.replace("reach: 0.4", "reach: 0.4, output_tokens: 400, prompt_tokens: 800")
+    config.write_text(text, encoding="utf-8")
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    found = told_json(capsys, *files)["cascades"]
+    plain = told_json(capsys, "--plan", report, "--trace", trace)["cascades"]
+    for name, place in (("planned", 1), ("giant-only", 0), ("proportional", 1)):
+        for key in ("prompt_tokens", "output_tokens"):
+            assert found[name]["tiers"][place][key] == 2 * plain[name]["tiers"][place][key]
+    # The client is given the giant's tokens.
+    assert found["giant-only"]["answer_tokens"] == 2 * plain["giant-only"]["answer_tokens"]
+    small = found["planned"]["tiers"][0]
+    assert small["output_tokens"] == plain["planned"]["tiers"][0]["output_tokens"]
+    config.write_text(text.replace("prompt_tokens: 400, ", ""), encoding="utf-8")
+    bare = report.with_name("plan.json")
+    bare.write_text(json.dumps(json.loads(report.read_text(encoding="utf-8"))["plan"]))
+    files = ("--plan", bare, "--config", config, "--trace", trace, "--gpu-type", "H100-80GB")
+    status, _, err = run(capsys, *files)
+    assert status == 2
+    assert "tier giant has workload.prompt_tokens 800, and planner.workload.prompt_tokens is" in err
+
+
+def test_what_cannot_be_compared_with_is_told_beside_the_plan(
+    capsys: pytest.CaptureFixture[str], trace: Path, report: Path
+) -> None:
+    """No KV cache of 8 GPUs holds 40 million tokens, which a plan by the planner would have to."""
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["demand"]["tiers"][1]["max_model_len"] = 40_000_000
+    report.write_text(json.dumps(told))
+    found = told_json(capsys, "--plan", report, "--trace", trace)
+    assert list(found["cascades"]) == ["planned"]
+    assert sorted(found["not_compared"]) == ["giant-only", "proportional"]
+    assert "giant alone does not fit" in found["not_compared"]["giant-only"]
+    out = run(capsys, "--plan", report, "--trace", trace)[1]
+    assert "not compared with giant-only: giant alone does not fit" in out
+
+
+def test_a_plan_whose_tiers_share_gpus_ends_with_status_3(
+    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+) -> None:
+    options = ["--dry-run", "--json", "--gpu-type", "H100-80GB", "--gpus", "1"]
+    assert hs_launch(["--demo", *options, "--allow-unprofitable"]) == 0
+    report = tmp_path / "report.json"
+    report.write_text(capsys.readouterr().out, encoding="utf-8")
+    status, _, err = run(capsys, "--plan", report, "--trace", trace)
+    assert (status, "the plan has engines that share a GPU" in err) == (3, True), err
+
+
+def test_a_plan_with_endpoints_ends_with_status_3(
+    capsys: pytest.CaptureFixture[str], trace: Path, report: Path
+) -> None:
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["plan"]["tiers"][1] |= {"placements": [], "endpoints": ["http://a:1"]}
+    report.write_text(json.dumps(told))
+    status, _, err = run(capsys, "--plan", report, "--trace", trace)
+    assert (status, "giant runs at its endpoints" in err) == (3, True), err
+
+
+def test_the_plan_of_a_cpu_ends_with_status_3(
+    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+) -> None:
+    assert hs_launch(["--demo", "--cpu", "--dry-run", "--json", "--allow-unprofitable"]) == 0
+    report = tmp_path / "report.json"
+    report.write_text(capsys.readouterr().out, encoding="utf-8")
+    status, _, err = run(capsys, "--plan", report, "--trace", trace)
+    assert (status, "runs on the CPU" in err) == (3, True), err

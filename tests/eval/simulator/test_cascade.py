@@ -164,17 +164,50 @@ def test_who_enters_above_the_first_tier_asks_the_last_alone() -> None:
     assert np.all(visits.any(axis=1))
 
 
-@pytest.mark.parametrize(
-    ("reaches", "message"),
-    [
-        ([0.5, 0.8, 0.9], "rise below the last tier"),
-        ([1.0, 0.3, 0.5], "its reach must be 0 to 0.3"),
-        ([0.5, 0.2], "its reach must be 0.5 to 1"),
-    ],
-)
-def test_reaches_of_no_cascade_are_refused(reaches: list[float], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        drawn_visits(reaches, 10, seed=0)
+def test_who_enters_between_asks_the_tier_that_has_room() -> None:
+    # 0.4 of requests pass the first tier: 0.3 to the last, 0.1 to the one between, whose other 0.4
+    # come up the chain.
+    visits = drawn_visits([0.6, 0.5, 0.3], 100_000, seed=0)
+    assert visits.mean(axis=0) == pytest.approx([0.6, 0.5, 0.3], abs=0.005)
+    alone = visits.sum(axis=1) == 1
+    assert (alone & visits[:, 2]).mean() == pytest.approx(0.3, abs=0.005)
+    assert (alone & visits[:, 1]).mean() == pytest.approx(0.1, abs=0.005)
+
+
+def test_a_tier_with_a_smaller_reach_than_the_last_is_skipped() -> None:
+    # 0.5 of requests ask the last tier, 0.3 of them by way of the one between.
+    visits = drawn_visits([1.0, 0.3, 0.5], 100_000, seed=0)
+    assert visits.mean(axis=0) == pytest.approx([1.0, 0.3, 0.5], abs=0.005)
+    assert np.all(visits[:, 2] >= visits[:, 1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5).filter(lambda r: sum(r) >= 1))
+def test_any_reaches_are_drawn_and_every_request_asks_a_tier(reaches: list[float]) -> None:
+    visits = drawn_visits(reaches, 20_000, seed=1)
+    assert np.all(visits.any(axis=1))
+    # 4.5 standard deviations of a share of 20,000.
+    assert visits.mean(axis=0) == pytest.approx(reaches, abs=0.016)
+
+
+def test_reaches_that_leave_requests_without_a_tier_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"0\.5, 0\.2 come to 0\.7: every request asks"):
+        drawn_visits([0.5, 0.2], 10, seed=0)
+
+
+def test_a_tier_with_longer_answers_takes_longer() -> None:
+    cascade = two_tiers()
+    giant = replace(cascade.tiers[1], output_scale=2.0, prompt_scale=0.01)
+    run = run_cascade(
+        replace(cascade, tiers=(cascade.tiers[0], giant)), requests((0, 10, 3)), seed=0
+    )
+    # Small: 3 s. Giant: 6 tokens, 2 s each.
+    assert run.finish_s.tolist() == [15.0]
+    found = outcome(run, Bounds())
+    assert found.answer_tokens == 6
+    # No prompt is shorter than a token.
+    assert [tier.prompt_tokens for tier in found.tiers] == [10, 1]
+    assert found.tiers[1].itl_s == pytest.approx(2.0)
 
 
 STREAMS = st.lists(
