@@ -311,6 +311,11 @@ def test_a_tier_has_its_own_lengths(
     assert found["giant-only"]["answer_tokens"] == 2 * plain["giant-only"]["answer_tokens"]
     small = found["planned"]["tiers"][0]
     assert small["output_tokens"] == plain["planned"]["tiers"][0]["output_tokens"]
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["demand"]["tiers"][1] |= {"prompt_tokens": 800, "output_tokens": 400}
+    longer = report.with_name("longer.json")
+    longer.write_text(json.dumps(told))
+    assert told_json(capsys, "--plan", longer, "--trace", trace)["cascades"] == found
     config.write_text(text.replace("prompt_tokens: 400, ", ""), encoding="utf-8")
     bare = report.with_name("plan.json")
     bare.write_text(json.dumps(json.loads(report.read_text(encoding="utf-8"))["plan"]))
@@ -318,6 +323,23 @@ def test_a_tier_has_its_own_lengths(
     status, _, err = run(capsys, *files)
     assert status == 2
     assert "tier giant has workload.prompt_tokens 800, and planner.workload.prompt_tokens is" in err
+
+
+def test_gpus_that_the_report_says_are_not_linked_are_slower(
+    capsys: pytest.CaptureFixture[str], trace: Path, report: Path
+) -> None:
+    linked = told_json(capsys, "--plan", report, "--trace", trace)["cascades"]
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["cluster"][0]["linked_size"] = 1
+    report.write_text(json.dumps(told))
+    unlinked = told_json(capsys, "--plan", report, "--trace", trace)["cascades"]
+    # The giant runs on pairs of GPUs, the small one on single ones.
+    (small, giant), (small_before, giant_before) = (
+        found["planned"]["tiers"] for found in (unlinked, linked)
+    )
+    assert small == small_before
+    assert giant["latency_s"]["mean"] > giant_before["latency_s"]["mean"]
+    assert (giant_before["grade"], giant["grade"]) == ("fleet-fit", "datasheet")
 
 
 def test_what_cannot_be_compared_with_is_told_beside_the_plan(
