@@ -230,8 +230,14 @@ def _usage(usage: Any) -> Usage:
         return Usage()
     counts = _checked(usage, dict, "usage")
     details = counts.get("prompt_tokens_details") or {}
+    details = _checked(details, dict, "prompt_tokens_details")
     return Usage(
-        prompt_tokens=counts.get("prompt_tokens"),
-        cached_tokens=_checked(details, dict, "prompt_tokens_details").get("cached_tokens"),
-        completion_tokens=counts.get("completion_tokens"),
+        prompt_tokens=_count(counts, "prompt_tokens"),
+        cached_tokens=_count(details, "cached_tokens"),
+        completion_tokens=_count(counts, "completion_tokens"),
     )
+
+
+def _count(counts: dict[str, Any], name: str) -> int | None:
+    value = counts.get(name)
+    return None if value is None else int(_checked(value, int, f"usage.{name}"))

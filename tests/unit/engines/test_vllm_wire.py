@@ -236,6 +236,10 @@ MALFORMED = {
     "tool_calls is int": {"choices": [{"message": {"tool_calls": 1}}]},
     "token_ids is str": {"choices": [{"message": {}, "token_ids": "1"}]},
     "usage is int": {"choices": [{"message": {}}], "usage": 3},
+    "usage.completion_tokens is str": {
+        "choices": [{"message": {}}],
+        "usage": {"completion_tokens": "57"},
+    },
 }
 
 
