@@ -54,6 +54,8 @@ def engine_command(
             *("--pipeline-parallel-size", str(placement.pipeline_parallel_size)),
             *_memory_arguments(tier.engine, placement),
             *_setting_arguments(tier.engine, placement),
+            # Prompt tokens that were cached cost nothing: the books must know of them.
+            "--enable-prompt-tokens-details",
             # What users write stays out of the logs, and the log stays short.
             *("--no-enable-log-requests", "--disable-uvicorn-access-log"),
             *tier.engine.extra_args,

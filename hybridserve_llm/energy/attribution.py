@@ -203,8 +203,8 @@ def split(amount: float, weights: Sequence[float], *, whole: float | None = None
     if whole is None:
         whole = math.fsum(weights)
     if whole > 0:
-        scale = amount / whole
-        parts = [weight * scale for weight in weights]
+        # Not weight * (amount / whole), which is infinite where all weights are next to nothing.
+        parts = [amount * (weight / whole) for weight in weights]
     else:
         parts = [amount / len(weights)] * len(weights)
     parts[parts.index(max(parts))] += amount - math.fsum(parts)

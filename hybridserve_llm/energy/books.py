@@ -23,6 +23,7 @@ from hybridserve_llm.records import ComponentEnergy, GenerateRequest, SettledEne
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
+_STOPPED = "the server stopped before its meters were final"
 _FORGOTTEN_S = 3600.0
 """A request whose end nobody told for so long is settled all the same: nothing piles up."""
 
@@ -146,6 +147,22 @@ class EnergyBooks:
         factors = {tier: load.factor() for tier, load in self._loads.items()}
         for request_id in settled:
             self._on_settled(self._settled(request_id, self._open.pop(request_id), factors))
+
+    def close(self) -> None:
+        """Settles for the last time: whatever the meters are not final for is unknown, and told so.
+
+        Totals of joules stay those of the time that was settled.
+        """
+        self.settle()
+        now_s = self._clock.monotonic_s()
+        factors = {tier: load.factor() for tier, load in self._loads.items()}
+        for request_id, opened in self._open.items():
+            for stint in opened.stints:
+                stint.end_s = now_s if stint.end_s is None else stint.end_s
+                for name in self._components:
+                    stint.accounts.setdefault(name, Account()).add(unknown(_STOPPED))
+            self._on_settled(self._settled(request_id, opened, factors))
+        self._open.clear()
 
     def _take_what_was_told(self) -> None:
         """Enters what requests only noted, so that they wait for no more than an append."""

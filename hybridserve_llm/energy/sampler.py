@@ -5,10 +5,14 @@ late is not lost: counters go on counting, and a span is settled only once it wa
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from hybridserve_llm.interfaces import Clock
+
+_COUNTERS_MOVE_S = 0.25
+"""Two moves of a counter at least: the last is the one up to which it is final."""
 
 
 class Sampled(Protocol):
@@ -34,7 +38,11 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends and waits for the reading under way, for 2 s at most: a driver may hang."""
+        """Ends with a last reading and waits for it, for 2 s at most: a driver may hang.
+
+        It is taken when counters, which move ten times a second, have moved once more, so that what
+        ended just before is metered.
+        """
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
@@ -52,3 +60,5 @@ class Sampler:
             now_s = self._clock.monotonic_s()
             due_s = max(due_s, now_s)  # turns that a hanging driver missed are not made up for
             self._stopping.wait(due_s - now_s)
+        time.sleep(_COUNTERS_MOVE_S)
+        self.sample()

@@ -46,12 +46,15 @@ class SiteSettings:
         component: `gpu`, `cpu` or `dram`.
         replicas: The replicas on it (`tier/number`), each with its tier.
         activity: What a shared site is split by.
+        is_activity_late: Activity comes in samples longer than a window, as a GPU's do: what is
+            seen of a replica without work was before or after, and is its who works in the window.
         weights: What tokens count, by tier; 1 each where a tier is not named.
     """
 
     component: str
     replicas: Mapping[str, str]
     activity: ActivityShares | None = None
+    is_activity_late: bool = False
     weights: Mapping[str, TokenWeights]
 
 
@@ -145,6 +148,8 @@ class Site:
         if len(present) == 1 and self.settings.activity is None:
             return _Parts(values=dict.fromkeys(present, 1.0), is_measured=True)
         measured = self.settings.activity(start_s, end_s) if self.settings.activity else None
+        if measured is not None and self.settings.is_activity_late:
+            measured = _of_those_that_work(measured, present)
         if measured is not None and sum(measured.values()) > 0:
             values = {**dict.fromkeys(present, 0.0), **measured}
             return _Parts(values=values, is_measured=True)
@@ -182,6 +187,16 @@ class Site:
 class _Parts:
     values: Mapping[str, float]
     is_measured: bool
+
+
+def _of_those_that_work(
+    measured: Mapping[str, float], present: Mapping[str, Sequence[Slice]]
+) -> Mapping[str, float] | None:
+    """Activity without that of replicas that have no work, where any has; None if that is all."""
+    busy = {name: measured.get(name, 0.0) for name, stints in present.items() if stints}
+    if not busy:
+        return measured
+    return {**busy, OTHERS: measured.get(OTHERS, 0.0)} if any(busy.values()) else None
 
 
 def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:

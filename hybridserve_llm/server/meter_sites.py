@@ -12,7 +12,7 @@ counter of this machine says nothing of others'.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -168,7 +168,8 @@ class SiteMaker:
             uuids, names, lambda: self.cpu_time.processes, self._nvml, clock=self._clock
         )
         self._activities.append(activity)
-        return self._settings("gpu", names, activity.shares), WithActivity(meter, activity)
+        settings = self._settings("gpu", names, activity.shares)
+        return replace(settings, is_activity_late=True), WithActivity(meter, activity)
 
     def _parked_sites(self) -> list[_Made]:
         """A site without replicas for all parked GPUs; none where nobody can read them."""

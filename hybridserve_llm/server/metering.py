@@ -14,7 +14,7 @@ from hybridserve_llm.energy.nvml import GpuMeter
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.site import Site
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Attempt, Ledger, SettledEnergy
+from hybridserve_llm.records import Ledger, SettledEnergy
 from hybridserve_llm.server.meter_sites import Metered, Probes, SiteMaker
 
 SWITCHED_OFF = "energy.enabled is false"
@@ -46,7 +46,7 @@ class Metering:
                 self.books.settle()
         finally:
             await asyncio.to_thread(self._sampler.stop)
-            self.books.settle()  # what ended just before the end still gets its record
+            self.books.close()  # every request gets its record, if only one that says unknown
 
     def sample(self) -> None:
         """One reading of every meter, as `run` takes them all the time."""
@@ -66,9 +66,6 @@ class RequestEnds:
 
     def __init__(self, books: EnergyBooks) -> None:
         self._books = books
-
-    def attempt_finished(self, request_id: str, attempt: Attempt) -> None:
-        """Nothing: replicas tell of work themselves, retries included."""
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """The request is complete and may be settled."""

@@ -54,6 +54,7 @@ def test_demo_tier_on_the_cpu() -> None:
         "--max-num-seqs",
         "64",
         "--enforce-eager",
+        "--enable-prompt-tokens-details",
         "--no-enable-log-requests",
         "--disable-uvicorn-access-log",
     )
@@ -109,6 +110,7 @@ def test_gpus_of_its_own_leave_memory_to_vllm() -> None:
         "1",
         "--dtype",
         "auto",
+        "--enable-prompt-tokens-details",
         "--no-enable-log-requests",
         "--disable-uvicorn-access-log",
     )
@@ -151,6 +153,7 @@ def test_parsers_extra_arguments_and_environment_come_last() -> None:
         "--enable-auto-tool-choice",
         "--tool-call-parser",
         "hermes",
+        "--enable-prompt-tokens-details",
         "--no-enable-log-requests",
         "--disable-uvicorn-access-log",
         "--enable-log-requests",

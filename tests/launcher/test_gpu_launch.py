@@ -93,6 +93,7 @@ def test_three_tiers_share_one_gpu_as_planned_and_start_in_turn(
             *("--gpu-memory-utilization", f"{share:g}"),
             *("--dtype", "bfloat16", "--max-model-len", "512", "--max-num-seqs", "64"),
             *("--enforce-eager", *(parser if tier == "giant" else ())),
+            "--enable-prompt-tokens-details",
             *("--no-enable-log-requests", "--disable-uvicorn-access-log"),
         ]
         assert added_to_ours(one["environment"]) == {

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hybridserve_llm.energy.attribution import (
@@ -113,6 +113,7 @@ def test_requests_outside_a_window_have_no_part() -> None:
     assert parts(stint(0, 1, prompt=1, output=1), start_s=1, end_s=2) == []
 
 
+@example(amount=1.0, weights=[2e-311])  # 1 / 2e-311 is infinite
 @given(
     amount=st.floats(0, 1e6),
     weights=st.lists(st.floats(0, 1e6), min_size=1, max_size=50),

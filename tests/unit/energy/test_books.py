@@ -53,13 +53,20 @@ class Bench:
         *meters: Meter | AbsentMeter | ModelMeter,
         replicas: Mapping[str, str] = TIERS,
         activity: ActivityShares | None = None,
+        is_activity_late: bool = False,
         **options: float,
     ) -> None:
         self.clock = FakeClock()
         self.settled: list[SettledEnergy] = []
         sites = [
             Site(
-                SiteSettings(component=name, replicas=replicas, activity=activity, weights={}),
+                SiteSettings(
+                    component=name,
+                    replicas=replicas,
+                    activity=activity,
+                    is_activity_late=is_activity_late,
+                    weights={},
+                ),
                 meter,
                 start_s=1000,
             )
@@ -194,6 +201,49 @@ def test_a_shared_gpu_is_split_by_measured_activity_with_the_rest_for_others() -
     assert bench.settled[0].flags == ()
     assert bench.booked(Booking.IDLE, "large") == pytest.approx(20)
     assert bench.booked(Booking.OTHERS, None) == pytest.approx(20)
+
+
+def test_late_activity_is_theirs_who_work_in_the_window() -> None:
+    """One request at 100 W: 0.3 s on small, then 0.7 s on large; the driver tells once a second."""
+    bench = Bench(
+        Meter(),
+        replicas={"small/0": "small", "large/0": "large"},
+        activity=lambda _a, _b: {"small/0": 30.0, "large/0": 70.0, OTHERS: 0.0},
+        is_activity_late=True,
+    )
+    first = bench.begin("r", "small/0")
+    bench.clock.advance(0.3)
+    bench.end(first, 1, 1)
+    second = bench.begin("r", "large/0")
+    bench.clock.advance(0.7)
+    bench.end(second, 1, 1)
+    bench.books.request_finished("r", "large")
+    bench.clock.advance(1)
+    bench.books.settle()
+    (one,) = bench.settled
+    # 0.3 s and 0.7 s of 100 W, each whole; split at every moment by 30 to 70 it would be 58.
+    assert one.active_j == pytest.approx(100)
+    assert one.tiers == {"small": pytest.approx(30), "large": pytest.approx(70)}
+    assert one.flags == ()
+    # Nobody works in the second after: what the driver saw splits it.
+    assert bench.booked(Booking.IDLE, "small") == pytest.approx(30)
+    assert bench.booked(Booking.IDLE, "large") == pytest.approx(70)
+
+
+def test_work_that_late_activity_did_not_see_is_allocated() -> None:
+    bench = Bench(
+        Meter(),
+        replicas={"small/0": "small", "large/0": "large"},
+        activity=lambda _a, _b: {"small/0": 0.0, "large/0": 70.0, OTHERS: 0.0},
+        is_activity_late=True,
+    )
+    stint = bench.begin("r", "small/0")
+    bench.clock.advance(1)
+    bench.end(stint, 1, 1)
+    bench.books.request_finished("r", "small")
+    bench.books.settle()
+    (one,) = bench.settled
+    assert (one.active_j, one.flags) == (pytest.approx(100), (Flag.ALLOCATED.value,))
 
 
 def test_without_measured_activity_a_shared_gpu_is_allocated_among_the_busy() -> None:
@@ -449,3 +499,26 @@ def test_weights_are_by_tier() -> None:
         books.request_finished(name, "small")
     books.settle()
     assert [one.active_j for one in settled] == pytest.approx([25, 75])
+
+
+def test_what_the_meters_are_not_final_for_at_the_end_is_told_as_unknown() -> None:
+    meter = Meter()
+    bench = Bench(meter, replicas=ALONE)
+    early, late = bench.begin("early"), bench.begin("late")
+    bench.clock.advance(1)
+    bench.end(early, 1, 1)
+    bench.books.request_finished("early", "small")
+    meter.known_until_s = bench.clock.monotonic_s()
+    bench.clock.advance(0.5)
+    bench.end(late, 1, 1)
+    bench.begin("cut")  # still runs when the server ends
+    bench.books.close()
+    by_id = {one.request_id: one for one in bench.settled}
+    assert by_id.keys() == {"early", "late", "cut"}
+    # Of the first second's 100 J: its 2 tokens of 2 + 2 / 1.5.
+    assert by_id["early"].active_j == pytest.approx(60)
+    for name in ("late", "cut"):
+        assert (by_id[name].active_j, by_id[name].source) == (None, "unavailable")
+        assert by_id[name].reason == "the server stopped before its meters were final"
+    bench.books.close()
+    assert len(bench.settled) == 3  # each told once
