@@ -138,6 +138,20 @@ def test_giant_reasons_and_its_reasoning_is_no_part_of_the_answer(demo: Demo) ->
     assert message.model_extra["reasoning"]
 
 
+def test_prompt_tokens_that_the_engine_had_cached_are_told(demo: Demo) -> None:
+    """More than two blocks of 128 tokens, as vLLM caches them on the CPU."""
+    prompt = "What is 12 + 30? " * 25
+    with demo.client() as client:
+        first, second = (
+            client.completions.create(
+                model="small", prompt=prompt, temperature=0, max_tokens=2
+            ).hybridserve["attempts"][0]  # type: ignore[attr-defined]
+            for _ in range(2)
+        )
+    assert first["cached_tokens"] == 0
+    assert 0 < second["cached_tokens"] < second["prompt_tokens"]
+
+
 def test_overrides_raise_and_bound_the_tiers(demo: Demo) -> None:
     with demo.client() as client:
         for override, tier in (
