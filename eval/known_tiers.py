@@ -40,9 +40,14 @@ class KnownTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownCascade:
-    """All tiers, cheapest first, and what their plan is to keep."""
+    """All tiers, cheapest first, and what their plan is to keep.
+
+    Attributes:
+        requests_per_s: What the plan was made for; None where nobody told.
+    """
 
     tiers: tuple[KnownTier, ...]
+    requests_per_s: float | None
     slo: Slo
     head_room: float
 
@@ -59,6 +64,8 @@ def known_cascade(config: CascadeConfig | None, reported: ReportedDemand | None)
     if config is not None:
         return KnownCascade(
             tiers=_configured(config, reported),
+            requests_per_s=config.planner.workload.requests_per_s
+            or (None if reported is None else reported.requests_per_s),
             slo=Slo(**config.planner.slo.model_dump()),
             head_room=config.planner.head_room,
         )
@@ -69,6 +76,7 @@ def known_cascade(config: CascadeConfig | None, reported: ReportedDemand | None)
         )
     return KnownCascade(
         tiers=tuple(_reported(tier, reported) for tier in reported.tiers),
+        requests_per_s=reported.requests_per_s,
         slo=reported.slo,
         head_room=reported.head_room,
     )

@@ -1,6 +1,7 @@
 """`hs-eval simulate`: a plan under a trace, event by event, and what others would have cost."""
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,11 +25,12 @@ from eval.simulator.outcome import Bounds, Outcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.demand import Slo
 
 SCHEMA = "hybridserve-simulation/1"
 PLANNED = "planned"
 _RULES = GearRules()
+# A Poisson process has so many requests at least, and lasts so long.
+_POISSON_REQUESTS, _POISSON_S = 10_000, 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +96,21 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
         help="CSV with TIMESTAMP, ContextTokens, GeneratedTokens")  # fmt: skip
     add("--overlay", type=positive, default=1, metavar="N",
         help="lay the trace over itself so many times, each shifted at random")  # fmt: skip
-    add("--requests-per-s", type=float, metavar="RATE",
+    add("--requests-per-s", type=positive_number, metavar="RATE",
         help="a Poisson process instead of the trace's times; its lengths are drawn")  # fmt: skip
-    add("--requests", type=positive, default=10_000, metavar="N",
-        help="how many of these (default 10000)")  # fmt: skip
+    add("--requests", type=positive, metavar="N",
+        help="how many of these (default 10 minutes of them, 10000 at least)")  # fmt: skip
     add("--seed", type=natural, default=0, help="of all draws (default 0)")
     add("--gpu-type", metavar="TYPE", help="where the plan's file does not say it")
     add("--gpus", type=positive, metavar="N", help="with --gpu-type: how many there are")
     add("--max-num-batched-tokens", type=positive, metavar="N",
         help="of every engine (default: vLLM's for the GPU type)")  # fmt: skip
     add("--ttft-s", type=float, metavar="S",
-        help="bound for goodput (default planner.slo.ttft_s)")  # fmt: skip
+        help="bound for goodput, on the client's time to the first token")  # fmt: skip
     add("--latency-s", type=float, metavar="S",
         help="bound for goodput (default planner.slo.latency_s)")  # fmt: skip
     add("--compare", action=argparse.BooleanOptionalAction, default=True,
-        help="also simulate the last tier alone, and replicas in proportion to reach")  # fmt: skip
+        help="also simulate the last tier alone, and replicas in proportion to work")  # fmt: skip
     add("--gears", action="store_true",
         help="also let replicas change with the load, by the gears of the plan's file")  # fmt: skip
     add("--gear-load-s", type=positive_number, default=_RULES.load_s, metavar="S",
@@ -132,7 +134,8 @@ def simulate(options: argparse.Namespace) -> Simulation:
     known = known_cascade(config, planned.demand)
     slo = known.slo
     bounds = Bounds(
-        ttft_s=slo.ttft_s if options.ttft_s is None else options.ttft_s,
+        # That of the SLO is of each tier's answers; the client has none before it is accepted.
+        ttft_s=options.ttft_s,
         latency_s=slo.latency_s if options.latency_s is None else options.latency_s,
     )
     requests = _requests(options)
@@ -168,12 +171,14 @@ def _others(
     planned: PlanOnCluster, known: KnownCascade, make: TableMaker, requests: Requests
 ) -> tuple[tuple[str, Callable[[], SimulatedCascade]], ...]:
     """What the plan is compared with, each to be made when it is asked for."""
-    cluster, tiers, slo = planned.cluster, known.tiers, known.slo
-    means = Slo(ttft_s=slo.ttft_s, itl_s=slo.itl_s, latency_s=slo.latency_s)
-    giant = partial(giant_only, requests=requests, head_room=known.head_room, slo=means)
+    cluster, tiers = planned.cluster, known.tiers
+    # Where nobody told what the plan was made for these requests are taken; where they all come at
+    # once one a second, as by hs-launch.
+    rate_per_s = known.requests_per_s or (requests.mean_per_s if requests.span_s else 1.0)
+    load = {"requests_per_s": rate_per_s, "head_room": known.head_room}
     return (
-        ("giant-only", partial(giant, cluster, tiers[-1], make)),
-        ("proportional", partial(proportional, cluster, tiers, make)),
+        ("giant-only", partial(giant_only, cluster, tiers[-1], make, slo=known.slo, **load)),
+        ("proportional", partial(proportional, cluster, tiers, make, **load)),
     )
 
 
@@ -183,10 +188,11 @@ def _requests(options: argparse.Namespace) -> Requests:
         return overlaid(trace, options.overlay, seed=options.seed)
     if options.overlay > 1:
         raise ConfigError("--overlay keeps the trace's times, --requests-per-s does not: give one")
+    enough = max(_POISSON_REQUESTS, math.ceil(_POISSON_S * options.requests_per_s))
     return poisson(
         trace,
         requests_per_s=options.requests_per_s,
-        n_requests=options.requests,
+        n_requests=options.requests or enough,
         seed=options.seed,
     )
 

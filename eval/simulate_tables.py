@@ -10,14 +10,15 @@ from eval.simulator.outcome import Outcome, Spread
 _KILO = 1000.0
 _JOULES_A_KWH = 3.6e6
 _UNKNOWN = "-"
+_YES_NO = {True: "yes", False: "no", None: _UNKNOWN}
 
 
 def print_simulation(simulation: Simulation, console: Console) -> None:
     """Prints the cascades side by side, then the tiers of the planned one."""
     requests = simulation.requests
-    rate = len(requests) / requests.span_s if requests.span_s else float("nan")
     console.print(
-        f"{len(requests)} requests in {requests.span_s:.0f} s ({rate:.4g} a second), "
+        f"{len(requests)} requests in {requests.span_s:.0f} s "
+        f"({requests.mean_per_s:.4g} a second), "
         f"{requests.prompt_tokens.mean():.0f} tokens in and {requests.output_tokens.mean():.0f} out"
     )
     planned = simulation.outcomes[PLANNED]
@@ -47,6 +48,8 @@ def _cascades(simulation: Simulation) -> Table:
     found = list(simulation.outcomes.values())
     rows: dict[str, list[str]] = {
         "GPUs used / parked": [_gpus(one) for one in found],
+        "planned for, a second": [_number(one.planned_for_per_s) for one in found],
+        "planned within the SLO": [_YES_NO[one.keeps_slo] for one in found],
         "GPU-hours, not parked": [f"{one.gpu_hours:.1f}" for one in found],
         "energy, kWh": [f"{one.energy_j / _JOULES_A_KWH:.3f}" for one in found],
         "of it parked GPUs, kWh": [f"{one.parked_energy_j / _JOULES_A_KWH:.3f}" for one in found],

@@ -1,12 +1,16 @@
 """What the planner's choice is compared with, on the same GPUs and under the same requests.
 
 * `giant-only`: the last tier alone answers everything, planned by the same planner for the fewest
-  watts; GPUs that are left over are parked.
-* `proportional`: no planner. Every tier in its smallest shape that holds a request of mean length
-  (and `engine.max_model_len` tokens, where that is given), with replicas in proportion to reach, as
-  many as the GPUs allow; what is left over is parked.
+  watts at the plan's load, with the same head-room and bounds; answers count as long as the mean
+  for p95 bounds.
+* `proportional`: no model of energy and no bounds. Every tier in the shape that answers the most
+  requests a second and GPU, with replicas in proportion to reach times a replica's seconds for a
+  request, as many as carry the plan's load with the same head-room.
+
+GPUs that are left over are parked.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,7 +18,6 @@ from eval.known_tiers import KnownTier
 from eval.simulated_cascade import TableMaker, simulated_tier
 from eval.simulator.cascade import SimulatedCascade, SimulatedTier
 from eval.simulator.tier import ReplicaLife
-from eval.simulator.workload import Requests
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.arrangements import Arrangement, arrangements
 from hybridserve_llm.planner.cluster import Cluster
@@ -22,75 +25,111 @@ from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
 from hybridserve_llm.planner.search import Planner
 from hybridserve_llm.planner.tabulate import Tables
 
+_LESS = 0.99
+"""The step in which replicas are made fewer until the GPUs hold them."""
+
 
 def giant_only(
     cluster: Cluster,
     giant: KnownTier,
     make: TableMaker,
     *,
-    requests: Requests,
+    requests_per_s: float,
     head_room: float,
     slo: Slo,
 ) -> SimulatedCascade:
-    """The last tier alone, planned for the trace's mean rate.
+    """The last tier alone, planned for `requests_per_s`.
 
-    Where the GPUs do not carry that with this head-room, the most that they carry is planned.
+    Where no plan keeps the bounds at that rate it is planned without them. Where the GPUs do not
+    carry the rate with this head-room, the most that they carry is planned.
 
     Raises:
         CannotBeDone: The giant does not fit at all.
     """
+    alone = replace(giant, reach=1.0)
     demand = Demand(
-        tiers=(_demand_of(replace(giant, reach=1.0), make),),
-        requests_per_s=len(requests) / max(requests.span_s, 1e-9),
+        tiers=(_demand_of(alone, make),),
+        requests_per_s=requests_per_s,
         slo=slo,
         head_room=head_room,
     )
     planner = Planner(cluster=cluster, tables=Tables())
-    found = planner.best(demand)
+    unbound = replace(demand, slo=Slo())
+    is_bound = slo != unbound.slo
+    kept = planner.best(demand)
+    found = planner.best(unbound) if kept is None and is_bound else kept
     if found is None:
-        unbound = replace(demand, slo=Slo())
         most = planner.largest_rate_per_s(unbound)
         found = planner.best(replace(unbound, requests_per_s=most)) if most > 0 else None
     if found is None:
         raise CannotBeDone(f"{giant.name} alone does not fit on {cluster.n_gpus} GPUs")
     choice = found.choices[0]
     return SimulatedCascade(
-        tiers=(_tier(replace(giant, reach=1.0), choice.arrangement, choice.replicas, make),),
+        tiers=(_tier(alone, choice.arrangement, choice.replicas, make),),
         n_gpus=cluster.n_gpus,
         parked_w=cluster.parked_w(),
+        planned_for_per_s=found.demand.requests_per_s,
+        keeps_slo=kept is not None if is_bound else None,
     )
 
 
 def proportional(
-    cluster: Cluster, tiers: Sequence[KnownTier], make: TableMaker
+    cluster: Cluster,
+    tiers: Sequence[KnownTier],
+    make: TableMaker,
+    *,
+    requests_per_s: float,
+    head_room: float,
 ) -> SimulatedCascade:
-    """Every tier's smallest replica, as many times as its reach commands.
+    """Replicas in proportion to the work of every tier, for `requests_per_s`.
+
+    Source: the replica ratios of HybridServe's public prototype (github.com/drunkcoding/
+    model-inference), reach times latency. Deviations: the seconds of a replica that a request takes
+    at full batch in place of its latency; the fewest replicas that carry the load in place of a
+    multiple; no search over stages. Where they are more than the GPUs hold all tiers have fewer.
 
     Raises:
-        CannotBeDone: One replica of each is more than there are GPUs.
+        CannotBeDone: One replica of each tier is more than there are GPUs.
     """
-    kind = cluster.types[0]
-    smallest = [_smallest(cluster, _demand_of(tier, make)) for tier in tiers]
-    n_gpus = [arrangement.n_gpus for arrangement in smallest]
-    there = cluster.count(kind)
-    reaches = [tier.reach for tier in tiers]
-    scale = there / sum(g * reach for g, reach in zip(n_gpus, reaches, strict=True))
-    counts = [max(1, int(scale * reach)) for reach in reaches]
-    used = sum(g * count for g, count in zip(n_gpus, counts, strict=True))
-    if used > there:
-        raise CannotBeDone(f"proportional replication needs {used} GPUs, {there} are there")
+    best = [_most_a_gpu(cluster, _demand_of(tier, make)) for tier in tiers]
+    n_gpus = [arrangement.n_gpus for arrangement in best]
+    there = cluster.count(cluster.types[0])
+    if sum(n_gpus) > there:
+        raise CannotBeDone(f"proportional replication needs {sum(n_gpus)} GPUs, {there} are there")
+    wanted = [
+        requests_per_s * tier.reach / ((1 - head_room) * _rate_of(arrangement))
+        for tier, arrangement in zip(tiers, best, strict=True)
+    ]
+    counts = _counts(wanted, n_gpus, there)
+    carried = min(n / share for n, share in zip(counts, wanted, strict=True) if share > 0)
     return SimulatedCascade(
         tiers=tuple(
             _tier(tier, arrangement, count, make)
-            for tier, arrangement, count in zip(tiers, smallest, counts, strict=True)
+            for tier, arrangement, count in zip(tiers, best, counts, strict=True)
         ),
         n_gpus=cluster.n_gpus,
         parked_w=cluster.parked_w(),
+        planned_for_per_s=requests_per_s * min(carried, 1.0),
     )
 
 
-def _smallest(cluster: Cluster, tier: TierDemand) -> Arrangement:
-    """Of the first GPU type; among equals the largest batch."""
+def _rate_of(arrangement: Arrangement) -> float:
+    """Requests a second of a replica at full batch."""
+    return arrangement.replicas[0].table.max_rate_per_s
+
+
+def _counts(wanted: Sequence[float], n_gpus: Sequence[int], there: int) -> list[int]:
+    """Whole replicas, one at least; by one factor fewer where the GPUs do not hold them."""
+    counts = [max(1, math.ceil(n)) for n in wanted]
+    scale = 1.0
+    while sum(g * n for g, n in zip(n_gpus, counts, strict=True)) > there:
+        scale *= min(_LESS, there / sum(g * n for g, n in zip(n_gpus, counts, strict=True)))
+        counts = [max(1, math.floor(scale * n)) for n in wanted]
+    return counts
+
+
+def _most_a_gpu(cluster: Cluster, tier: TierDemand) -> Arrangement:
+    """The shape on the first GPU type with the most requests a second and GPU."""
     fitting = [
         arrangement
         for arrangement in arrangements(cluster, (tier,), Tables())
@@ -98,7 +137,7 @@ def _smallest(cluster: Cluster, tier: TierDemand) -> Arrangement:
     ]
     if not fitting:
         raise CannotBeDone(f"{tier.name} does not fit on {cluster.n_gpus} GPUs")
-    return min(fitting, key=lambda a: (a.n_gpus, a.n_groups, -a.replicas[0].shape.max_num_seqs))
+    return max(fitting, key=lambda a: (_rate_of(a) / a.n_gpus, -a.n_gpus))
 
 
 def _tier(

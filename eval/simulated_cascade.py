@@ -137,7 +137,12 @@ def planned_cascade(
         for tier in planned.plan.tiers
     )
     cluster = planned.cluster
-    return SimulatedCascade(tiers=simulated, n_gpus=cluster.n_gpus, parked_w=cluster.parked_w())
+    return SimulatedCascade(
+        tiers=simulated,
+        n_gpus=cluster.n_gpus,
+        parked_w=cluster.parked_w(),
+        planned_for_per_s=None if planned.demand is None else planned.demand.requests_per_s,
+    )
 
 
 def simulated_tier(tier: KnownTier, lives: tuple[ReplicaLife, ...]) -> SimulatedTier:

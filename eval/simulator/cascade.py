@@ -42,11 +42,15 @@ class SimulatedCascade:
     Attributes:
         n_gpus: GPUs in all; those that no replica has are parked.
         parked_w: Watts that all of them together would draw parked.
+        planned_for_per_s: Requests a second that it was planned for; None where nobody told.
+        keeps_slo: Whether its planner found that it keeps the bounds it was given; None without.
     """
 
     tiers: tuple[SimulatedTier, ...]
     n_gpus: int
     parked_w: float
+    planned_for_per_s: float | None = None
+    keeps_slo: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,9 +93,12 @@ class Outcome:
         energy_j_per_request: Of each answer that ended in the window; None where none did.
         energy_j_per_answer_token: Of each token of these.
         gpu_hours: Of all GPUs that are not parked; `parked_gpu_hours` of those.
+        planned_for_per_s: Of the cascade; `keeps_slo` likewise.
         events: Stretches of steps that were simulated.
     """
 
+    planned_for_per_s: float | None
+    keeps_slo: bool | None
     requests: int
     failed: int
     horizon_s: float
@@ -140,6 +143,8 @@ def outcome(run: CascadeRun, bounds: Bounds) -> Outcome:
     good_share = _good_share(run, bounds)
     came_per_s = int(_came(run).sum()) / seconds if seconds else None
     return Outcome(
+        planned_for_per_s=run.cascade.planned_for_per_s,
+        keeps_slo=run.cascade.keeps_slo,
         requests=len(requests),
         failed=int(np.count_nonzero(~is_answered)),
         horizon_s=run.horizon_s,

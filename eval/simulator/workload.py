@@ -45,6 +45,11 @@ class Requests:
         return float(self.arrival_s[-1] - self.arrival_s[0])
 
     @property
+    def mean_per_s(self) -> float:
+        """Requests a second; infinite where all come at once."""
+        return len(self) / self.span_s if self.span_s else np.inf
+
+    @property
     def window(self) -> Window:
         """From a tenth of the span, 300 s at most, to the last arrival.
 

@@ -107,6 +107,70 @@ def test_the_same_seed_prints_the_same_json_with_any_number_of_processes(
     assert alone != told_json(capsys, *arguments, "--seed", 5)
 
 
+def test_the_giant_alone_is_planned_for_the_load_also_where_it_breaks_the_slo(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    """12 a second are planned for; 8 GPUs would carry many more."""
+    files = ("--plan", report, "--config", config, "--trace", trace, "--compare")
+    found = {}
+    for slo in ("slo: {latency_s: 60}", "slo: {latency_s: 0.1}", "slo: {}"):
+        config.write_text(CONFIG.replace("slo: {latency_s: 60}", slo), encoding="utf-8")
+        found[slo] = told_json(capsys, *files)["cascades"]["giant-only"]
+        assert found[slo]["planned_for_per_s"] == 12
+    kept, broken, free = found.values()
+    assert (kept["keeps_slo"], broken["keeps_slo"], free["keeps_slo"]) == (True, False, None)
+    assert broken["gpu_hours"] == free["gpu_hours"] <= kept["gpu_hours"]
+
+
+def test_a_giant_that_cannot_carry_the_load_says_what_it_is_planned_for(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    config.write_text(CONFIG.replace("requests_per_s: 12", "requests_per_s: 480"))
+    files = ("--plan", report, "--config", config, "--trace", trace, "--compare")
+    giant = told_json(capsys, *files)["cascades"]["giant-only"]
+    assert giant["planned_for_per_s"] < 480
+    assert giant["parked_gpu_hours"] == pytest.approx(0)
+
+
+def test_replicas_in_proportion_are_those_the_load_needs(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    files = ("--plan", report, "--config", config, "--trace", trace, "--compare")
+
+    def found(n_gpus: int, workload: str) -> tuple[float, list[int]]:
+        config.write_text(CONFIG.replace("requests_per_s: 12, ", workload), encoding="utf-8")
+        on = ("--gpu-type", "H100-80GB", "--gpus", n_gpus)
+        told = told_json(capsys, *files, *on)["cascades"]["proportional"]
+        assert told["keeps_slo"] is None
+        return told["planned_for_per_s"], [tier["replicas"] for tier in told["tiers"]]
+
+    rate_per_s, few = found(8, "requests_per_s: 12, ")
+    assert rate_per_s == 12
+    # More GPUs are no reason for more replicas; more load is, until there are no more GPUs.
+    assert found(64, "requests_per_s: 12, ") == (rate_per_s, few)
+    rate_per_s, many = found(64, "requests_per_s: 4800, ")
+    assert many > few
+    assert rate_per_s < 4800
+    # A file without a load means that of the report; where neither has one it is that of the
+    # trace, 120 requests in 9.52 s.
+    assert found(8, "")[0] == 12
+    report.write_text(json.dumps(json.loads(report.read_text(encoding="utf-8"))["plan"]))
+    assert found(8, "")[0] == pytest.approx(120 / 9.52)
+
+
+def test_goodput_has_no_bound_on_ttft_unless_told(
+    capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
+) -> None:
+    """The SLO's is of a tier's answers, of which the client sees none before it is accepted."""
+    config.write_text(CONFIG.replace("latency_s: 60", "latency_s: 60, ttft_s: 0.2"))
+    files = ("--plan", report, "--config", config, "--trace", trace)
+    found = told_json(capsys, *files)
+    assert found["bounds"] == {"ttft_s": None, "latency_s": 60.0}
+    assert found["cascades"]["planned"]["good_share"] == 1.0
+    strict = told_json(capsys, *files, "--ttft-s", 0.2)
+    assert strict["cascades"]["planned"]["good_share"] < 1.0
+
+
 def test_a_plan_without_gears_says_so(
     capsys: pytest.CaptureFixture[str], config: Path, trace: Path, report: Path
 ) -> None:
@@ -168,6 +232,9 @@ def test_a_poisson_process_takes_the_traces_lengths(
     found = told_json(capsys, *files, "--requests-per-s", 20, "--requests", 500)
     assert found["requests"] == 500
     assert 500 / found["span_s"] == pytest.approx(20, rel=0.15)
+    # Without a number ten minutes of them, 10,000 at least.
+    found = told_json(capsys, *files, "--requests-per-s", 20)
+    assert found["requests"] == 12_000
 
 
 def test_a_bare_plan_needs_the_type_of_its_gpus(
@@ -180,9 +247,10 @@ def test_a_bare_plan_needs_the_type_of_its_gpus(
     assert status == 2
     assert "does not say of what type its GPUs are: give --gpu-type" in err
     found = told_json(capsys, *files, "--gpu-type", "H100-80GB", "--gpus", 8)
-    assert found["cascades"] == told_json(
-        capsys, "--plan", report, "--config", config, "--trace", trace
-    )["cascades"]  # fmt: skip
+    whole = told_json(capsys, "--plan", report, "--config", config, "--trace", trace)
+    assert whole["cascades"]["planned"].pop("planned_for_per_s") == 12
+    assert found["cascades"]["planned"].pop("planned_for_per_s") is None
+    assert found["cascades"] == whole["cascades"]
 
 
 @pytest.mark.parametrize(
