@@ -40,12 +40,16 @@ class CascadeDescription:
     Attributes:
         served_model_name: The model that is the cascade.
         certificate: A summary of it; None without one.
+        state: What it may promise now: certified, uncertified or last_tier_only.
+        thresholds: The rules that it decides by now.
     """
 
     tiers: tuple[RecordedTier, ...]
     fingerprint: dict[str, Any] | None
     served_model_name: str
     certificate: dict[str, Any] | None
+    state: str | None
+    thresholds: list[dict[str, Any]] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,8 @@ class _Cascade:
     tiers: tuple[_Tier, ...]
     fingerprint: dict[str, Any] | None = None
     certificate: dict[str, Any] | None = None
+    state: str | None = None
+    thresholds: list[dict[str, Any]] | None = None
 
 
 _CASCADE = TypeAdapter(_Cascade)
@@ -105,6 +111,8 @@ async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
         fingerprint=found.fingerprint,
         served_model_name=found.served_model_name,
         certificate=found.certificate,
+        state=found.state,
+        thresholds=found.thresholds,
     )
 
 

@@ -125,6 +125,8 @@ async def _measure(options: argparse.Namespace, prompts: PromptSet, console: Con
             hardware=options.hardware or this_machine(),
             concurrency=options.concurrency,
             block_questions=options.block,
+            state=cascade.state,
+            thresholds=cascade.thresholds,
         )
         with RunFile(options.run_file, header) as file:
             await Measurement(

@@ -136,6 +136,8 @@ class RunHeader:
         hardware: In words, of the machine that measured, or as its user named it.
         concurrency: Questions asked at a time.
         block_questions: Questions of a block.
+        state: What the cascade might promise; None in files from before this was kept.
+        thresholds: The rules that it decided by; None in files from before this was kept.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -150,6 +152,8 @@ class RunHeader:
     hardware: str
     concurrency: Annotated[int, Field(gt=0)]
     block_questions: Annotated[int, Field(gt=0)]
+    state: str | None = None
+    thresholds: list[dict[str, Any]] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

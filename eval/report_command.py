@@ -16,7 +16,7 @@ from eval.policy_replay import ServedPolicy
 from eval.provenance import Provenance, command_line, commit_of_project, this_machine
 from eval.replay_command import certified_policy
 from eval.run_outcomes import PooledRun, pooled
-from hybridserve_llm.config.certificate import load_certificate
+from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +111,30 @@ def _served(path: Path | None, run: PooledRun) -> ServedPolicy | None:
         raise ConfigError(
             f"{path} is for the cascade {own}, and the run is of {fingerprint.get('hash')}"
         )
+    _check_is_its_certificate(path, certificate, run.header)
     return certified_policy(path, certificate, strict=False)
+
+
+def _check_is_its_certificate(path: Path, certificate: Certificate, header: RunHeader) -> None:
+    """A fingerprint does not tell certificates of one cascade apart; what the run told does."""
+    told = header.certificate
+    if told is None:
+        raise ConfigError(
+            f"{path}: the cascade of the run had no certificate; leave --certificate out here, "
+            "hs-eval replay shows what the certificate would have decided"
+        )
+    for key in ("created", "data_sha256"):
+        ours = getattr(certificate, key)
+        if told.get(key) != ours:
+            raise ConfigError(
+                f"{path} is not the certificate that the run's cascade had: {key} is {ours}, "
+                f"and the run tells {told.get(key)}"
+            )
+    if header.state == "last_tier_only":
+        raise ConfigError(
+            f"{path}: the cascade of the run sent everything to its last tier, and decided "
+            "nothing by its certificate; leave --certificate out"
+        )
 
 
 def _provenance(header: RunHeader) -> Provenance:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from eval.attempts_file import differing_headers
 from eval.line_file import LineFile
@@ -67,12 +67,34 @@ def differing_runs(headers: Sequence[RunHeader], *, same_prompts: bool = True) -
     first = headers[0]
     for other in headers[1:]:
         found = differing_headers(first.asked, other.asked, same_prompts=same_prompts)
-        keys = ("hardware", "concurrency", "block_questions")
+        keys = ("served_model_name", "hardware", "concurrency", "block_questions")
         found += [
             f"{key} ({getattr(first, key)!r} there, {getattr(other, key)!r} now)"
             for key in keys
             if getattr(first, key) != getattr(other, key)
         ]
+        found += _differing_policies(first, other)
         if found:
             return ", ".join(found)
     return ""
+
+
+def _differing_policies(there: RunHeader, now: RunHeader) -> list[str]:
+    """What the two cascades decided by, where it differs; what only one file tells is no matter."""
+    found = []
+    old, new = there.certificate, now.certificate
+    if old is None or new is None:
+        is_same = old is new
+    else:
+        is_same = all(old[key] == new[key] for key in old.keys() & new.keys())
+    if not is_same:
+        found.append(f"certificate ({_made(old)} there, {_made(new)} now)")
+    if None not in (there.state, now.state) and there.state != now.state:
+        found.append(f"state ({there.state} there, {now.state} now)")
+    if None not in (there.thresholds, now.thresholds) and there.thresholds != now.thresholds:
+        found.append("thresholds of the cascade")
+    return found
+
+
+def _made(certificate: dict[str, Any] | None) -> str:
+    return "none" if certificate is None else f"made {certificate.get('created')}"

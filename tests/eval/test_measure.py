@@ -91,6 +91,8 @@ def header_of(cascade: CascadeDescription, prompts: PromptSet, **changes: Any) -
         "hardware": "a test",
         "concurrency": 2,
         "block_questions": 3,
+        "state": cascade.state,
+        "thresholds": cascade.thresholds,
     }
     return RunHeader(**values | changes)
 
@@ -119,6 +121,9 @@ async def test_every_question_is_asked_in_every_way(
         *((way, 1) for way in ("giant", ALONE, CASCADE, "small")),
     ]
     assert len(run.idle) == 2
+    assert run.header.state == "uncertified"
+    assert run.header.thresholds is not None
+    assert [rule["score_at_least"] for rule in run.header.thresholds] == [-1.0]
     answers = [answer for block in run.of_way(CASCADE) for answer in block.answers]
     assert [answer.query_id for answer in answers] == ["ab", "abc", "abcd", "ddcc", "eeff"]
     assert [answer.correct for answer in answers] == [True, True, True, True, False]

@@ -26,7 +26,7 @@ from eval.measured_run import (
     ServedAttempt,
     read_run,
 )
-from eval.run_file import RunFile
+from eval.run_file import RunFile, differing_runs
 from eval.run_outcomes import pooled, run_outcomes, shared, total_use
 
 Make = Callable[..., RecordedAttempt]
@@ -310,16 +310,34 @@ def test_page_and_markdown_say_all_and_need_nothing_else(
     assert json.loads(embedded[1])["figures"]["n"] == N
 
 
-def test_with_its_certificate_confidence_and_decisions_are_judged(
-    run_path: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    certificate = tmp_path / "certificate.json"
+def with_certificate(
+    run_path: Path, folder: Path, capsys: Capture, **header: Any
+) -> tuple[Path, Path]:
+    """The run as of a cascade that had a certificate, made from its own answers; and that one."""
+    certificate = folder / "certificate.json"
     options = ["--n-fit", "80", "--n-certify", "120", "--epsilon", "0.1"]
     flags = [*options, "--certificate", str(certificate)]
     assert calibrate(["records", str(run_path), *flags]) == 0
     capsys.readouterr()
+    told = json.loads(certificate.read_text())
+    return with_header(
+        run_path, folder / "certified.jsonl", certificate=told, **header
+    ), certificate
+
+
+def with_header(run_path: Path, path: Path, **changes: Any) -> Path:
+    """A copy of the run whose header has other values."""
+    first, *others = run_path.read_text().splitlines(keepends=True)
+    path.write_text(json.dumps(json.loads(first) | changes) + "\n" + "".join(others))
+    return path
+
+
+def test_with_its_certificate_confidence_and_decisions_are_judged(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path, certificate = with_certificate(run_path, tmp_path, capsys)
     page = tmp_path / "r.html"
-    arguments = [str(run_path), "--certificate", str(certificate), "--html", str(page)]
+    arguments = [str(path), "--certificate", str(certificate), "--html", str(page)]
     found = reported(arguments, capsys)
     metrics = {one["name"]: one["value"] for one in found["metrics"]["small"]}
     # Every easy answer is right and has the higher score.
@@ -328,7 +346,7 @@ def test_with_its_certificate_confidence_and_decisions_are_judged(
     assert metrics["AUDC, normalised"] == pytest.approx(1.0)
     assert metrics["coverage at 1 % wrong"] == 0.75
     assert found["comparison"]["n"] == N
-    # The cascade of the run went by no certificate; at epsilon 0.1 it takes a few hard ones more.
+    # The run itself went by a threshold on the score; at epsilon 0.1 a few hard ones more are kept.
     assert 0.9 * N <= found["comparison"]["n_same_tier"] <= N
     costs = np.array([point["mean_cost"] for point in found["path"]])
     assert (np.diff(costs) <= 1e-9).all()  # laxer is cheaper
@@ -338,12 +356,60 @@ def test_with_its_certificate_confidence_and_decisions_are_judged(
 def test_runs_of_other_settings_are_not_pooled(
     run_path: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    lines = run_path.read_text().splitlines(keepends=True)
-    other = tmp_path / "other.jsonl"
-    changed = json.loads(lines[0]) | {"concurrency": 1}
-    other.write_text(json.dumps(changed) + "\n" + "".join(lines[1:]))
+    other = with_header(run_path, tmp_path / "other.jsonl", concurrency=1)
     assert main(["report", str(run_path), str(other)]) == 2
     assert "concurrency (16 there, 1 now)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "words"),
+    [
+        (
+            {"certificate": {"created": "Monday", "certified": True}},
+            {"certificate": {"created": "Tuesday", "certified": True}},
+            "other certificate (made Monday there, made Tuesday now)",
+        ),
+        ({}, {"certificate": {"created": "Tuesday"}}, "(none there, made Tuesday now)"),
+        ({"state": "certified"}, {"state": "last_tier_only"}, "state (certified there"),
+        ({"thresholds": [{"risk": 0.1}]}, {"thresholds": [{"risk": 0.2}]}, "thresholds"),
+        ({}, {"served_model_name": "other"}, "served_model_name ('hybridserve' there"),
+    ],
+)
+def test_runs_that_went_by_another_policy_are_not_mixed(
+    there: dict[str, Any],
+    now: dict[str, Any],
+    words: str,
+    run_path: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    first = with_header(run_path, tmp_path / "first.jsonl", **there)
+    second = with_header(run_path, tmp_path / "second.jsonl", **now)
+    assert main(["report", str(first), str(second)]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_that_tells_no_thresholds_goes_with_one_that_does() -> None:
+    newer = replace(HEADER, state="uncertified", thresholds=[{"score_at_least": -1.0}])
+    assert differing_runs([HEADER, newer]) == ""
+    assert differing_runs([newer, newer]) == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"certificate": None}, "had no certificate"),
+        ({"certificate": {"created": "last year"}}, "and the run tells last year"),
+        ({"state": "last_tier_only"}, "sent everything to its last tier"),
+    ],
+)
+def test_a_certificate_that_the_run_did_not_go_by_is_refused(
+    header: dict[str, Any], words: str, run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path, certificate = with_certificate(run_path, tmp_path, capsys)
+    other = with_header(path, tmp_path / "other.jsonl", **header)
+    assert main(["report", str(other), "--certificate", str(certificate)]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_same_questions_twice_are_not_pooled(run_path: Path, capsys: Capture) -> None:
