@@ -14,7 +14,7 @@ from eval.option_values import cost, natural, threshold
 from eval.other_ways import OtherWay, other_ways
 from eval.policy_replay import ServedPolicy, Steps, decided, replay_of
 from eval.replay_figures import replay_figures
-from eval.replay_report import ReplayReport
+from eval.replay_report import SEEN, ReplayReport
 from eval.served_records import compare
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
@@ -64,11 +64,12 @@ def add_replay_options(command: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Named:
-    """A policy, its tiers, and what it is called; `chain` is None for all tiers of the file."""
+    """A policy, its data, what it is called, and whether it was made from the same questions."""
 
     served: ServedPolicy
     data: CalibrationData
     name: str
+    has_seen: bool = False
 
 
 def replay_report(options: argparse.Namespace) -> ReplayReport:
@@ -90,7 +91,7 @@ def replay_report(options: argparse.Namespace) -> ReplayReport:
         ways=ways_beside(found.data, figures.cost, seed=options.seed),
         n_questions=outcomes.n_questions,
         cost_source=found.data.cost_source,
-        remarks=tuple(found.data.remarks()),
+        remarks=(*found.data.remarks(), *([SEEN] if found.has_seen else [])),
         comparison=compare(options.served, ways, outcomes) if options.served else None,
     )
 
@@ -139,7 +140,12 @@ def _certified(options: argparse.Namespace) -> _Named:
             f"{options.certificate} reads features of answers, which {options.file} does not hold"
         )
     name = f"{'stricter policy' if options.strict else 'policy'} of {options.certificate.name}"
-    return _Named(served=served, data=data, name=name)
+    return _Named(
+        served=served,
+        data=data,
+        name=name,
+        has_seen=certificate.data_sha256 == data.data_sha256,
+    )
 
 
 def certified_policy(path: Path, certificate: Certificate, *, strict: bool) -> ServedPolicy:

@@ -12,6 +12,11 @@ from eval.replay_figures import ReplayFigures
 from eval.served_records import Comparison
 from eval.ways_table import FITTED_NOTE, ways_in_terminal
 
+SEEN = (
+    "The certificate was made from this file of questions: they are those that it was calibrated "
+    "on, and say nothing of its promise. Fresh questions do."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:

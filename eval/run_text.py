@@ -5,12 +5,14 @@ from typing import Any
 
 from scipy import stats
 
-from eval.intervals import LEVEL
+from eval.intervals import LEVEL, Interval
 from eval.measured_run import RunHeader
 from eval.provenance import Provenance
 from eval.readable import cost, percent, points, points_range
+from eval.replay_report import SEEN
 from eval.report_blocks import Block, Bullets, Drawing, Paragraph, Section
 from eval.report_figures import reliability_svg
+from eval.report_text import verdict
 from eval.run_figures import RunFigures
 from eval.run_svg import deferral_svg, latency_svg, pareto_svg, shares_svg, wasted_svg
 from eval.run_tables import (
@@ -58,7 +60,7 @@ def sections(
             "Result",
             (Paragraph(headline(data), is_headline=True), Bullets(_remarks(data, headers))),
         ),
-        Section("Certificate", certificate(data, headers[0].certificate)),
+        Section("Certificate", certificate(data, headers)),
         Section("Accuracy", (beside_last(data), kind_table(data))),
         Section(
             "Cost",
@@ -149,34 +151,43 @@ def _how_counted(data: RunFigures) -> tuple[str, ...]:
     )
 
 
-def certificate(data: RunFigures, told: dict[str, Any] | None) -> tuple[Block, ...]:
+def certificate(data: RunFigures, headers: Sequence[RunHeader]) -> tuple[Block, ...]:
     """What was certified, and what these questions say of it."""
+    told = headers[0].certificate
     if told is None or not told.get("certified"):
         return (Paragraph("The cascade told no certificate: nothing is promised."),)
-    epsilon, delta, loss = told["epsilon"], told["delta"], told["loss"]
-    exact = stats.binomtest(data.n_harmed, data.n).proportion_ci(LEVEL, method="exact")
-    value, span = data.harm, (float(exact.low), float(exact.high))
-    if loss == "net":
-        value = -data.difference
-        own = data.difference_interval
-        span = (-own[1], -own[0]) if own else (float("-inf"), float("inf"))
-    if span[1] <= epsilon:
-        verdict = "All of it is within epsilon."
-    elif span[0] > epsilon:
-        verdict = "All of it is above epsilon: the promise is not kept here."
-    else:
-        verdict = "That does not tell whether the loss is within epsilon."
+    return Paragraph(promised(told)), Paragraph(_test(data, told, headers))
+
+
+def promised(told: dict[str, Any]) -> str:
+    """What a certificate's summary promises, and what it was made from."""
     return (
-        Paragraph(
-            f"{' > '.join(told['chain'])}: {loss} loss at most {epsilon:g} with probability "
-            f"{1 - delta:g}, from {told['n_certify']} certify and {told['n_fit']} fit questions "
-            f"({told['labels']} labels), made {told['created']}."
-        ),
-        Paragraph(
-            f"Test: on the {data.n} questions of this report the {loss} loss is {points(value)} "
-            f"(95 %: {points_range(span)}; {'exact' if loss == 'harm' else 'bootstrap'}). {verdict}"
-        ),
+        f"{' > '.join(told['chain'])}: {told['loss']} loss at most {told['epsilon']:g} with "
+        f"probability {1 - told['delta']:g}, from {told['n_certify']} certify and "
+        f"{told['n_fit']} fit questions ({told['labels']} labels), made {told['created']}."
     )
+
+
+def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) -> str:
+    """What the questions say of the promise; nothing where it was made from them."""
+    epsilon, loss = told["epsilon"], told["loss"]
+    value, span, how = data.harm, _exact(data.n_harmed, data.n), "exact"
+    if loss == "net":
+        own, how = data.difference_interval, "bootstrap"
+        value, span = -data.difference, None if own is None else (-own[1], -own[0])
+    shown = (
+        f"on the {data.n} questions of this report the {loss} loss is {points(value)} "
+        f"(95 %: {points_range(span)}; {how})."
+    )
+    if any(header.asked.data_sha256 == told["data_sha256"] for header in headers):
+        return f"No test: {shown} {SEEN}"
+    return f"Test: {shown} {verdict(span, epsilon)}"
+
+
+def _exact(n_hits: int, n: int) -> Interval | None:
+    """Clopper and Pearson's interval of a share of independent questions."""
+    found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="exact")
+    return float(found.low), float(found.high)
 
 
 def replayed(data: RunFigures) -> str:

@@ -315,7 +315,7 @@ def with_certificate(
 ) -> tuple[Path, Path]:
     """The run as of a cascade that had a certificate, made from its own answers; and that one."""
     certificate = folder / "certificate.json"
-    options = ["--n-fit", "80", "--n-certify", "120", "--epsilon", "0.1"]
+    options = ["--n-fit", "80", "--n-certify", "120", "--epsilon", "0.1", "--loss", "harm"]
     flags = [*options, "--certificate", str(certificate)]
     assert calibrate(["records", str(run_path), *flags]) == 0
     capsys.readouterr()
@@ -351,6 +351,27 @@ def test_with_its_certificate_confidence_and_decisions_are_judged(
     costs = np.array([point["mean_cost"] for point in found["path"]])
     assert (np.diff(costs) <= 1e-9).all()  # laxer is cheaper
     assert page.read_text().count("<figure>") == 6
+
+
+def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
+    run_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path, certificate = with_certificate(run_path, tmp_path, capsys)
+    text = tmp_path / "r.md"
+    assert main(["report", str(path), "--markdown", str(text)]) == 0
+    assert "No test: on the 240 questions" in text.read_text()
+    assert "it was calibrated on" in text.read_text()
+    assert "within epsilon" not in text.read_text()
+    asked = json.loads(path.read_text().splitlines()[0])["asked"]
+    fresh = with_header(path, tmp_path / "fresh.jsonl", asked=asked | {"data_sha256": "1" * 64})
+    assert main(["report", str(fresh), "--markdown", str(text)]) == 0
+    # No harm at 240 questions: at most 1 - 0.025^(1/240) = 1.53 %, which is below 10 %.
+    assert "0.00 to 1.53 points; exact). All of it is within epsilon." in text.read_text()
+    capsys.readouterr()
+    for run, n_remarks in ((path, 1), (fresh, 0)):
+        assert main(["replay", str(run), "--certificate", str(certificate), "--json"]) == 0
+        remarks = json.loads(capsys.readouterr().out)["remarks"]
+        assert len([line for line in remarks if "calibrated on" in line]) == n_remarks
 
 
 def test_runs_of_other_settings_are_not_pooled(
