@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import stats
 
-from hybridserve_llm.calibration.outcomes import Floats
+from hybridserve_llm.calibration.outcomes import Bools, Floats
 
 Interval = tuple[float, float]
 
@@ -25,6 +25,22 @@ def wilson_interval(n_hits: int, n: int) -> Interval | None:
         return None
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="wilson")
     return min(float(found.low), n_hits / n), max(float(found.high), n_hits / n)
+
+
+def share_interval(is_hit: Bools, groups: Sequence[Hashable], *, seed: int) -> Interval | None:
+    """Interval of the share of hits, shape [n]: Wilson's, or where any group is set a bootstrap.
+
+    The bootstrap draws whole groups (`paired_interval`, None as there): Wilson's takes questions as
+    independent, and is too narrow where those of one group depend on each other.
+    """
+    if has_groups(groups):
+        return paired_interval(is_hit.astype(np.float64), groups, seed=seed)
+    return wilson_interval(int(is_hit.sum()), len(is_hit))
+
+
+def has_groups(groups: Sequence[Hashable]) -> bool:
+    """Whether any question is of a group."""
+    return any(group is not None for group in groups)
 
 
 def mean_interval(values: Floats) -> Interval | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.baselines import Way, done_without_risk, oracle, perfect_chain
-from eval.intervals import Interval, wilson_interval
+from eval.intervals import Interval, share_interval
 from eval.prompt_router import router_paths
 from eval.raw_score import raw_score_paths
 from eval.splits import question_groups
@@ -39,7 +39,7 @@ class OtherWay:
     """A way of answering all questions; costs are means of a request.
 
     Attributes:
-        accuracy_interval: Wilson's of 95 %; None of an expectation.
+        accuracy_interval: Of 95 % (`share_interval`); None of an expectation.
         ratio: Cost of the last tier alone over its own; None where its own is 0.
         is_fitted: Whether thresholds were fitted on the other half.
     """
@@ -66,10 +66,10 @@ def other_ways(
         outcomes: The questions; their mean costs are what thresholds are fitted by.
         costs: Cost of each tier at each question, [n_questions, n_tiers].
         policy_cost: In the unit of `costs`.
-        seed: Of the halves.
+        seed: Of the halves and of the intervals.
         answer_lengths: Output tokens, [n_questions, n_tiers]; None where they are not recorded.
     """
-    table = _Table(outcomes=outcomes, costs=costs)
+    table = _Table(outcomes=outcomes, costs=costs, seed=seed)
     fixed = [
         *(
             table.counted(f"{name} alone", _alone(outcomes, i))
@@ -94,6 +94,7 @@ def other_ways(
 class _Table:
     outcomes: Outcomes
     costs: Floats
+    seed: int
 
     @property
     def last_cost(self) -> float:
@@ -108,7 +109,7 @@ class _Table:
         return OtherWay(
             name=name,
             accuracy=float(is_right.mean()),
-            accuracy_interval=wilson_interval(int(is_right.sum()), len(is_right)),
+            accuracy_interval=share_interval(is_right, self.outcomes.groups, seed=self.seed),
             cost=cost,
             ratio=self.ratio(cost),
             is_fitted=is_fitted,

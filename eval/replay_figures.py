@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.intervals import Interval, paired_interval, wilson_interval
+from eval.intervals import Interval, paired_interval, share_interval
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay
 
@@ -14,8 +14,8 @@ from hybridserve_llm.calibration.policies import Replay
 class ReplayFigures:
     """A replayed policy; costs are means of a request, shares are of all questions.
 
-    Intervals are of 95 %: Wilson's for harm, else bootstrap over the questions, whole groups
-    drawn; None where there are too few questions.
+    Intervals are of 95 %: Wilson's for harm where no question is of a group, else bootstrap over
+    the questions, whole groups drawn; None where there are too few questions.
 
     Attributes:
         difference: Accuracy minus the last tier's.
@@ -49,7 +49,7 @@ def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigu
     differences = is_right - outcomes.is_right[:, outcomes.last]
     cost_last = float(outcomes.costs[outcomes.last])
     saved = cost_last - done.costs(outcomes)
-    n_harmed = int(done.is_lost(outcomes).sum())
+    harmed = done.is_lost(outcomes)
 
     def interval(values: Floats) -> Interval | None:
         return paired_interval(values, outcomes.groups, seed=seed)
@@ -60,8 +60,8 @@ def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigu
         accuracy_last=float(outcomes.is_right[:, outcomes.last].mean()),
         difference=float(differences.mean()),
         difference_interval=interval(differences),
-        harm=n_harmed / outcomes.n_questions,
-        harm_interval=wilson_interval(n_harmed, outcomes.n_questions),
+        harm=float(harmed.mean()),
+        harm_interval=share_interval(harmed, outcomes.groups, seed=seed),
         cost=cost_last - float(saved.mean()),
         cost_last=cost_last,
         saved=float(saved.mean()),

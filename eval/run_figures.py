@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy_and_cost import PolicyPoint
-from eval.intervals import Interval, paired_interval, wilson_interval
+from eval.intervals import Interval, has_groups, paired_interval, share_interval
 from eval.measured_run import CASCADE
 from eval.other_ways import OtherWay, other_ways
 from eval.policy_path import Judged, judged, policy_path
@@ -47,6 +47,7 @@ class RunFigures:
         total: All that engines used, waiting included.
         without_idle: The same less what they use when nobody asks.
         idle_rates: CPU-seconds a second of idle engines, by tier; empty where joules are counted.
+        has_groups: Whether any question is of a group; intervals then draw whole groups.
         path: The policy with its thresholds scaled, replayed; empty without a certificate.
     """
 
@@ -54,6 +55,7 @@ class RunFigures:
     energy_sources: str | None
     tiers: tuple[str, ...]
     n: int
+    has_groups: bool
     n_left_out: int
     n_last_differs: int
     n_shadowed: int
@@ -100,7 +102,8 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
     data, less_idle = run_outcomes(run, use), run_outcomes(run, net)
     outcomes, right, last_right = data.outcomes, data.cascade_right, data.alone_right
     differences = right.astype(np.float64) - last_right
-    n, n_harmed = len(right), int((~right & last_right).sum())
+    harmed, groups = ~right & last_right, outcomes.groups
+    n, n_harmed = len(right), int(harmed.sum())
     said = judged(served, outcomes) if served else None
     cascade_cost = float(data.cascade_costs.sum(axis=1).mean())
     path = policy_path(served, said, outcomes, data.costs) if served and said else ()
@@ -112,18 +115,19 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
         energy_sources=run.energy_sources if unit == "J" else None,
         tiers=run.tiers,
         n=n,
+        has_groups=has_groups(groups),
         n_left_out=data.n_left_out,
         n_last_differs=data.n_last_differs,
         n_shadowed=sum(block.n_shadowed for _, block in run.of_way(CASCADE)),
         n_blocks=len(run.of_way(CASCADE)),
         accuracy=float(right.mean()),
-        accuracy_interval=wilson_interval(int(right.sum()), n),
+        accuracy_interval=share_interval(right, groups, seed=seed),
         accuracy_last=float(last_right.mean()),
-        accuracy_last_interval=wilson_interval(int(last_right.sum()), n),
+        accuracy_last_interval=share_interval(last_right, groups, seed=seed),
         difference=float(differences.mean()),
-        difference_interval=paired_interval(differences, outcomes.groups, seed=seed),
+        difference_interval=paired_interval(differences, groups, seed=seed),
         harm=n_harmed / n,
-        harm_interval=wilson_interval(n_harmed, n),
+        harm_interval=share_interval(harmed, groups, seed=seed),
         n_harmed=n_harmed,
         certified_share=sum(answer.certified is True for answer in data.served) / n,
         asked=by_tier(run.tiers, data.was_asked.mean(axis=0)),
@@ -141,7 +145,7 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
             "cascade": tuple(map(float, np.sort(data.cascade_latency_s))),
             f"{run.tiers[-1]} alone": tuple(map(float, np.sort(data.alone_latency_s))),
         },
-        kinds=kinds(data, run),
+        kinds=kinds(data, run, seed=seed),
         comparison=None if served is None else compare_served(data.served, served, outcomes),
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.intervals import Interval, wilson_interval
+from eval.intervals import Interval, share_interval
 from eval.prompts import Question
 from eval.run_outcomes import PooledRun, RunOutcomes
 from hybridserve_llm.calibration.outcomes import Bools, Floats
@@ -55,8 +55,11 @@ def latencies(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
     )
 
 
-def kinds(data: RunOutcomes, run: PooledRun) -> tuple[GroupRow, ...]:
-    """By the type of the first tier's answer, and by the length of the prompt in thirds."""
+def kinds(data: RunOutcomes, run: PooledRun, *, seed: int) -> tuple[GroupRow, ...]:
+    """By the type of the first tier's answer, and by the length of the prompt in thirds.
+
+    `seed` draws the intervals.
+    """
     first = run.tiers[0]
     # Attempts name questions by split and id.
     questions: list[Question] = [*data.outcomes.questions]  # type: ignore[list-item]
@@ -75,18 +78,19 @@ def kinds(data: RunOutcomes, run: PooledRun) -> tuple[GroupRow, ...]:
             (f"prompt: up to {high:g} tokens", (lengths > low) & (lengths <= high)),
             ("prompt: longer", lengths > high),
         ]
-    return tuple(_kind(name, which, data) for name, which in found if which.any())
+    return tuple(_kind(name, which, data, seed) for name, which in found if which.any())
 
 
-def _kind(name: str, which: Bools, data: RunOutcomes) -> GroupRow:
+def _kind(name: str, which: Bools, data: RunOutcomes, seed: int) -> GroupRow:
     right, last = data.cascade_right[which], data.alone_right[which]
-    n_harmed = int((~right & last).sum())
+    harmed = ~right & last
+    groups = [data.outcomes.groups[i] for i in np.flatnonzero(which)]
     return GroupRow(
         name=name,
         n=len(right),
         kept=float((data.answering[which] != data.outcomes.last).mean()),
         accuracy=float(right.mean()),
         accuracy_last=float(last.mean()),
-        harm=n_harmed / len(right),
-        harm_interval=wilson_interval(n_harmed, len(right)),
+        harm=float(harmed.mean()),
+        harm_interval=share_interval(harmed, groups, seed=seed),
     )

@@ -171,7 +171,9 @@ def promised(told: dict[str, Any]) -> str:
 def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) -> str:
     """What the questions say of the promise; nothing where it was made from them."""
     epsilon, loss = told["epsilon"], told["loss"]
-    value, span, how = data.harm, _exact(data.n_harmed, data.n), "exact"
+    value, span, how = data.harm, data.harm_interval, "bootstrap over groups"
+    if not data.has_groups:
+        span, how = _exact(data.n_harmed, data.n), "exact"
     if loss == "net":
         own, how = data.difference_interval, "bootstrap"
         value, span = -data.difference, None if own is None else (-own[1], -own[0])
@@ -184,7 +186,7 @@ def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) 
     return f"Test: {shown} {verdict(span, epsilon)}"
 
 
-def _exact(n_hits: int, n: int) -> Interval | None:
+def _exact(n_hits: int, n: int) -> Interval:
     """Clopper and Pearson's interval of a share of independent questions."""
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from eval.intervals import paired_interval, wilson_interval
+from eval.intervals import paired_interval, share_interval, wilson_interval
 
 
 def test_wilson_interval_of_eight_in_ten() -> None:
@@ -62,3 +62,14 @@ def test_a_group_weighs_by_its_questions() -> None:
 )
 def test_too_little_gives_no_interval(differences: np.ndarray, groups: list[str | None]) -> None:
     assert paired_interval(differences, groups, seed=0) is None
+
+
+def test_a_share_without_groups_is_wilson_s_and_with_groups_draws_them_whole() -> None:
+    is_hit = np.repeat([True, False] * 50, 4)  # 100 groups of four alike, half of them hits
+    alone = share_interval(is_hit, [None] * 400, seed=0)
+    assert alone == wilson_interval(200, 400)
+    # Standard error of 100 independent groups: sqrt(0.25 / 100) = 0.05.
+    groups = [f"user {i // 4}" for i in range(400)]
+    assert share_interval(is_hit, groups, seed=0) == pytest.approx((0.402, 0.598), abs=0.012)
+    assert share_interval(is_hit, ["one", *[None] * 399], seed=0) != alone
+    assert share_interval(is_hit, ["a", "b"] * 200, seed=0) is None  # two groups tell nothing

@@ -374,6 +374,41 @@ def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
         assert len([line for line in remarks if "calibrated on" in line]) == n_remarks
 
 
+def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
+    make_attempt: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    def wrong_for_some(block: Block) -> Block:
+        """Users of eight questions; every seventh is harmed at all six that are easy."""
+        answers = tuple(
+            replace(a, correct=False) if number(a) // 8 % 7 == 0 and a.tier == "small" else a
+            for a in block.answers
+        )
+        recorded = tuple(replace(a, group=f"user {number(a) // 8}") for a in block.recorded)
+        return replace(block, answers=answers, recorded=recorded)
+
+    def number(one: ServedAnswer | RecordedAttempt) -> int:
+        return int(one.query_id.removeprefix("q"))
+
+    path = written_run(tmp_path / "run.jsonl", make_attempt, change=wrong_for_some)
+    found = reported([str(path)], capsys)
+    # Users 0, 7, 14, 21 and 28 of 30: 30 of 240 questions, 12.5 %. Of 30 independent users the
+    # standard error is 0.75 * sqrt(1/6 * 5/6 / 30) = 5.1 points; Wilson's would be 8.9 to 17.3 %.
+    assert (found["has_groups"], found["n_harmed"]) == (True, 30)
+    low, high = found["harm_interval"]
+    assert (low, high) == pytest.approx((0.025, 0.225), abs=0.03)
+    assert found["accuracy_interval"] == pytest.approx([1 - high, 1 - low])
+    short = next(row for row in found["kinds"] if row["name"].startswith("answer: "))
+    assert short["harm_interval"] == pytest.approx([low, high])
+    told = {"certified": True, "epsilon": 0.08, "delta": 0.1, "loss": "harm"}
+    told |= {"chain": ["small", "giant"], "n_certify": 9, "n_fit": 9, "labels": "reference"}
+    told |= {"created": "2026-11-24", "data_sha256": "1" * 64}
+    text = tmp_path / "r.md"
+    other = with_header(path, tmp_path / "other.jsonl", certificate=told)
+    assert main(["report", str(other), "--markdown", str(text)]) == 0
+    # The exact interval of 30 in 240 independent questions, 8.6 to 17.4 %, would be all above.
+    assert "bootstrap over groups). That does not tell" in text.read_text()
+
+
 def test_runs_of_other_settings_are_not_pooled(
     run_path: Path, tmp_path: Path, capsys: Capture
 ) -> None:
