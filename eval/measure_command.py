@@ -16,6 +16,7 @@ from rich.console import Console
 from eval.attempts import AttemptsHeader
 from eval.calibrate_options import add_asking_options
 from eval.calibrate_prompts import api_key_in
+from eval.code_runs import check_programs_run
 from eval.collect import MAX_RETRIES, cascade_client, describe_cascade
 from eval.engine_counters import CascadeCounters
 from eval.measure import Measurement
@@ -25,6 +26,7 @@ from eval.prompts import PromptSet, read_prompts
 from eval.provenance import command_line, commit_of_project, this_machine
 from eval.ready_formats import READY_FORMATS
 from eval.run_file import RunFile
+from hybridserve_llm.errors import ConfigError
 
 _BLOCK_QUESTIONS, _IDLE_S = 200, 10.0
 
@@ -81,11 +83,20 @@ def measured(options: argparse.Namespace, console: Console) -> Measured:
 
     Raises:
         ConfigError: The prompts, an option or the file is not allowed; nothing was asked then.
-        CannotBeDone: The cascade does not answer; whole blocks stay in the file.
+        CannotBeDone: The cascade does not answer, or programs cannot be run here; whole blocks stay
+            in the file.
         KeyboardInterrupt: Ctrl-C; whole blocks stay in the file.
     """
     line_of = READY_FORMATS[options.format] if options.format else None
-    prompts = read_prompts(options.file, options.grader, line_of=line_of)
+    prompts = read_prompts(options.file, options.grader, line_of=line_of, run_code=options.run_code)
+    if prompts.labels == "agreement":
+        raise ConfigError(
+            f"{options.file}: measure needs references and a grader of them, not 'agrees': the "
+            "last tier is asked twice here, and may disagree with itself; hs-eval collect takes "
+            "labels by agreement"
+        )
+    if options.run_code:
+        check_programs_run()
     n_blocks = asyncio.run(_measure(options, prompts, console))
     return Measured(path=options.run_file, n_questions=len(prompts.prompts), n_blocks=n_blocks)
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from eval.attempts import AttemptsHeader
+from eval.cli import main
 from eval.collect import CascadeDescription, describe_cascade
 from eval.engine_counters import CascadeCounters, Counters, used_between
 from eval.graders import Exact
@@ -255,3 +258,44 @@ def test_a_file_of_something_else_is_no_run(tmp_path: Path) -> None:
     assert not is_run(path)
     with pytest.raises(ConfigError, match=r"other\.jsonl is no measured run"):
         read_run(path)
+
+
+def test_labels_by_agreement_are_refused_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "ab", "id": "1", "grader": {"type": "agrees"}}) + "\n")
+    run = tmp_path / "run.jsonl"
+    nobody = "http://127.0.0.1:9/v1"  # asking would be status 3
+    assert main(["measure", str(path), "--base-url", nobody, "--run", str(run)]) == 2
+    assert "not 'agrees'" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_programs_are_run_where_that_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "def f():", "entry_point": "f", "test": "def check(f): pass", "task_id": "1"}
+    path.write_text(json.dumps(row) + "\n")
+    arguments = ["measure", str(path), "--format", "humaneval", "--run", str(tmp_path / "r.jsonl")]
+    arguments += ["--base-url", "http://127.0.0.1:9/v1", "--api-key-env", "NO_SUCH_KEY"]
+    assert main(arguments) == 2
+    assert "--run-code" in capsys.readouterr().err
+    assert main([*arguments, "--run-code"]) == 2  # the prompts are read, and the key is missing
+    assert "NO_SUCH_KEY" in capsys.readouterr().err
+
+
+async def test_a_slow_grader_holds_up_no_other_question(
+    client: AsyncOpenAI, prompts: PromptSet, tmp_path: Path
+) -> None:
+    together = threading.Barrier(2, timeout=20)  # passes where two answers are graded at a time
+
+    def slow(answer: str) -> bool:
+        together.wait()
+        return True
+
+    first_four = tuple(replace(prompt, grader=slow) for prompt in prompts.prompts[:4])
+    found = replace(prompts, prompts=first_four)
+    run = await measured(client, found, tmp_path / "run.jsonl", block_questions=2)
+    assert all(answer.correct for block in run.blocks for answer in block.answers)
