@@ -1,23 +1,26 @@
 """What a calibration is made from: recorded answers (CSV), attempts or a measured run (JSONL)."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from eval.attempt_outcomes import outcomes_of_attempts
 from eval.attempts import AttemptsHeader, read_attempts
-from eval.measured_run import is_run, read_run
-from eval.prompts import Labels
+from eval.measured_run import MeasuredRun, is_run, read_run
+from eval.prompts import Labels, Question
 from eval.question_tokens import QuestionTokens
 from eval.recorded_costs import costs_of_tiers
 from eval.records_csv import Records, outcomes_of, read_records
+from eval.run_outcomes import pooled, tier_costs, total_use
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
-from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +151,41 @@ def _is_jsonl(path: Path) -> bool:
 def _attempts(
     path: Path, wished: tuple[str, ...] | None, given: Mapping[str, float]
 ) -> CalibrationData:
-    attempts = read_run(path).attempts() if is_run(path) else read_attempts(path)
+    run = read_run(path) if is_run(path) else None
+    attempts = read_attempts(path) if run is None else run.attempts()
     header = attempts.header
     chain = checked_chain(wished, given, tuple(tier.name for tier in header.tiers))
-    graded = outcomes_of_attempts(attempts, chain, given)
+    measured = None if run is None or given else _measured_costs(run)
+    stand_in = dict.fromkeys(chain, 1.0) if measured else given  # replaced below
+    graded = outcomes_of_attempts(attempts, chain, stand_in)
+    outcomes, cost_source = graded.outcomes, graded.cost_source
+    if measured:
+        by_tier, cost_source = measured
+        means = [math.fsum(by_tier[t].values()) / len(by_tier[t]) for t in chain]
+        outcomes = replace(outcomes, costs=np.array(means))
     return CalibrationData(
-        outcomes=graded.outcomes,
-        cost_source=graded.cost_source,
+        outcomes=outcomes,
+        cost_source=cost_source,
         n_unanswered=graded.n_unanswered,
         n_ungraded=graded.n_ungraded,
         labels=header.labels,
         data_sha256=header.data_sha256,
         header=header,
     )
+
+
+def _measured_costs(run: MeasuredRun) -> tuple[dict[str, dict[Question, float]], str] | None:
+    """Cost of each question by tier, as measured, and in words; None where some tier has none."""
+    whole = pooled([run])
+    try:
+        unit = whole.unit
+    except CannotBeDone:  # no meter: priced by tokens, as the result says
+        return None
+    costs = tier_costs(whole, total_use(unit))
+    if any(math.fsum(of_tier.values()) <= 0 for of_tier in costs.values()):
+        return None
+    meters = f" ({whole.energy_sources})" if unit == "J" else ""
+    return costs, f"{unit} per request{meters}, as measured in the tiers' own blocks"
 
 
 def _records(

@@ -191,7 +191,7 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
     is_right = outcomes.is_right.copy()
     n_last_differs = int((is_right[:, -1] != alone_right).sum())
     is_right[:, -1] = alone_right
-    own = _tier_costs(run, use)
+    own = tier_costs(run, use)
     costs = np.array([[own[t][q] for t in tiers] for q in questions])
     by_tier = _cascade_costs(run, use)
     index = {name: i for i, name in enumerate(tiers)}
@@ -240,7 +240,7 @@ def _tokens(attempt: RecordedAttempt | ServedAttempt) -> float | None:
     return float(prompt - (attempt.cached_tokens or 0) + completion)
 
 
-def _tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
+def tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
     """Cost of each question, asked of each tier alone; of the last one, as a plain user asks it."""
     *lower, last = run.tiers
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}

@@ -493,13 +493,36 @@ def test_a_run_is_replayed_and_swept_as_recorded_attempts(run_path: Path, capsys
     assert (found["n_questions"], found["answered"]) == (N, {"small": 0.75, "giant": 0.25})
     assert main(["sweep", str(run_path), "--json"]) == 0
     swept = json.loads(capsys.readouterr().out)
-    # 100 tokens times 1 (in 1e9 parameters) for all, times 70 for the hard quarter.
-    assert swept["beside"] == pytest.approx(100 + 7000 / 4)
+    # As measured: 0.1 for all, 1.0 (the giant asked plainly, not 1.1) for the hard quarter.
+    assert swept["beside"] == pytest.approx(0.1 + 1.0 / 4)
+    assert swept["cost_source"] == "CPU-s per request, as measured in the tiers' own blocks"
     assert [way["name"] for way in swept["ways"]][:3] == [
         "small alone",
         "giant alone",
         "random escalation",
     ]
+
+
+def test_a_run_without_meters_is_priced_by_tokens_and_one_with_joules_by_them(
+    make_attempt: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    def costs(name: str, cpu_s: float | None, active_j: float | None) -> tuple[float, str]:
+        def change(block: Block) -> Block:
+            return replace(block, used={tier: use(cpu_s, active_j) for tier in block.used})
+
+        path = written_run(tmp_path / name, make_attempt, change=change)
+        assert main(["replay", str(path), "--accept", "small=0", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["cost_last"], found["cost_source"]
+
+    # 100 tokens x 70e9 parameters.
+    assert costs("none.jsonl", None, None) == (
+        pytest.approx(7000),
+        "tokens x active parameters (1e9), as the cascade told",
+    )
+    # A block of 20 questions: 35 J booked to requests and 5 J of idle time.
+    in_joules = "J per request (nvml_energy), as measured in the tiers' own blocks"
+    assert costs("joules.jsonl", 1.0, 35.0) == (pytest.approx(2.0), in_joules)
 
 
 def test_a_run_is_replayed_beside_its_own_decisions(run_path: Path, capsys: Capture) -> None:
