@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from eval.splits import Splits
+from hybridserve_llm.calibration.artefact import is_watch_blind
 from hybridserve_llm.calibration.certify import Calibration
 from hybridserve_llm.calibration.outcomes import State
 from hybridserve_llm.calibration.policies import NO_TIER, Replay, WholePolicy, replay
@@ -49,6 +50,7 @@ class Report:
     cost_ratio: float
     cost_source: str
     seed: int
+    is_watch_blind: bool
     decisions: tuple[tuple[Any, str], ...]
 
     @property
@@ -88,6 +90,11 @@ class Report:
             lines.append(
                 f"Of all prompts {share:.1%} enter the cascade, by a number made from their text; "
                 f"the others go to {self.chain[-1]} at once."
+            )
+        if self.is_watch_blind:
+            lines.append(
+                "The watch will see no loss: so many accepted answers differ in wording from the "
+                "last tier's that disagreement cannot show one."
             )
         if self.n_incomplete:
             lines.append(f"Left out, not answered by every tier: {self.n_incomplete} questions.")
@@ -163,6 +170,7 @@ def report_of(
         cost_ratio=last_cost / float(done.costs(test).mean()) if calibration.chosen else 1.0,
         cost_source=cost_source,
         seed=seed,
+        is_watch_blind=is_watch_blind(calibration, splits.certify),
         decisions=tuple(
             (question, test.tiers[tier])
             for question, tier in zip(test.questions, done.answering, strict=True)

@@ -102,6 +102,17 @@ def stricter(certified: Sequence[Step], chosen: Step) -> Step | None:
     return min(candidates, key=lambda step: step.mean_cost, default=None)
 
 
+def is_watch_blind(calibration: Calibration, certify: Outcomes) -> bool:
+    """Whether the bound on disagreement allows every accepted answer to differ.
+
+    Then shadowing cannot show a loss of the chosen policy; False where nothing was chosen.
+    """
+    if calibration.chosen is None:
+        return False
+    part = _policy(calibration.chosen, calibration, certify)
+    return part.disagreement >= min(1.0, sum(part.acceptance.values())) > 0
+
+
 def disagreement_bound(n_disagreed: int, n: int, *, delta: float) -> float:
     """Clopper-Pearson upper bound at level `delta` on a share of which `n_disagreed` of n are."""
     if n_disagreed >= n:

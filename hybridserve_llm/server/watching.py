@@ -30,7 +30,7 @@ def watch_of(
     *,
     acknowledged_by: str | None = None,
 ) -> Watch | None:
-    """The watch; None where nothing certified is served, or there is no place for its state.
+    """The watch; None without a certified policy that accepts anything, or a place for its state.
 
     An alarm that is kept in the state is lifted where `acknowledged_by` names who wants it.
 
@@ -67,14 +67,11 @@ def agree(request: GenerateRequest, accepted: str, last: str) -> bool | None:
 
 
 def _watched(part: PolicyPart | None) -> WatchedPolicy | None:
-    """The policy as it is watched.
-
-    None where it accepts nothing below the last tier, or where everything may disagree.
-    """
+    """The policy as it is watched; None where it accepts nothing below the last tier."""
     if part is None:
         return None
     accepting = tuple((tier, share) for tier, share in part.acceptance.items() if share > 0)
-    if not accepting or not 0 < part.disagreement < 1:
+    if not accepting:
         return None
     return WatchedPolicy(epsilon=part.disagreement, acceptance=accepting)
 

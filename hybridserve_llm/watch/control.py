@@ -34,6 +34,11 @@ from hybridserve_llm.watch.tiers import TierRecord
 
 log = logging.getLogger(__name__)
 
+_BLIND = (
+    "disagreement cannot show a loss here: as many accepted answers may differ from the last "
+    "tier's as there are; none is shadowed"
+)
+
 
 class Watch:
     """Watches one serving cascade; single-threaded, in the event loop of its server."""
@@ -65,6 +70,7 @@ class Watch:
         self._file, self._n_saves = StateFile(state_path), 0
         self._save_wanted = asyncio.Event()
         self._take_up(state)
+        self._tell_if_blind()
         self._tokens: Counter[str] = Counter()
         self._worker = ShadowWorker(
             last_tier=last_tier,
@@ -115,7 +121,7 @@ class Watch:
         record = self._tiers.get(tier)
         if record is None or assessment.score is None or self._level == "escalate":
             return
-        is_drawn = self._sampler.picks()
+        is_drawn = not self._monitors.is_blind and self._sampler.picks()
         record.accepted(is_drawn=is_drawn)
         if is_drawn:
             text = answer_text(completion)
@@ -164,6 +170,8 @@ class Watch:
             for monitor in self._monitors.snapshots()
             if monitor.e_value >= self._settings.warning_e_value and not monitor.is_alarm
         ]
+        if self._is_blind:
+            reasons.append(_BLIND)
         for record in self._tiers.values():
             reasons += record.warnings()
         return tuple(reasons)
@@ -196,7 +204,16 @@ class Watch:
         self._stage += 1
         if level != "escalate":  # there the e-processes stay as they were when the alarm came
             self._monitors = Monitors(self._watched.policy_at(level), self._settings)
+            self._tell_if_blind()
         self._save_wanted.set()
+
+    def _tell_if_blind(self) -> None:
+        if self._is_blind:
+            log.warning("watch: %s", _BLIND)
+
+    @property
+    def _is_blind(self) -> bool:
+        return self._level != "escalate" and self._monitors.is_blind
 
     def _state(self) -> WatchState:
         return WatchState(

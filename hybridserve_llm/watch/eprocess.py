@@ -27,10 +27,10 @@ def loss_budget(epsilon: float, acceptance: float) -> float:
     1 or more where even the loss of every accepted answer would be within `epsilon`.
 
     Raises:
-        ValueError: `epsilon` is not in (0, 1), or `acceptance` is not in (0, 1].
+        ValueError: `epsilon` is not in (0, 1], or `acceptance` is not in (0, 1].
     """
-    if not 0.0 < epsilon < 1.0:
-        raise ValueError(f"epsilon {epsilon} must lie in (0, 1)")
+    if not 0.0 < epsilon <= 1.0:
+        raise ValueError(f"epsilon {epsilon} must lie in (0, 1]")
     if not 0.0 < acceptance <= 1.0:
         raise ValueError(f"acceptance {acceptance} must lie in (0, 1]")
     return epsilon / acceptance

@@ -21,7 +21,8 @@ class Monitors:
     """Takes labels and says which e-process raised the alarm.
 
     `delta` is divided among the e-processes evenly, so that it holds for any of them (union bound).
-    A budget of 1 or more cannot be overspent: such a tier has no e-process of its own.
+    A budget of 1 or more cannot be overspent: such a tier has no e-process of its own. That of all
+    tiers together is the least, so where it is 1 or more there is none at all (`is_blind`).
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class Monitors:
                 if process.is_alarm and alarm is None:
                     alarm = name, process.e_value
         return alarm
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether no label could ever raise an alarm, as every answer may disagree."""
+        return not self._processes
 
     @property
     def states(self) -> dict[str, EProcessState]:

@@ -404,13 +404,24 @@ def test_a_certified_cascade_is_watched_where_there_is_a_place_for_the_state(
     assert watched(certificate_values(fingerprint=other_fingerprint()), tmp_path) is None
 
 
-@pytest.mark.parametrize("change", [{"acceptance": {"small": 0.0}}, {"disagreement": 1.0}])
-def test_a_policy_with_nothing_to_overspend_is_not_watched(
-    certificate_values: Values, tmp_path: Path, change: dict[str, Any]
+def test_a_policy_that_accepts_nothing_is_not_watched(
+    certificate_values: Values, tmp_path: Path
 ) -> None:
     values = certificate_values(fingerprint=FINGERPRINT.as_json())
-    values["policy"] = {**values["policy"], **change}
+    values["policy"] = {**values["policy"], "acceptance": {"small": 0.0}}
     assert watched(values, tmp_path) is None
+
+
+@pytest.mark.usefixtures("without_river")
+@pytest.mark.parametrize("disagreement", [0.5, 0.56, 1.0])  # half of all is accepted
+def test_a_policy_whose_every_answer_may_disagree_is_watched_with_a_warning(
+    certificate_values: Values, tmp_path: Path, disagreement: float
+) -> None:
+    values = certificate_values(fingerprint=FINGERPRINT.as_json())
+    values["policy"] = {**values["policy"], "disagreement": disagreement}
+    told = watched(values, tmp_path).snapshot()
+    assert (told.status, told.monitors) == ("warning", ())
+    assert "disagreement cannot show a loss here" in told.reasons[0]
 
 
 @pytest.mark.usefixtures("without_river")

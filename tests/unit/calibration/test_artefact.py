@@ -14,6 +14,7 @@ from hybridserve_llm.calibration.artefact import (
     Origin,
     certificate_of,
     disagreement_bound,
+    is_watch_blind,
     stricter,
 )
 from hybridserve_llm.calibration.certify import Calibration, Promise, calibrate
@@ -299,3 +300,12 @@ def test_worlds_with_missing_values_are_written_with_plain_numbers(make_world: M
     values = orjson.loads(written(calibration, split).to_json())
     assert values["certified"]
     assert all(map(math.isfinite, numbers(values)))
+
+
+def test_the_watch_is_blind_where_every_accepted_answer_is_worded_otherwise(
+    calibration: Calibration, split: Outcomes
+) -> None:
+    assert not is_watch_blind(calibration, split)
+    worded_otherwise = np.arange(split.answers.size).reshape(split.answers.shape)
+    assert is_watch_blind(calibration, replace(split, answers=worded_otherwise))
+    assert not is_watch_blind(replace(calibration, chosen=None), split)

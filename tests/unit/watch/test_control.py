@@ -415,3 +415,28 @@ def test_rivers_adwin_sees_scores_that_shift(monkeypatch: pytest.MonkeyPatch) ->
     assert n_warnings(0.45, 1000) == 0
     assert n_warnings(0.25, 300) >= 1
     assert drift.n_accept_warnings == 0
+
+
+async def test_a_watch_that_cannot_raise_an_alarm_says_so_and_shadows_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blind = WatchedPolicy(epsilon=0.56, acceptance=(("small", 0.5),))
+    watching = Watching(tmp_path, policy=blind)
+    assert "cannot show a loss" in caplog.text
+    await watching.after("wrong", n=20)
+    assert watching.counts() == TierCounts(accepted=20)
+    told = watching.watch.snapshot()
+    assert (told.status, told.monitors) == ("warning", ())
+    assert "cannot show a loss" in told.reasons[0]
+
+
+async def test_a_stricter_policy_that_can_be_watched_only_blindly_is_told_when_it_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blind = WatchedPolicy(epsilon=0.5, acceptance=(("small", 0.25),))
+    watching = Watching(tmp_path, strict=blind)
+    assert "cannot show a loss" not in caplog.text
+    await watching.after("wrong", n=LOSSES_TO_ALARM)
+    assert watching.watch.level == "strict"
+    assert "cannot show a loss" in caplog.text
+    assert "cannot show a loss" in watching.watch.snapshot().reasons[1]

@@ -39,9 +39,10 @@ def after(losses: list[float], **settings: float) -> SelectiveEProcess:
 def test_the_budget_of_an_accepted_answer_is_epsilon_over_acceptance() -> None:
     assert loss_budget(0.02, 0.5) == pytest.approx(0.04)
     assert loss_budget(0.05, 0.05) == 1.0
+    assert loss_budget(1.0, 0.5) == 2.0
 
 
-@pytest.mark.parametrize(("epsilon", "acceptance"), [(0.0, 0.5), (1.0, 0.5), (0.1, 0.0), (0.1, 2)])
+@pytest.mark.parametrize(("epsilon", "acceptance"), [(0.0, 0.5), (1.1, 0.5), (0.1, 0.0), (0.1, 2)])
 def test_a_budget_outside_its_range_is_refused(epsilon: float, acceptance: float) -> None:
     with pytest.raises(ValueError, match="must lie in"):
         loss_budget(epsilon, acceptance)
