@@ -77,7 +77,8 @@ def run_report(options: argparse.Namespace) -> RunReport:
     run = pooled([read_run(path) for path in options.runs])
     figures = run_figures(run, _served(options.certificate, run), seed=options.seed)
     provenance = _provenance(run.header)
-    parts = sections(figures, run.headers, provenance)
+    policy = load_certificate(options.certificate).policy if options.certificate else None
+    parts = sections(figures, run.headers, provenance, policy)
     data = {"figures": figures.as_json(), "provenance": dict(provenance.rows())}
     texts = {
         options.html: html_page(parts, data, title=_TITLE),

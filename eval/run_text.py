@@ -27,6 +27,7 @@ from eval.run_tables import (
     tier_table,
 )
 from eval.ways_table import FITTED_NOTE
+from hybridserve_llm.config.certificate import PolicyPart
 
 FULL_BLOCK = 6
 """Blocks of fewer times as many questions as are asked at a time are said to be short."""
@@ -46,9 +47,15 @@ _RANKING = (
 
 
 def sections(
-    data: RunFigures, headers: Sequence[RunHeader], provenance: Provenance
+    data: RunFigures,
+    headers: Sequence[RunHeader],
+    provenance: Provenance,
+    policy: PolicyPart | None,
 ) -> tuple[Section, ...]:
-    """The whole report from its headline to its provenance."""
+    """The whole report from its headline to its provenance.
+
+    `policy` is the certificate's; None where no certificate was given to the report.
+    """
     confidence: tuple[Section, ...] = ()
     if data.metrics:
         confidence = (
@@ -60,7 +67,7 @@ def sections(
             "Result",
             (Paragraph(headline(data), is_headline=True), Bullets(_remarks(data, headers))),
         ),
-        Section("Certificate", certificate(data, headers)),
+        Section("Certificate", certificate(data, headers, policy)),
         Section("Accuracy", (beside_last(data), kind_table(data))),
         Section(
             "Cost",
@@ -151,12 +158,29 @@ def _how_counted(data: RunFigures) -> tuple[str, ...]:
     )
 
 
-def certificate(data: RunFigures, headers: Sequence[RunHeader]) -> tuple[Block, ...]:
+def certificate(
+    data: RunFigures, headers: Sequence[RunHeader], policy: PolicyPart | None
+) -> tuple[Block, ...]:
     """What was certified, and what these questions say of it."""
     told = headers[0].certificate
     if told is None or not told.get("certified"):
         return (Paragraph("The cascade told no certificate: nothing is promised."),)
-    return Paragraph(promised(told)), Paragraph(_test(data, told, headers))
+    counted = () if policy is None else (Paragraph(certified_on(policy, told)),)
+    return Paragraph(promised(told)), *counted, Paragraph(_test(data, told, headers))
+
+
+def certified_on(policy: PolicyPart, told: dict[str, Any]) -> str:
+    """What was counted on the certify questions; the bound is Clopper and Pearson's."""
+    lines = (
+        f"Certify questions: of {policy.n} the policy loses {policy.n_lost} and rescues "
+        f"{policy.n_rescued}; p = {policy.p_value:.3g} of the "
+        "hypothesis that the loss is above epsilon."
+    )
+    if told["loss"] != "harm" or policy.share < 1:
+        return lines
+    at = stats.binomtest(policy.n_lost, policy.n, alternative="less")
+    bound = float(at.proportion_ci(1 - told["delta"], method="exact").high)
+    return f"{lines} Exact bound of the harm at {1 - told['delta']:g}: {points(bound)}."
 
 
 def promised(told: dict[str, Any]) -> str:

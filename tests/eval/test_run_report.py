@@ -28,6 +28,8 @@ from eval.measured_run import (
 )
 from eval.run_file import RunFile, differing_runs
 from eval.run_outcomes import pooled, run_outcomes, shared, total_use
+from eval.run_text import certified_on
+from hybridserve_llm.config.certificate import load_certificate
 
 Make = Callable[..., RecordedAttempt]
 Capture = pytest.CaptureFixture[str]
@@ -351,6 +353,18 @@ def test_with_its_certificate_confidence_and_decisions_are_judged(
     costs = np.array([point["mean_cost"] for point in found["path"]])
     assert (np.diff(costs) <= 1e-9).all()  # laxer is cheaper
     assert page.read_text().count("<figure>") == 6
+
+
+def test_what_a_certificate_counted_is_told_with_its_exact_bound() -> None:
+    demo = Path(__file__).parents[2] / "launch/demo/certificate.json"
+    policy = load_certificate(demo).policy
+    assert policy is not None
+    # P(Binomial(1500, x) <= 8) = 0.1 at x = 0.864 %, as 2 x 1500 x is about chi2(0.9; 18) = 25.99.
+    assert certified_on(policy, {"loss": "harm", "delta": 0.1}) == (
+        "Certify questions: of 1500 the policy loses 8 and rescues 17; p = 0.0368 of the "
+        "hypothesis that the loss is above epsilon. Exact bound of the harm at 0.9: 0.86 points."
+    )
+    assert "Exact bound" not in certified_on(policy, {"loss": "net", "delta": 0.1})
 
 
 def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
