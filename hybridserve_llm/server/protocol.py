@@ -70,6 +70,14 @@ class GenerationBody(BaseModel, ABC):
     def client_top_logprobs(self) -> int | None:
         """Log-probabilities the client asked for; 0 = the sampled token's only, None = none."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, raw: Any) -> Any:
+        """OpenAI's schema lets optional fields be null, which means the same as left out."""
+        if not isinstance(raw, dict):
+            return raw
+        return {key: value for key, value in raw.items() if value is not None}
+
     @model_validator(mode="after")
     def _check_stream_options(self) -> Self:
         if self.stream_options is not None and not self.stream:
@@ -131,5 +139,5 @@ SET_PER_ATTEMPT = frozenset(
 
 
 def engine_payload(body: JsonObject) -> dict[str, Any]:
-    """The client's body without the fields that are set per attempt."""
+    """The client's body without the fields that are set per attempt; nulls stay as they are."""
     return {key: value for key, value in body.items() if key not in SET_PER_ATTEMPT}

@@ -1,8 +1,10 @@
 """Wire to records and back: what passes, what is trimmed, what the ledger shows."""
 
+import dataclasses
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from hybridserve_llm.errors import InvalidRequest
 from hybridserve_llm.records import (
@@ -43,6 +45,25 @@ def test_engine_parameters_that_we_do_not_know_pass_as_they_are() -> None:
     assert request.payload["top_k"] == 5
     assert request.payload["chat_template_kwargs"] == {"x": True}
     assert request.payload["messages"] == CHAT["messages"]
+
+
+@pytest.mark.parametrize("field", ["n", "stream", "stream_options", "hybridserve", "tools"])
+def test_null_in_a_chat_means_left_out(field: str) -> None:
+    nulled = converted({**CHAT, field: None})
+    assert dataclasses.replace(nulled, payload=CHAT) == dataclasses.replace(
+        converted(CHAT), payload=CHAT
+    )
+
+
+@pytest.mark.parametrize("field", ["n", "stream", "echo", "logprobs", "hybridserve"])
+def test_null_in_a_completion_means_left_out(field: str) -> None:
+    body = CompletionBody.model_validate({"model": "hybridserve", "prompt": "hi", field: None})
+    assert body == CompletionBody(model="hybridserve", prompt="hi")
+
+
+def test_null_in_a_field_that_is_required_is_a_field_that_is_missing() -> None:
+    with pytest.raises(ValidationError, match="Field required"):
+        ChatBody.model_validate({**CHAT, "messages": None})
 
 
 def test_what_is_set_per_attempt_does_not_pass() -> None:
