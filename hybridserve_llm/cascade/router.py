@@ -18,11 +18,11 @@ from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import Bounds, Decision
 from hybridserve_llm.errors import (
-    ContextLengthExceeded,
     EngineFailed,
     EngineUnavailable,
     HybridServeError,
     InvalidRequest,
+    RequestError,
 )
 from hybridserve_llm.interfaces import Clock, RecordSink
 from hybridserve_llm.records import (
@@ -62,13 +62,13 @@ class CascadeRouter:
     async def answer(self, request: GenerateRequest) -> Outcome | LiveAnswer:
         """The accepted answer; a LiveAnswer where a streamed request reached its final tier.
 
-        A tier that is down, fails, or cannot hold the prompt is passed over upwards, and the
-        ledger says so. Cancelling closes the engine's connection, which aborts its work; the
-        attempt is recorded as aborted.
+        A tier that is down, fails, rejects the request or cannot hold the prompt is passed over
+        upwards, and the ledger says so. Cancelling closes the engine's connection, which aborts its
+        work; the attempt is recorded as aborted.
 
         Raises:
-            InvalidRequest: An override cannot be met, or the engine rejected the request.
-            ContextLengthExceeded: The prompt is longer than every tier asked holds.
+            InvalidRequest: An override cannot be met, or the final tier rejected the request.
+            ContextLengthExceeded: The prompt is longer than the final tier holds.
             DeadlineExceeded: The request's time ran out.
             EngineUnavailable: The final tier, and so the request's last resort, is down.
             EngineFailed: The final tier answered with an error.
@@ -125,10 +125,11 @@ class CascadeRouter:
                 if climb.request.stream and at == climb.bounds.final_tier:
                     return await self._go_live(climb, self._tiers[at], started_s)
                 completion = await self._ask(climb, at)
-            except (ContextLengthExceeded, EngineUnavailable, EngineFailed) as exc:
+            except (RequestError, EngineUnavailable, EngineFailed) as exc:
+                # What one engine rejects (an image, a tool, a role) the next may take.
                 self._record_failure(climb, at, exc, started_s)
                 climb.failure = exc
-                at = climb.policy.above(at)
+                at = self._above(climb, at)
                 continue
             except HybridServeError as exc:
                 self._record_failure(climb, at, exc, started_s)
@@ -143,6 +144,12 @@ class CascadeRouter:
                 return self._accepted(climb, at, completion, assessment, attempt)
             at = decision.next_tier
         raise climb.failure or EngineUnavailable("no tier could be asked")
+
+    @staticmethod
+    def _above(climb: Climb, at: int) -> int:
+        """The tier to ask where `at` gave no answer: the final one is asked before giving up."""
+        above, final = climb.policy.above(at), climb.bounds.final_tier
+        return min(above, final) if at < final else above
 
     async def _ask(self, climb: Climb, at: int) -> Completion:
         """The whole answer of tier `at`; log-probabilities only where somebody reads them."""

@@ -241,6 +241,14 @@ async def test_a_failure_on_the_way_ends_the_certificate() -> None:
     assert these.watcher.acceptances == []
 
 
+async def test_a_max_tier_outside_the_chain_is_asked_where_the_chains_first_tier_is_down() -> None:
+    down = FakeEngine(EngineUnavailable("tier 'small' is down"))
+    these = Cascade([down, engine("m"), engine("g")], default=policy(chain=(0, 2)))
+    ledger = await these.ledger(overrides=Overrides(max_tier="medium"))
+    assert (ledger.tier, ledger.certified) == ("medium", False)
+    assert these.asked == [1, 1, 0]
+
+
 async def test_an_answer_cut_by_the_clients_limit_is_taken_but_not_certified() -> None:
     cut = {"max_output_tokens": 2, "payload": asking(temperature=0, max_tokens=2)}
     engines = [engine("s", finish_reason="length"), engine("m"), engine("g")]

@@ -138,6 +138,7 @@ async def test_missing_log_probabilities_are_never_confidence(missing: Any) -> N
         EngineUnavailable("tier 'small' is down"),
         EngineFailed("status 500"),
         ContextLengthExceeded("too long"),
+        InvalidRequest("this model reads no images"),
     ],
 )
 async def test_a_tier_that_cannot_answer_is_passed_over_and_the_ledger_says_so(
@@ -164,10 +165,26 @@ async def test_a_last_tier_that_is_down_fails_the_request() -> None:
         await cascade.router.answer(request())
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("bad"), DeadlineExceeded("late")])
-async def test_errors_that_no_other_tier_can_mend_end_the_request(error: Exception) -> None:
-    cascade = Cascade([FakeEngine(error), engine("medium"), engine("giant")])  # type: ignore[arg-type]
-    with pytest.raises(type(error)):
+async def test_a_request_that_every_tier_rejects_ends_with_the_final_tiers_error() -> None:
+    cascade = Cascade([FakeEngine(InvalidRequest(f"bad, says {i}")) for i in range(3)])
+    with pytest.raises(InvalidRequest, match="bad, says 2"):
+        await cascade.router.answer(request())
+    assert cascade.asked == [1, 1, 1]
+    assert [one.decision for one in cascade.sink.attempts] == [Verdict.FAIL] * 3
+
+
+async def test_a_streamed_request_that_the_small_tier_rejects_streams_from_the_final_one() -> None:
+    cascade = Cascade([FakeEngine(InvalidRequest("bad")), engine("medium"), engine("giant")])
+    overrides = Overrides(max_tier="medium")
+    live = await cascade.router.answer(request(stream=True, overrides=overrides))
+    assert isinstance(live, LiveAnswer)
+    assert live.tier == "medium"
+    await live.rest.aclose()
+
+
+async def test_a_deadline_that_passed_ends_the_request_at_once() -> None:
+    cascade = Cascade([FakeEngine(DeadlineExceeded("late")), engine("medium"), engine("giant")])
+    with pytest.raises(DeadlineExceeded):
         await cascade.router.answer(request())
     assert cascade.asked == [1, 0, 0]
     assert cascade.sink.attempts[0].decision is Verdict.FAIL
