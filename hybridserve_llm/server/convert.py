@@ -23,6 +23,7 @@ from hybridserve_llm.server.protocol import (
 )
 
 _JSON_FORMATS = frozenset({"json_object", "json_schema"})
+_COMPLETION_TOKENS = 16
 _TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
 
 
@@ -55,10 +56,10 @@ def to_request(
     return GenerateRequest(
         request_id=request_id,
         endpoint=endpoint,
-        payload=engine_payload(raw),
+        payload=_payload(body, raw),
         stream=body.stream,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
-        max_output_tokens=body.output_limit,
+        max_output_tokens=_output_limit(body),
         client_top_logprobs=body.client_top_logprobs,
         overrides=Overrides(
             min_confidence=wished.min_confidence,
@@ -73,6 +74,24 @@ def to_request(
         trace=trace,
         only_tier=only_tier,
     )
+
+
+def _output_limit(body: GenerationBody) -> int | None:
+    """The client's limit of output tokens, by which an answer may be cut and still be whole.
+
+    Source: OpenAI's reference of `/v1/completions`, where `max_tokens` is 16 unless it is given.
+    """
+    if body.output_limit is None and isinstance(body, CompletionBody):
+        return _COMPLETION_TOKENS
+    return body.output_limit
+
+
+def _payload(body: GenerationBody, raw: JsonObject) -> JsonObject:
+    """What every engine gets; the completion API's own limit is told, so that all have the same."""
+    payload = engine_payload(raw)
+    if isinstance(body, CompletionBody):
+        payload["max_tokens"] = _output_limit(body)
+    return payload
 
 
 def _check_cascade_can_serve(body: GenerationBody, raw: JsonObject) -> None:

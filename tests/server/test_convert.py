@@ -66,6 +66,20 @@ def test_null_in_a_field_that_is_required_is_a_field_that_is_missing() -> None:
         ChatBody.model_validate({**CHAT, "messages": None})
 
 
+@pytest.mark.parametrize(
+    ("given", "limit"), [({}, 16), ({"max_tokens": None}, 16), ({"max_tokens": 5}, 5)]
+)
+def test_a_completion_without_a_limit_has_the_apis_own(given: dict[str, Any], limit: int) -> None:
+    request = converted({"model": "hybridserve", "prompt": "hi", **given}, CompletionBody)
+    assert (request.max_output_tokens, request.payload["max_tokens"]) == (limit, limit)
+
+
+def test_a_chat_without_a_limit_has_none() -> None:
+    request = converted(CHAT)
+    assert request.max_output_tokens is None
+    assert "max_tokens" not in request.payload
+
+
 def test_what_is_set_per_attempt_does_not_pass() -> None:
     raw = {
         **CHAT,
