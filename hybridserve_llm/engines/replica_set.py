@@ -17,7 +17,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hybridserve_llm.errors import EngineUnavailable
+from hybridserve_llm.errors import EngineFailed, EngineUnavailable
 from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
 from hybridserve_llm.records import Chunk, Completion, EngineRequest, HealthState, Usage
 
@@ -50,6 +50,7 @@ class _Member:
     failed_probes: int = 0
     back_off_s: float = _FIRST_BACK_OFF_S
     retry_at_s: float = 0.0
+    avoid_until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class ReplicaSet:
     """An `interfaces.Engine` over the replicas of a tier.
 
     A request goes to the replica with the fewest requests outstanding, round robin among equals,
-    and to another one when that replica is unavailable and none of the answer was given yet.
+    and to another one when that replica is unavailable or fails and none of its answer was given.
     """
 
     def __init__(
@@ -115,16 +116,17 @@ class ReplicaSet:
 
         Raises:
             EngineUnavailable: Every replica is down, or refused; at once, without waiting.
+            EngineFailed: Two replicas, or the only one, answered with an error.
             HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
         """
-        failures: list[EngineUnavailable] = []
+        failures: list[EngineUnavailable | EngineFailed] = []
         for member in self._candidates(failures):
             try:
                 with self._serving(member, request) as work:
                     completion = await member.engine.complete(request)
                     work.usage = completion.usage
                     return completion
-            except EngineUnavailable as exc:
+            except (EngineUnavailable, EngineFailed) as exc:
                 failures.append(exc)
         raise self._unavailable(failures)
 
@@ -135,7 +137,7 @@ class ReplicaSet:
             EngineUnavailable: As in `complete`; or the connection broke after the first chunk.
             HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
         """
-        failures: list[EngineUnavailable] = []
+        failures: list[EngineUnavailable | EngineFailed] = []
         for member in self._candidates(failures):
             has_begun = False
             try:
@@ -147,7 +149,7 @@ class ReplicaSet:
                             has_begun = True
                             work.usage = chunk.usage or work.usage
                             yield chunk
-            except EngineUnavailable as exc:
+            except (EngineUnavailable, EngineFailed) as exc:
                 if has_begun:
                     raise
                 failures.append(exc)
@@ -184,10 +186,12 @@ class ReplicaSet:
         if member.state != "up" or member.failed_probes >= _PROBES_TO_DOWN:
             self._mark_down(member, f"{member.failed_probes} health probes failed")
 
-    def _candidates(self, failures: Sequence[EngineUnavailable]) -> Iterator[_Member]:
+    def _candidates(
+        self, failures: Sequence[EngineUnavailable | EngineFailed]
+    ) -> Iterator[_Member]:
         """The replicas to try, best first, each once; chosen anew after every failure."""
         tried: set[int] = set()
-        while sum(failure.kind == "lost" for failure in failures) < _LOSSES_PER_REQUEST:
+        while sum(map(_may_be_the_requests, failures)) < _LOSSES_PER_REQUEST:
             now_s = self._clock.monotonic_s()
             open_members = [
                 member
@@ -198,7 +202,13 @@ class ReplicaSet:
             if not open_members:
                 return
             member = min(
-                open_members, key=lambda m: (m.state == "down", m.outstanding, m.last_picked)
+                open_members,
+                key=lambda m: (
+                    m.state == "down",
+                    now_s < m.avoid_until_s,
+                    m.outstanding,
+                    m.last_picked,
+                ),
             )
             if member.state == "down":
                 # This request alone tries it; the next one does after a longer back-off.
@@ -220,6 +230,11 @@ class ReplicaSet:
         try:
             yield work
             self._mark_up(member)
+            member.avoid_until_s = 0.0
+        except EngineFailed:
+            # It fails fast and its probes succeed, so it would have the fewest outstanding.
+            member.avoid_until_s = self._clock.monotonic_s() + _LONGEST_BACK_OFF_S
+            raise
         except EngineUnavailable as exc:
             if exc.kind != "refused":  # one that refuses is alive
                 self._mark_down(member, str(exc))
@@ -243,13 +258,22 @@ class ReplicaSet:
         member.state = "down"
         member.retry_at_s = self._clock.monotonic_s() + member.back_off_s
 
-    def _unavailable(self, failures: Sequence[EngineUnavailable]) -> EngineUnavailable:
+    def _unavailable(
+        self, failures: Sequence[EngineUnavailable | EngineFailed]
+    ) -> EngineUnavailable | EngineFailed:
         if not failures:
             return EngineUnavailable(
                 f"tier {self.tier!r} is down: none of its {self.n_replicas} replicas is up"
             )
+        if isinstance(failures[-1], EngineFailed):
+            return failures[-1]
         error = EngineUnavailable(
             f"tier {self.tier!r} is unavailable: {failures[-1]}", kind=failures[-1].kind
         )
         error.__cause__ = failures[-1]
         return error
+
+
+def _may_be_the_requests(failure: EngineUnavailable | EngineFailed) -> bool:
+    """Whether the request itself may have caused the failure, and would cause more of them."""
+    return isinstance(failure, EngineFailed) or failure.kind == "lost"

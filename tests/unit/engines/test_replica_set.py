@@ -113,10 +113,24 @@ async def test_a_replica_that_refuses_stays_up():
     assert tier.n_up == 2
 
 
-@pytest.mark.parametrize("failure", [ContextLengthExceeded("too long"), EngineFailed("status 500")])
-async def test_other_errors_are_passed_on_without_asking_another(failure):
-    first, second = FakeEngine(failure), FakeEngine()
-    with pytest.raises(type(failure)):
+async def test_a_replica_that_fails_is_passed_over_and_then_asked_last():
+    mis_set, sound = FakeEngine(EngineFailed("status 404")), FakeEngine()
+    tier = tier_of(mis_set, sound)
+    for _ in range(5):
+        await tier.complete(REQUEST)
+    assert counts([mis_set, sound]) == [1, 5]
+
+
+async def test_a_request_that_two_replicas_fail_at_is_not_tried_on_a_third():
+    engines = [FakeEngine(EngineFailed("status 500")) for _ in range(3)]
+    with pytest.raises(EngineFailed, match="status 500"):
+        await tier_of(*engines).complete(REQUEST)
+    assert counts(engines) == [1, 1, 0]
+
+
+async def test_other_errors_are_passed_on_without_asking_another():
+    first, second = FakeEngine(ContextLengthExceeded("too long")), FakeEngine()
+    with pytest.raises(ContextLengthExceeded):
         await tier_of(first, second).complete(REQUEST)
     assert counts([first, second]) == [1, 0]
 
