@@ -82,7 +82,10 @@ class Report:
     def remarks(self) -> list[str]:
         """What else a reader has to know."""
         dropped = [tier.name for tier in self.tiers if tier.name not in self.chain]
-        lines = [f"Cost: {self.cost_source}."]
+        lines = [
+            f"Cost: {self.cost_source}.",
+            f"Seed of the splits: {self.seed}. Delta is for one try, named beforehand.",
+        ]
         if dropped and self.certified:
             lines.append(f"Dropped, as they do not pay: {', '.join(dropped)}.")
         share = self.calibration.policy.share

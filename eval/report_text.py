@@ -24,7 +24,9 @@ _NOT_PROMISED = (
     "certify questions;",
     "that the labels are right: they are taken as the truth;",
     "that confidence or risk is calibrated: the bound holds either way;",
-    "the cost, which is measured only.",
+    "the cost, which is measured only;",
+    "the same delta after a choice among calibrations: k tries on the same questions (other seed, "
+    "loss, epsilon, chain or preset) until one passes spend up to k times delta.",
 )
 _IDEALS = (
     "The oracle answers each question by the cheapest tier that does no harm and pays for that "

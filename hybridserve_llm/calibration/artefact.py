@@ -121,12 +121,13 @@ def disagreement_bound(n_disagreed: int, n: int, *, delta: float) -> float:
 
 
 def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPart:
-    """The policy with what the watch needs; its bound holds for all certified steps at once.
+    """The policy with what the watch needs; its bound holds for the whole path at once.
 
-    The step was chosen by looking at the certify split, so delta is divided among all of them.
+    The step was chosen by looking at the certify split, and so was how many are certified. Hence a
+    second delta is divided among all policies of the path, whose number was fixed before.
     """
     done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
-    level = calibration.promise.delta / len(calibration.certified)
+    level = calibration.promise.delta / calibration.n_walkable
     return PolicyPart(
         rules=_rules(step.policy, certify.tiers),
         share=step.policy.share,

@@ -37,6 +37,7 @@ class Calibration:
     Attributes:
         estimates: Every chain as judged on the fit split, the best first.
         certified: The certified policies of the chosen chain, strict to lax.
+        n_walkable: Policies on the path, fixed before any certify row was seen; 1 for a knee.
         chosen: The certified step that is to be served, or None where nothing pays and is
             certifiable.
         last: Index of the last tier.
@@ -46,6 +47,7 @@ class Calibration:
     fitted: FittedModels
     estimates: tuple[ChainEstimate, ...]
     certified: tuple[Step, ...]
+    n_walkable: int
     chosen: Step | None
     last: int
 
@@ -105,6 +107,7 @@ def certify_fitted(
         fitted=fitted,
         estimates=tuple(estimates),
         certified=certified,
+        n_walkable=len(path),
         chosen=_cheapest(certified, float(fit.costs[fit.last])),
         last=fit.last,
     )
@@ -154,6 +157,7 @@ def calibrate_knee(
         fitted=fitted,
         estimates=estimates,
         certified=(chosen,) if chosen else (),
+        n_walkable=1,
         chosen=chosen,
         last=fit.last,
     )

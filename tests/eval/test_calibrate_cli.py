@@ -208,7 +208,7 @@ def test_the_words_fit_80_columns(cascade_csv: Path, capsys: Capture) -> None:
     assert main(["records", str(cascade_csv), *FAST]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    for word in ("certified", "small-1b", "mid-8b", "big-70b", "accuracy", "lost"):
+    for word in ("certified", "small-1b", "mid-8b", "big-70b", "accuracy", "lost", "Seed of"):
         assert word in out
 
 

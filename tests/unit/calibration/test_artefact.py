@@ -188,6 +188,7 @@ def by_hand(outcomes: Outcomes, **changes: Any) -> Calibration:
         "fitted": FittedModels(states={(0,): replace(state, **changes)}, gates={}),
         "estimates": (),
         "certified": tuple(steps),
+        "n_walkable": 4,
         "chosen": steps[1],
         "last": 1,
     }
@@ -209,9 +210,10 @@ def test_disagreement_counts_answers_below_the_last_tier_that_are_not_its_own(
     policy = written(calibration, outcomes).policy
     assert policy is not None
     assert policy.acceptance == {"t0": 38 / 40}
-    # Two steps are certified, so each has half of delta = 0.1.
+    # Four policies could be walked, though two were certified: each has a quarter of delta = 0.1,
+    # which is one side of a two-sided 95 %.
     assert policy.disagreement == pytest.approx(
-        stats.binomtest(3, 40).proportion_ci(0.9, method="exact").high
+        stats.binomtest(3, 40).proportion_ci(0.95, method="exact").high
     )
 
 

@@ -152,6 +152,7 @@ class Setting:
             fitted=self.fitted,
             estimates=(),
             certified=(step,),
+            n_walkable=1,
             chosen=step,
             last=self.last,
         )
