@@ -3,6 +3,7 @@
 import argparse
 import csv
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,10 @@ def write_files(
     if options.decisions is not None:
         _write_decisions(options.decisions, report)
     if options.certificate is not None:
-        origin = origin_of(data, preset=options.preset, created=now)
+        origin = replace(
+            origin_of(data, preset=options.preset, created=now),
+            estimand="question_of_group" if report.is_of_groups else "question",
+        )
         write_certificate(options.certificate, report, splits.certify, origin)
     if options.report is not None:
         _write_report(options.report, data, splits, report, now=now)

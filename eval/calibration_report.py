@@ -51,6 +51,7 @@ class Report:
     cost_source: str
     seed: int
     is_watch_blind: bool
+    is_of_groups: bool
     decisions: tuple[tuple[Any, str], ...]
 
     @property
@@ -73,11 +74,20 @@ class Report:
             )
         return (
             f"{' > '.join(self.chain)}: certified {promise.loss} loss <= {promise.epsilon:g} with "
-            f"probability {1 - promise.delta:g} (n = {chosen.n}: {chosen.n_lost} lost, "
-            f"{chosen.n_rescued} rescued, p = {chosen.p_value:.3g}). On {self.n_test} test "
-            f"questions: accuracy {self.test_accuracy:.4f}, last tier "
-            f"{self.test_accuracy_last:.4f}; {self.cost_ratio:.2f}x cheaper."
+            f"probability {1 - promise.delta:g}{self._of_groups()} "
+            f"(n = {chosen.n}: {chosen.n_lost} lost, {chosen.n_rescued} rescued, "
+            f"p = {chosen.p_value:.3g}). On {self.n_test} test questions: "
+            f"accuracy {self.test_accuracy:.4f}, last tier {self.test_accuracy_last:.4f}; "
+            f"{self.cost_ratio:.2f}x cheaper."
         )
+
+    def _of_groups(self) -> str:
+        return " for a random question of a random group" if self.is_of_groups else ""
+
+    def _is_beyond(self) -> bool:
+        """Whether the loss over all test questions, each counted once, is beyond epsilon."""
+        promise, net = self.calibration.promise, self.test_accuracy_last - self.test_accuracy
+        return (self.test_harm if promise.loss == "harm" else net) > promise.epsilon
 
     def remarks(self) -> list[str]:
         """What else a reader has to know."""
@@ -93,6 +103,11 @@ class Report:
             lines.append(
                 f"Of all prompts {share:.1%} enter the cascade, by a number made from their text; "
                 f"the others go to {self.chain[-1]} at once."
+            )
+        if self.is_of_groups and self.certified and self._is_beyond():
+            lines.append(
+                "Warning: counted by question, the loss on the test questions is beyond epsilon; "
+                "the certificate counts every group as one."
             )
         if self.is_watch_blind:
             lines.append(
@@ -174,6 +189,7 @@ def report_of(
         cost_source=cost_source,
         seed=seed,
         is_watch_blind=is_watch_blind(calibration, splits.certify),
+        is_of_groups=splits.is_of_groups,
         decisions=tuple(
             (question, test.tiers[tier])
             for question, tier in zip(test.questions, done.answering, strict=True)

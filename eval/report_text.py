@@ -37,6 +37,10 @@ _GROUPED = (
     " Questions come in groups (users or conversations); the bootstrap draws whole groups, "
     "Wilson's intervals do not know of them and are too narrow."
 )
+_AS_GROUPS = (
+    ": a random question of a random group (user or conversation), so a group of many questions "
+    "counts as much as one of few"
+)
 _RANKING = (
     "ECE is above zero even where confidence is perfect, since questions are finitely many: beside "
     "it stands what perfect confidence would show here on average, and what it would exceed once "
@@ -99,7 +103,7 @@ def promised(report: Report, data: ReportData) -> tuple[Block, ...]:
             f"With probability at least {percent(1 - promise.delta)}, {_bound(report, last)}: "
             f"epsilon = {promise.epsilon:g}, delta = {promise.delta:g}, {promise.loss} loss. The "
             "probability is over the draw of the certify questions; the bound holds for questions "
-            "drawn as they were."
+            f"drawn as they were{_AS_GROUPS if report.is_of_groups else ''}."
         ),
         Paragraph(
             f"Evidence: of n = {chosen.n} certify questions, {chosen.n_lost} were lost (the "

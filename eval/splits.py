@@ -14,11 +14,16 @@ DEFAULT_N_CERTIFY = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Fit and certify questions, and the set that the result is reported on."""
+    """Fit and certify questions, and the set that the result is reported on.
+
+    `is_of_groups`: groups differ in size and one row of each is certified on, so a certificate is
+    about a random question of a random group, not about a random question.
+    """
 
     fit: Outcomes
     certify: Outcomes
     test: Outcomes
+    is_of_groups: bool = False
 
 
 def bootstrap_splits(outcomes: Outcomes, n_fit: int, n_certify: int, seed: int) -> Splits:
@@ -67,6 +72,7 @@ def disjoint_splits(
         fit=outcomes.take(fit.rows),
         certify=outcomes.take(one_each),
         test=outcomes.take(np.concatenate([groups[i] for i in rest])),
+        is_of_groups=len({len(rows) for rows in groups}) > 1,
     )
 
 

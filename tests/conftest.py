@@ -37,6 +37,7 @@ def certificate_json(**changes: Any) -> dict[str, Any]:
         "chain": ["small", "giant"],
         "n_fit": 300,
         "n_certify": 600,
+        "estimand": "question",
         "data_sha256": "0" * 64,
         "endpoints": ["/v1/chat/completions"],
         "sampling": {"temperature": 0},

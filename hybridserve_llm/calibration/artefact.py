@@ -38,6 +38,8 @@ class Origin:
         sampling: Sampling settings that they were asked with.
         fingerprint: `{"hash", "parts"}` of the cascade that answered; None where it is not known.
         cost_source: What a cost is, in words.
+        estimand: What the loss is a mean over: a random question, or a random question of a
+            random group.
     """
 
     created: str
@@ -48,6 +50,7 @@ class Origin:
     sampling: Mapping[str, Any]
     fingerprint: Mapping[str, Any] | None
     cost_source: str
+    estimand: Literal["question", "question_of_group"] = "question"
 
 
 def certificate_of(
@@ -71,6 +74,7 @@ def certificate_of(
             "chain": [tiers[i] for i in calibration.policy.chain],
             "n_fit": n_fit,
             "n_certify": certify.n_questions,
+            "estimand": origin.estimand,
             "data_sha256": origin.data_sha256,
             "endpoints": origin.endpoints,
             "sampling": dict(origin.sampling),

@@ -114,6 +114,7 @@ class Certificate(_Part):
     chain: tuple[str, ...] = Field(min_length=1)
     n_fit: int = Field(ge=1)
     n_certify: int = Field(ge=1)
+    estimand: Literal["question", "question_of_group"] = "question"
     data_sha256: str
     endpoints: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...] = Field(min_length=1)
     sampling: dict[str, Any]

@@ -212,6 +212,20 @@ def test_the_words_fit_80_columns(cascade_csv: Path, capsys: Capture) -> None:
         assert word in out
 
 
+def test_unequal_groups_are_what_the_certificate_is_about(
+    make_rows: Make, write_csv: Make, capsys: Capture, tmp_path: Path
+) -> None:
+    skills = dict(zip(MODELS, (0.5, 0.7, 0.95), strict=True))
+    rows = make_rows(1000, skills=skills)
+    for row in rows:  # four questions of each of 25 users, and 900 of nobody
+        row["group"] = f"u{int(row['query_id']) // 2}" if int(row["query_id"]) < 50 else ""
+    path, certificate = write_csv(rows), tmp_path / "certificate.json"
+    main(["records", str(path), "--certificate", str(certificate), *FAST])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "for a random question of a random group" in words
+    assert json.loads(certificate.read_text())["estimand"] == "question_of_group"
+
+
 def test_the_words_where_nothing_is_certifiable(
     make_rows: Make, write_csv: Make, capsys: Capture
 ) -> None:

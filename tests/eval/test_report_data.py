@@ -165,3 +165,15 @@ def test_five_questions_and_no_score(two_tiers: Outcomes) -> None:
     assert (reliability.n, reliability.n_unscored, reliability.ece) == (0, 5, None)
     assert (data.risks.n_scored, data.risks.n_unscored) == (0, 5)
     assert not report.certified
+
+
+def test_a_loss_by_question_beyond_epsilon_is_a_warning_with_groups(
+    certified: tuple[Report, ReportData],
+) -> None:
+    report, _ = certified
+    beyond = replace(report, test_harm=1.0, test_accuracy=0.0, test_accuracy_last=1.0)
+    assert not any("Warning" in line for line in beyond.remarks())
+    of_groups = replace(beyond, is_of_groups=True)
+    assert any("counted by question" in line for line in of_groups.remarks())
+    within = replace(of_groups, test_harm=0.0, test_accuracy=1.0)
+    assert not any("Warning" in line for line in within.remarks())

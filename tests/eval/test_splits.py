@@ -122,6 +122,14 @@ def test_too_few_questions_are_refused(n: int, n_fit: int | None, n_certify: int
         disjoint_splits(asked(n), n_fit, n_certify, seed=0)
 
 
+def test_groups_of_different_sizes_are_what_is_certified() -> None:
+    pairs = [f"u{i // 2}" for i in range(100)]
+    assert disjoint_splits(GROUPED, 60, 80, seed=0).is_of_groups
+    assert not disjoint_splits(asked(100, [*pairs]), 30, 40, seed=0).is_of_groups
+    assert not disjoint_splits(asked(100), 30, 40, seed=0).is_of_groups
+    assert not bootstrap_splits(GROUPED, 60, 80, seed=0).is_of_groups  # draws single questions
+
+
 def test_one_group_is_too_few() -> None:
     with pytest.raises(ConfigError, match="50 questions in 1 groups are too few"):
         disjoint_splits(asked(50, ["user"] * 50), 10, 10, seed=0)
