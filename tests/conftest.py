@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pynvml
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -94,3 +95,13 @@ def without_river(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves ADWIN out of the watch: it is not needed for most tests, and loads for seconds."""
     monkeypatch.setitem(sys.modules, "river", None)
     monkeypatch.delitem(sys.modules, "river.drift", raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_gpu() -> str:
+    """The UUID of the driver's first GPU; without one the test is skipped."""
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(0)))
+    except pynvml.NVMLError as exc:
+        pytest.skip(f"needs an NVIDIA GPU: {exc}")

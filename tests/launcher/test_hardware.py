@@ -51,7 +51,7 @@ def test_probe_respects_an_empty_cuda_visible_devices(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.gpu
-def test_probe_finds_the_gpus() -> None:
-    for gpu in probe().gpus:
-        assert gpu.uuid.startswith("GPU-")
-        assert gpu.memory_bytes > 2**30
+def test_probe_finds_the_gpus(real_gpu: str) -> None:
+    gpus = probe().gpus
+    assert gpus[0].uuid == real_gpu
+    assert all(gpu.uuid.startswith("GPU-") and gpu.memory_bytes > 2**30 for gpu in gpus)

@@ -1,9 +1,13 @@
 """Every rung of the GPU's ladder, driven by a scripted NVML, and the label that each one gives."""
 
+import time
+
 import pytest
 
+from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.energy.meters import AbsentMeter, Ladder, ModelMeter, TraceMeter
-from hybridserve_llm.energy.nvml import GpuMeter
+from hybridserve_llm.energy.nvml import GpuMeter, PynvmlReader
+from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.records import Activity, Flag, Joules, Source
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
 
@@ -236,3 +240,20 @@ def test_gpus_of_a_tensor_parallel_replica_add_up_and_one_lost_makes_it_unknown(
     two.nvml.is_lost = True
     two.run(1)
     assert meter.between(1001, 1003, QUIET).energy_j is None
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_metered_by_its_counter(real_gpu: str) -> None:
+    clock, nvml = SystemClock(), PynvmlReader()
+    meter = GpuMeter(real_gpu, nvml, clock=clock)
+    sampler = Sampler([meter], clock=clock)
+    sampler.start()
+    time.sleep(0.5)
+    start_s, before_mj = clock.monotonic_s(), nvml.energy_mj(real_gpu)
+    time.sleep(3)
+    end_s, after_mj = clock.monotonic_s(), nvml.energy_mj(real_gpu)
+    sampler.stop()
+    told = meter.trace.between(start_s, end_s)
+    assert told.label == "nvml_energy"
+    # The counter by hand is off by a tick of 0.1 s at either end, and the GPU's power may change.
+    assert told.energy_j == pytest.approx((after_mj - before_mj) / 1000, rel=0.15)
