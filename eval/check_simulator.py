@@ -70,8 +70,8 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     add("--loads", type=_shares, default=(0.3, 0.6, 0.8), metavar="X,X,...",
         help="shares of what it carries (default 0.3,0.6,0.8)")  # fmt: skip
     add("--repeats", type=positive, default=5, metavar="N", help="rounds (default 5)")
-    add("--window-s", type=positive_number, default=2.0, metavar="S",
-        help="seconds of a closed-loop window (default 2)")  # fmt: skip
+    add("--window-s", type=positive_number, default=1.0, metavar="S",
+        help="seconds of a closed-loop window (default 1)")  # fmt: skip
     add("--run-s", type=positive_number, default=20.0, metavar="S",
         help="seconds of a run at one load (default 20)")  # fmt: skip
     add("--top-logprobs", type=int, default=5, metavar="N",

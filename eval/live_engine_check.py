@@ -1,10 +1,13 @@
 """The simulator against a running engine: calibrated by closed-loop windows, asked at random times.
 
-    idle ── windows: 1, 2, ... in flight, two lengths ── Poisson at each load ── and again
+    windows ── Poisson at 0.3 ── windows ── Poisson at 0.6 ── windows ── … and again
+       └───── calibrate ────────────┘
 
-Each round calibrates anew, so that a machine that changes its pace does so for both. What is
-compared are means over a run's requests, of the latency that the client sees and of the CPU time of
-the engine's processes; what is told is the median over rounds.
+Windows hold 1, 2, 4, … requests in flight, of two mean lengths. Each run is simulated with a step
+that is calibrated on the windows before and after it: a shared machine changes its pace within
+minutes, and so does it for both. What is compared are means over a run's requests, of the latency
+that the client sees and of the CPU time of the engine's processes; what is told is the median over
+rounds.
 """
 
 import itertools
@@ -44,7 +47,7 @@ class LiveCheckOptions:
     limits: EngineLimits
     loads: tuple[float, ...] = (0.3, 0.6, 0.8)
     repeats: int = 5
-    window_s: float = 2.0
+    window_s: float = 1.0
     run_s: float = 20.0
     seed: int = 0
 
@@ -128,29 +131,35 @@ async def live_engine_check(
         CannotBeDone: The windows do not calibrate a step, or the engine does not count its tokens.
         HybridServeError: The engine fails.
     """
-    runs, windows = [], []
-    concurrencies = measured_concurrencies(options.limits.max_num_seqs)
     tell("warming up")
-    await engine.window(_WINDOW_LENGTHS[1], concurrencies[-1], window_s=options.window_s)
-    for turn in range(options.repeats):
-        tell(f"round {turn + 1} of {options.repeats}: calibrating")
-        idle_cores = await engine.idle_cores(_IDLE_S)
-        found = [
-            await engine.window(lengths, concurrency, window_s=options.window_s)
-            for concurrency in concurrencies
-            for lengths in _WINDOW_LENGTHS
-        ]
-        table = calibrated_table(found, options.limits, idle_cores=idle_cores)
-        capacity = capacity_per_s(found)
-        windows += found
-        for place, load in enumerate(options.loads):
-            tell(f"round {turn + 1} of {options.repeats}: load {load:g}")
-            seed = options.seed + len(options.loads) * turn + place
-            asked = drawn_requests(load * capacity, options.run_s, seed=seed)
-            answered = await engine.answer(asked)
-            lengths = [one for _, one in asked]
-            runs.append(compared(load, load * capacity, lengths, answered, table))
+    most = measured_concurrencies(options.limits.max_num_seqs)[-1]
+    await engine.window(_WINDOW_LENGTHS[1], most, window_s=options.window_s)
+    idle_cores = await engine.idle_cores(_IDLE_S)
+    tell("calibrating")
+    before = await _windows(engine, options)
+    runs, windows = [], [*before]
+    for number in range(options.repeats * len(options.loads)):
+        turn, place = divmod(number, len(options.loads))
+        load, where = options.loads[place], f"round {turn + 1} of {options.repeats}"
+        rate = load * capacity_per_s(before)
+        tell(f"{where}: load {load:g}")
+        asked = drawn_requests(rate, options.run_s, seed=options.seed + number)
+        answered = await engine.answer(asked)
+        tell(f"{where}: calibrating")
+        after = await _windows(engine, options)
+        table = calibrated_table([*before, *after], options.limits, idle_cores=idle_cores)
+        runs.append(compared(load, rate, [one for _, one in asked], answered, table))
+        windows += after
+        before = after
     return LiveEngineCheck(engine=name, runs=tuple(runs), windows=tuple(windows))
+
+
+async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[Window]:
+    return [
+        await engine.window(lengths, concurrency, window_s=options.window_s)
+        for concurrency in measured_concurrencies(options.limits.max_num_seqs)
+        for lengths in _WINDOW_LENGTHS
+    ]
 
 
 def measured_concurrencies(max_num_seqs: int) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from hybridserve_llm.profiles.curve import BatchCurve, batch_curve, curve_of_pro
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.grades import worst_grade
 from hybridserve_llm.profiles.profile_file import Profile, read_profile
-from hybridserve_llm.records import Activity
 from hybridserve_llm.server.meter_sites import PowerModel
 from launch.planning import Planned
 
@@ -134,13 +133,11 @@ def _power_model(curve: BatchCurve, idle_w: float, grade: str) -> PowerModel:
     """
     if curve.power_w is None:
         raise ValueError("a power model needs a curve with power")
-    batch = np.concatenate(([0.0], curve.batch))
-    watts = np.concatenate(([idle_w], curve.power_w))
-
-    def power_w(activity: Activity) -> float:
-        return float(np.interp(activity.running, batch, watts))
-
-    return PowerModel(power_w=power_w, grade=grade)
+    return PowerModel(
+        batch=(0.0, *curve.batch.tolist()),
+        watts=(idle_w, *curve.power_w.tolist()),
+        grade=grade,
+    )
 
 
 def _token_weights(demand: TierDemand, shape: ReplicaShape, profile: Profile) -> TokenWeights:

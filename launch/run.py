@@ -24,7 +24,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.planner.plan import Plan
-from hybridserve_llm.server.build import Serving, build_app
+from hybridserve_llm.server.build import BOOKKEEPER, Serving, build_app
 from hybridserve_llm.server.parts import promise_of
 from hybridserve_llm.telemetry.engine_metrics import EngineReport
 from launch.banner import ready_text
@@ -174,6 +174,7 @@ def _serving(
         parked_gpu_uuids=found.parked_gpus,
         power_models=models.power,
         token_weights=models.token_weights,
+        bookkeeper=BOOKKEEPER,
     )
 
 

@@ -24,6 +24,7 @@ from hybridserve_llm.records import ComponentEnergy, GenerateRequest, SettledEne
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
 _STOPPED = "the server stopped before its meters were final"
+_TOO_EARLY = "it began before its meters did"
 _FORGOTTEN_S = 3600.0
 """A request whose end nobody told for so long is settled all the same: nothing piles up."""
 
@@ -82,6 +83,7 @@ class EnergyBooks:
         self.component = sites[0].component
         self._components = tuple(dict.fromkeys(site.component for site in sites))
         self._sites = tuple(sites)
+        self._began_s = max(site.settled_until_s for site in sites)
         self._sites_of: dict[str, list[Site]] = {}
         self._clock = clock
         self._on_settled = on_settled
@@ -109,16 +111,19 @@ class EnergyBooks:
             request_id=request.request_id,
             tier=tier,
             replica=replica,
-            booking=_booking_of(request),
+            booking=booking_of(request),
             start_s=self._clock.monotonic_s(),
         )
-        self._begun.append(stint)
+        self.begin(stint)
         return stint
+
+    def begin(self, stint: Stint) -> None:
+        """Takes a stint that began; who told it fills in its end."""
+        self._begun.append(stint)
 
     def ended(self, stint: Stint, usage: Usage, first_token_s: float | None) -> None:
         """The work ended, whatever came of it; `usage` is what the engine told of it."""
-        if usage.prompt_tokens is not None:
-            stint.prompt_tokens = max(0, usage.prompt_tokens - (usage.cached_tokens or 0))
+        stint.prompt_tokens = computed_prompt_tokens(usage)
         stint.output_tokens = usage.completion_tokens
         stint.first_token_s = first_token_s
         stint.end_s = self._clock.monotonic_s()
@@ -176,6 +181,9 @@ class EnergyBooks:
             else:
                 opened.stints.append(stint)
                 stint.accounts = opened.accounts.setdefault(stint.tier, stint.accounts)
+            if stint.start_s < self._began_s:  # only books that took over from others meet one
+                for name in self._components:
+                    stint.accounts.setdefault(name, Account()).add(unknown(_TOO_EARLY))
         finished, self._finished = self._finished, []
         for request_id, tier in finished:
             opened = self._open.get(request_id)
@@ -286,7 +294,14 @@ def _loaded_j(
     return math.fsum(parts)
 
 
-def _booking_of(request: GenerateRequest) -> Booking:
+def computed_prompt_tokens(usage: Usage) -> int | None:
+    """Prompt tokens that were not cached; None where the engine did not tell."""
+    prompt_tokens = usage.prompt_tokens
+    return None if prompt_tokens is None else max(0, prompt_tokens - (usage.cached_tokens or 0))
+
+
+def booking_of(request: GenerateRequest) -> Booking:
+    """Whose joules a request's are."""
     if request.is_shadow:
         return Booking.SHADOW
     return Booking.CALIBRATION if request.assess else Booking.USER

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +24,16 @@ from hybridserve_llm.energy.attribution import TokenWeights
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import ConfigError, ServingError
-from hybridserve_llm.interfaces import Clock, RecordSink
+from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys, load_api_keys
 from hybridserve_llm.server.certified import certified_parts
 from hybridserve_llm.server.convert import checkpoint_name
 from hybridserve_llm.server.energy_metrics import EnergyCollector
 from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
+from hybridserve_llm.server.keeping_books import KeptBooks, books_apart, books_here
 from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
-from hybridserve_llm.server.metering import SWITCHED_OFF, Metering, RequestEnds, metering_of
+from hybridserve_llm.server.metering import SWITCHED_OFF
 from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
 from hybridserve_llm.server.sinks import open_sinks
 from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES, Standing, standing_of
@@ -43,6 +45,9 @@ from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.watch.control import Watch
 
 log = logging.getLogger(__name__)
+
+BOOKKEEPER = (sys.executable, "-m", "hybridserve_llm.server.bookkeeper_process")
+"""What `Serving.bookkeeper` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,9 @@ class Serving:
         power_models: By tier, what stands in for a meter that has no answer.
         token_weights: By tier, what tokens count when joules are shared.
         gear: The planner's name of the plan that runs; None where it made one alone.
-        probes: Where this machine's meters are.
+        probes: Where this machine's meters are, for books that are kept in this process.
+        bookkeeper: The program that keeps the books in a process of its own, as `BOOKKEEPER`; None
+            keeps them in this one, which costs it a tenth of its requests a second.
     """
 
     endpoints: Mapping[str, Sequence[str]]
@@ -79,6 +86,7 @@ class Serving:
     token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
     gear: str | None = None
     probes: Probes = field(default_factory=Probes)
+    bookkeeper: Sequence[str] | None = None
 
 
 def build_app(config: CascadeConfig, serving: Serving) -> FastAPI:
@@ -113,13 +121,13 @@ async def _open_parts(
                 stack.push_async_callback(engine.aclose)
         metrics = Metrics(CollectorRegistry())
         sinks = open_sinks(config, metrics, clock, stack)
-        metering = await _metering(config, serving, FanOut(sinks), clock)
-        books = metering.books if metering is not None else None
+        books = await _books(config, serving, metrics, clock, stack)
+        energy = books.energy
         sets = {
-            name: ReplicaSet(name, engines, clock=clock, observer=books)
+            name: ReplicaSet(name, engines, clock=clock, observer=books.observer)
             for name, engines in replicas.items()
         }
-        metrics.show_cascade(config.tiers[-1].name, books.component if books else None)
+        metrics.show_cascade(config.tiers[-1].name, energy().component if energy else None)
         view = await _view(config, serving, replicas)
         standing = view.standing
         watch = _watch(config, serving, view, sets, clock)
@@ -127,9 +135,9 @@ async def _open_parts(
         _watch_all(metrics, standing, watch, in_flight, sets, serving.engines)
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
-        if metering is not None:
-            metrics.registry.register(EnergyCollector(metering))
-            background.append(metering.run())
+        background += books.background
+        if energy is not None:
+            metrics.registry.register(EnergyCollector(energy))
         await stack.enter_async_context(
             _running([*background, watch.run()] if watch is not None else background)
         )
@@ -142,9 +150,9 @@ async def _open_parts(
             router=CascadeRouter(
                 tiers,
                 _policies(standing, watch),
-                sink=FanOut([*sinks, *([RequestEnds(books)] if books else [])]),
+                sink=FanOut([*sinks, *books.sinks]),
                 clock=clock,
-                energy_reason=metering.reason if metering else SWITCHED_OFF,
+                energy_reason=energy().reason if energy else SWITCHED_OFF,
             ),
             tiers=sets,
             clock=clock,
@@ -154,7 +162,7 @@ async def _open_parts(
             started_at_s=int(clock.wall_s()),
             cascade=view,
             watch=watch,
-            metering=metering,
+            energy=energy,
             answered=metrics.answered,
             responses=metrics.responses,
         )
@@ -188,20 +196,17 @@ def _policies(standing: Standing, watch: Watch | None) -> Policies:
     )
 
 
-async def _metering(
-    config: CascadeConfig, serving: Serving, sink: RecordSink, clock: Clock
-) -> Metering | None:
-    """The meters, after their first reading: drivers are waited for in a thread."""
-    if not config.energy.enabled:
-        return None
-    return await asyncio.to_thread(
-        metering_of,
-        config.energy,
-        metered_of(config, serving),
-        clock=clock,
-        on_settled=sink.request_settled,
-        probes=serving.probes,
-    )
+async def _books(
+    config: CascadeConfig,
+    serving: Serving,
+    metrics: Metrics,
+    clock: Clock,
+    stack: contextlib.AsyncExitStack,
+) -> KeptBooks:
+    metered = metered_of(config, serving)
+    if serving.bookkeeper is None:
+        return await books_here(config, metered, serving.probes, metrics, clock, stack)
+    return await books_apart(config, metered, serving.bookkeeper, metrics, clock)
 
 
 def metered_of(config: CascadeConfig, serving: Serving) -> Metered:
@@ -235,6 +240,7 @@ def metered_of(config: CascadeConfig, serving: Serving) -> Metered:
         },
         power_models=serving.power_models,
         token_weights=serving.token_weights,
+        launcher_pid=os.getpid(),
     )
 
 

@@ -36,7 +36,7 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
         "gear": view.gear,
         "certificate": None if certificate is None else _summary(certificate),
         "fingerprint": view.fingerprint.as_json(),
-        "energy": None if parts.metering is None else energy_json(parts.metering),
+        "energy": None if parts.energy is None else energy_json(parts.energy()),
         "watch": None if parts.watch is None else asdict(parts.watch.snapshot()),
     }
 

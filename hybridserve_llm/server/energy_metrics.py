@@ -1,13 +1,14 @@
 """Joules in Prometheus' words, and as `/v1/cascade` shows them: read from the books when asked."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from hybridserve_llm.energy.attribution import Booking
-from hybridserve_llm.server.metering import Metering
+from hybridserve_llm.server.energy_report import EnergyReport
 
 NO_TIER = "none"
 
@@ -15,8 +16,8 @@ NO_TIER = "none"
 class EnergyCollector(Collector):
     """Metrics of the books; a joule that nobody measured has no sample."""
 
-    def __init__(self, metering: Metering) -> None:
-        self._metering = metering
+    def __init__(self, read: Callable[[], EnergyReport]) -> None:
+        self._read = read
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: a registry then does not collect when this is registered."""
@@ -24,72 +25,68 @@ class EnergyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, as the books stand now."""
-        totals = self._metering.books.totals
+        report = self._read()
         energy = CounterMetricFamily(
             "hybridserve_energy_joules",
             "Settled joules, by whose they are and by the meter they come from",
             labels=["component", "tier", "booking", "source"],
         )
-        for key, joules in totals.joules.items():
-            labels = [key.component, key.tier or NO_TIER, key.booking.value, key.source]
-            energy.add_metric(labels, joules)
+        for one in report.booked:
+            labels = [one.component, one.tier or NO_TIER, one.booking.value, one.source]
+            energy.add_metric(labels, one.energy_j)
         unknown = CounterMetricFamily(
             "hybridserve_energy_unknown_seconds",
             "Seconds of work or idle time for which no meter had joules",
             labels=["component", "tier"],
         )
-        for (tier, component), seconds in totals.unknown_s.items():
-            unknown.add_metric([component, tier or NO_TIER], seconds)
+        for span in report.unmetered:
+            unknown.add_metric([span.component, span.tier or NO_TIER], span.seconds)
         cpu = CounterMetricFamily(
             "hybridserve_engine_cpu_seconds",
             "CPU-seconds of a tier's engines, whole process trees",
             labels=["tier"],
         )
-        for tier, seconds in self._metering.cpu_seconds().items():
+        for tier, seconds in report.cpu_s.items():
             cpu.add_metric([tier], seconds)
-        ratio = GaugeMetricFamily(
+        ratios = GaugeMetricFamily(
             "hybridserve_gpu_counter_to_power_ratio",
             "A GPU's energy counter over its integrated power in the last minute compared",
             labels=["gpu"],
         )
-        for gpu in self._metering.gpus:
-            if gpu.counter.check.ratio is not None:
-                ratio.add_metric([gpu.uuid], gpu.counter.check.ratio)
-        yield from (energy, unknown, cpu, ratio)
+        for uuid, ratio in report.gpu_ratios.items():
+            ratios.add_metric([uuid], ratio)
+        yield from (energy, unknown, cpu, ratios)
 
 
-def energy_json(metering: Metering) -> dict[str, Any]:
+def energy_json(report: EnergyReport) -> dict[str, Any]:
     """What `/v1/cascade` says of energy; a tier's joules are null where none were metered."""
-    totals = metering.books.totals
-    component = metering.books.component
-    cpu_seconds = metering.cpu_seconds()
-    tiers = {}
-    for tier in dict.fromkeys(metering.replicas.values()):
-        is_metered = any((key.component, key.tier) == (component, tier) for key in totals.joules)
-        booked = {
-            f"{booking.value}_j": sum(
-                joules
-                for key, joules in totals.joules.items()
-                if (key.component, key.tier, key.booking) == (component, tier, booking)
-            )
-            if is_metered
-            else None
-            for booking in Booking
-            if booking not in (Booking.OTHERS, Booking.PARKED)
-        }
-        tiers[tier] = {
-            **booked,
-            "loaded_factor": metering.books.loaded_factor(tier),
-            "unknown_s": totals.unknown_s.get((tier, component), 0.0),
-            "cpu_seconds": cpu_seconds.get(tier),
-        }
-    parked = [joules for key, joules in totals.joules.items() if key.booking is Booking.PARKED]
-    sources = sorted({key.source for key in totals.joules if key.component == component})
-    reason = metering.reason if metering.is_null else None
+    parked = [one.energy_j for one in report.booked if one.booking is Booking.PARKED]
+    main = [one for one in report.booked if one.component == report.component]
     return {
-        "component": component,
-        "sources": sources,
-        "reason": reason,
-        "parked_j": sum(parked) if parked else None,
-        "tiers": tiers,
+        "component": report.component,
+        "sources": sorted({one.source for one in main}),
+        "reason": report.reason if report.is_null else None,
+        "parked_j": math.fsum(parked) if parked else None,
+        "tiers": {tier: _tier_json(report, tier) for tier in report.tiers},
+    }
+
+
+def _tier_json(report: EnergyReport, tier: str) -> dict[str, Any]:
+    main = report.component
+    own = [one for one in report.booked if (one.component, one.tier) == (main, tier)]
+    booked = {
+        f"{booking.value}_j": math.fsum(one.energy_j for one in own if one.booking is booking)
+        if own
+        else None
+        for booking in Booking
+        if booking not in (Booking.OTHERS, Booking.PARKED)
+    }
+    unmetered_s = [
+        one.seconds for one in report.unmetered if (one.component, one.tier) == (main, tier)
+    ]
+    return {
+        **booked,
+        "loaded_factor": report.loaded_factors[tier],
+        "unknown_s": math.fsum(unmetered_s),
+        "cpu_seconds": report.cpu_s.get(tier),
     }

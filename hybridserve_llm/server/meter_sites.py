@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.attribution import TokenWeights
 from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
@@ -25,7 +27,6 @@ from hybridserve_llm.energy.meters import (
     CpuWattsMeter,
     Ladder,
     ModelMeter,
-    PowerFunction,
     TraceMeter,
 )
 from hybridserve_llm.energy.nvml import GpuMeter, Nvml, PynvmlReader
@@ -35,6 +36,7 @@ from hybridserve_llm.energy.site import OTHERS, ActivityShares, SiteSettings
 from hybridserve_llm.energy.zeus import ZeusReader
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock, EnergyMeter
+from hybridserve_llm.records import Activity
 
 ELSEWHERE = "its engine was not started here, so no meter of this machine sees it"
 _CPU_SECONDS_PERIOD_S = 0.95
@@ -43,10 +45,20 @@ _CPU_SECONDS_PERIOD_S = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerModel:
-    """Watts of one replica of a tier, all its GPUs together, and what the model rests on."""
+    """Watts of one replica of a tier, all its GPUs together, and what the model rests on.
 
-    power_w: PowerFunction
+    Attributes:
+        batch: Requests that run, rising.
+        watts: Watts at these; between them on a straight line, beyond them the nearest.
+    """
+
+    batch: tuple[float, ...]
+    watts: tuple[float, ...]
     grade: str
+
+    def power_w(self, activity: Activity) -> float:
+        """Watts while the replica does this."""
+        return float(np.interp(activity.running, self.batch, self.watts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,7 @@ class Metered:
         parked_uuids: GPUs of this machine that the plan leaves without a replica.
         power_models: By tier, what stands in for a meter.
         token_weights: By tier, what tokens count; 1 each where a tier is not named.
+        launcher_pid: The process whose children the engines are; None for this one.
     """
 
     replicas: Mapping[str, str]
@@ -68,6 +81,7 @@ class Metered:
     sockets: Mapping[str, str] = field(default_factory=dict)
     power_models: Mapping[str, PowerModel] = field(default_factory=dict)
     token_weights: Mapping[str, TokenWeights] = field(default_factory=dict)
+    launcher_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +122,10 @@ class SiteMaker:
         except MeterFault as exc:
             zones, self._no_rapl = (), str(exc)
         self._rapl = [RaplMeter(zone, clock=clock) for zone in zones]
+        launcher_pid = metered.launcher_pid or os.getpid()
         self.cpu_time = CpuTimeMeter(
             metered.sockets,
-            lambda parents: engine_roots(metered.sockets, parents, under=os.getpid()),
+            lambda parents: engine_roots(metered.sockets, parents, under=launcher_pid),
             clock=clock,
             period_s=0.0 if self._rapl or config.watts_per_busy_core else _CPU_SECONDS_PERIOD_S,
         )

@@ -37,9 +37,13 @@ class Metering:
     _sampler: Sampler
     _settle_interval_s: float
 
+    def start(self) -> None:
+        """Begins to read the meters, in a thread."""
+        self._sampler.start()
+
     async def run(self) -> None:
         """Samples and settles until cancelled."""
-        self._sampler.start()
+        self.start()
         try:
             while True:
                 await asyncio.sleep(self._settle_interval_s)
@@ -47,6 +51,11 @@ class Metering:
         finally:
             await asyncio.to_thread(self._sampler.stop)
             self.books.close()  # every request gets its record, if only one that says unknown
+
+    def close(self) -> None:
+        """A last reading, for which it waits, and the last of the books."""
+        self._sampler.stop()
+        self.books.close()
 
     def sample(self) -> None:
         """One reading of every meter, as `run` takes them all the time."""
@@ -82,8 +91,12 @@ def metering_of(
     clock: Clock,
     on_settled: Callable[[SettledEnergy], None],
     probes: Probes,
+    books_clock: Clock | None = None,
 ) -> Metering:
-    """Everything that meters; takes a first reading, so it may wait for drivers."""
+    """Everything that meters; takes a first reading, so it may wait for drivers.
+
+    `books_clock` tells up to when all work is known, where that is not the moment itself.
+    """
     maker = SiteMaker(config, metered, clock, probes)
     made = maker.sites()
     sampler = Sampler(maker.sampled, clock=clock, period_s=config.sample_interval_s)
@@ -91,7 +104,7 @@ def metering_of(
     start_s = clock.monotonic_s()
     books = EnergyBooks(
         [Site(settings, meter, start_s=start_s) for settings, meter in made],
-        clock=clock,
+        clock=books_clock or clock,
         on_settled=on_settled,
         settle_within_s=config.settle_within_s,
     )

@@ -13,8 +13,8 @@ from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import Overloaded
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.server.auth import ApiKeys
+from hybridserve_llm.server.energy_report import EnergyReport
 from hybridserve_llm.server.fingerprint import Fingerprint
-from hybridserve_llm.server.metering import Metering
 from hybridserve_llm.server.standing import Standing
 from hybridserve_llm.telemetry.counts import ResponseCounts
 from hybridserve_llm.watch.control import Watch
@@ -70,7 +70,8 @@ class CascadeView:
 class Parts:
     """Everything a route needs. `tiers` maps tier names, cheapest first, to their health.
 
-    `answered` tells how many requests each tier has answered since the start, by tier.
+    `answered` tells how many requests each tier has answered since the start, by tier; `energy`
+    the books, None where nothing is metered.
     """
 
     config: ServerConfig
@@ -84,7 +85,7 @@ class Parts:
     """Unix time, shown as `created` of the models."""
     cascade: CascadeView
     watch: Watch | None = None
-    metering: Metering | None = None
+    energy: Callable[[], EnergyReport] | None = None
     answered: Callable[[], Mapping[str, int]] = dict
     responses: ResponseCounts = field(default_factory=ResponseCounts)
 

@@ -2,16 +2,11 @@
 
 import asyncio
 import contextlib
-from pathlib import Path
 
 from hybridserve_llm.config.cascade import CascadeConfig, RecordsConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, RecordSink
-from hybridserve_llm.telemetry.json_lines import (
-    DroppedRecords,
-    JsonLinesSettings,
-    JsonLinesSink,
-)
+from hybridserve_llm.telemetry.json_lines import JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.units import MIB
 
@@ -19,35 +14,39 @@ from hybridserve_llm.units import MIB
 def open_sinks(
     config: CascadeConfig, metrics: Metrics, clock: Clock, stack: contextlib.AsyncExitStack
 ) -> list[RecordSink]:
-    """The metrics, and beside them what is configured; `stack` closes it.
+    """The metrics, and spans where they are configured; `stack` closes them.
 
     Raises:
-        CannotBeDone: The file of records cannot be written, or OpenTelemetry is not installed.
+        CannotBeDone: OpenTelemetry is not installed.
     """
     sinks: list[RecordSink] = [metrics]
-    if config.records.file is not None:
-        lines = _json_lines(config.records.file, config.records, clock)
-        stack.callback(lines.close)
-        metrics.registry.register(DroppedRecords(lambda: lines.n_dropped))
-        sinks.append(lines)
     if config.tracing.otlp_endpoint is not None:
         sinks.append(_spans(config.tracing.otlp_endpoint, config, metrics, clock, stack))
     return sinks
 
 
-def _json_lines(file: Path, settings: RecordsConfig, clock: Clock) -> JsonLinesSink:
+def records_of(config: RecordsConfig) -> JsonLinesSettings | None:
+    """Where records go; None where nowhere."""
+    if config.file is None:
+        return None
+    return JsonLinesSettings(
+        file=config.file,
+        max_file_bytes=config.max_file_mib * MIB,
+        keep_files=config.keep_files,
+        queue_size=config.queue_size,
+    )
+
+
+def open_records(settings: JsonLinesSettings, clock: Clock) -> JsonLinesSink:
+    """The record file, opened.
+
+    Raises:
+        CannotBeDone: It cannot be written.
+    """
     try:
-        return JsonLinesSink(
-            JsonLinesSettings(
-                file=file,
-                max_file_bytes=settings.max_file_mib * MIB,
-                keep_files=settings.keep_files,
-                queue_size=settings.queue_size,
-            ),
-            clock=clock,
-        )
+        return JsonLinesSink(settings, clock=clock)
     except OSError as exc:
-        raise CannotBeDone(f"records.file = {file}: {exc.strerror}") from exc
+        raise CannotBeDone(f"records.file = {settings.file}: {exc.strerror}") from exc
 
 
 def _spans(

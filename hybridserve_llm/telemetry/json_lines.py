@@ -18,13 +18,12 @@ import logging
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.records import Ledger, SettledEnergy
@@ -63,6 +62,31 @@ class DroppedRecords(CountOf):
         )
 
 
+class RecordLines:
+    """The lines of the file, as bytes that end in a newline."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._encode = msgspec.json.Encoder().encode
+
+    def of_ledger(self, ledger: Ledger, latency_s: float) -> bytes:
+        """The line of a request that ended."""
+        line = {
+            "kind": "request",
+            "time_s": self._clock.wall_s(),
+            "request_id": ledger.request_id,
+            "latency_s": latency_s,
+            **dict(zip(_LEDGER_FIELDS, _ledger_values(ledger), strict=True)),
+        }
+        return self._encode(line) + b"\n"
+
+    def of_energy(self, energy: SettledEnergy) -> bytes:
+        """The line of what it cost."""
+        line = {"kind": "energy", "time_s": self._clock.wall_s(), **energy._asdict()}
+        line["components"] = {name: part._asdict() for name, part in energy.components.items()}
+        return self._encode(line) + b"\n"
+
+
 class JsonLinesSink:
     """A RecordSink that writes; `close` waits until all that was taken is on disk."""
 
@@ -73,7 +97,7 @@ class JsonLinesSink:
             OSError: The file cannot be opened for appending.
         """
         self._settings = settings
-        self._clock = clock
+        self._lines = RecordLines(clock)
         # Two counts, as each belongs to one thread: that of the requests, and the writer.
         self._n_refused = 0
         self._n_lost = 0
@@ -95,21 +119,19 @@ class JsonLinesSink:
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
         """Takes the ledger."""
-        self._put(
-            {
-                "kind": "request",
-                "time_s": self._clock.wall_s(),
-                "request_id": ledger.request_id,
-                "latency_s": latency_s,
-                **dict(zip(_LEDGER_FIELDS, _ledger_values(ledger), strict=True)),
-            }
-        )
+        if self._has_room():
+            self._waiting.append(self._lines.of_ledger(ledger, latency_s))
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Takes what the request cost."""
-        line = {"kind": "energy", "time_s": self._clock.wall_s(), **energy._asdict()}
-        line["components"] = {name: part._asdict() for name, part in energy.components.items()}
-        self._put(line)
+        if self._has_room():
+            self._waiting.append(self._lines.of_energy(energy))
+
+    def take(self, lines: Iterable[bytes]) -> None:
+        """Takes lines that `RecordLines` made elsewhere."""
+        for line in lines:
+            if self._has_room():
+                self._waiting.append(line)
 
     def close(self) -> None:
         """Writes what waits and ends; gives up on a disk that hangs for 10 s, and says so."""
@@ -118,12 +140,12 @@ class JsonLinesSink:
         if self._thread.is_alive():
             log.error("records: %s hangs; the last records are lost", self._settings.file)
 
-    def _put(self, line: dict[str, Any]) -> None:
-        """Kind, time and id first; orjson writes the dataclasses inside."""
+    def _has_room(self) -> bool:
+        """Whether one more line may wait; one that may not is counted as dropped."""
         if len(self._waiting) >= self._settings.queue_size:
             self._n_refused += 1
-            return
-        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            return False
+        return True
 
     def _write_all(self) -> None:
         is_last = False

@@ -75,12 +75,15 @@ class Metrics:
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Counts the joules of users' requests; those that nobody knows are no observation."""
-        if energy.booking != "user":
-            return
-        tier = energy.tier
-        if energy.active_j is not None:
-            self._tiers[tier or _NONE].request_energy_j.add(energy.active_j)
-        own_j = energy.tiers.get(tier) if tier is not None else None
+        if energy.booking == "user":
+            tier = energy.tier
+            own_j = None if tier is None else energy.tiers.get(tier)
+            self.count_joules(tier, energy.active_j, own_j)
+
+    def count_joules(self, tier: str | None, active_j: float | None, own_j: float | None) -> None:
+        """Counts a user's request: joules of all its tiers, and of the one that answered."""
+        if active_j is not None:
+            self._tiers[tier or _NONE].request_energy_j.add(active_j)
         if tier is not None and own_j is not None:
             self._tiers[tier].answer_energy_j.add(own_j)
 

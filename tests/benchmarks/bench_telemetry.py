@@ -1,39 +1,47 @@
 """What telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
 
-    this process          front end                     engines
-    16 in flight ──TCP──> uvicorn, as hs-launch serves ──unix──> two tiers, the first escalates
-    (core 1)              (core 0)                      (core 1)
+    this process          two front ends on one core           engines
+    8 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
+    8 in flight ──TCP──> without                             ──unix──> escalates
+    (core 1)              (core 0)                              (core 1)
 
-Two front ends run at a time, one with telemetry and one without, and are loaded in turns of a few
-seconds (off, on, on, off, …), so that other work on the machine troubles both alike. Several pairs
-of processes are measured, since two processes of one program differ by a percent. The front end is
-what the load waits for: its share of a core is printed. Target: less than 3 % of its requests a
-second. `on` is metering (NVML, scripted), counters for Prometheus and records; `off` has none of
-these; `spans` has OpenTelemetry spans beside all of `on`.
+Both front ends are loaded at once and share a core, so whatever else the machine does, both have
+the same pace in every slice of time: the scheduler gives each half of the core, and their requests
+a second tell what a request costs each. Several pairs of processes are measured, since two
+processes of one program differ by a percent. Target: less than 3 % of the requests a second. `on`
+is metering (NVML, scripted), counters for Prometheus and records; `off` has none of these; `spans`
+has OpenTelemetry spans beside all of `on`. Books and the record file are in a process of their own,
+as `hs-launch` has them (core 1; what it uses is told apart); with `--here` they are in the front
+end.
 """
 
 import argparse
 import asyncio
 import gc
 import http.server
+import itertools
 import multiprocessing
 import os
+import socket
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import uvloop
 from closed_loop import ClosedLoop
 from replayed_engines import serve_replayed
 
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.server.bookkeeper_process import keep_books
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.telemetry.metrics import Metrics
@@ -41,8 +49,9 @@ from hybridserve_llm.testing import ScriptedNvml
 from launch.serving import bind, serve
 
 TIERS = ("small", "giant")
-LEAD_IN_S = 1.3
+LEAD_IN_S = 2.3
 """What the first requests cost is settled a second later: a turn is measured from then on."""
+NO_RAPL = Path("/nowhere")
 
 
 def run_engines(folder: str) -> None:
@@ -55,7 +64,16 @@ def run_engines(folder: str) -> None:
     uvloop.run(serve_all())
 
 
-def run_front_end(folder: str, mode: str, span_port: int, told: Any) -> None:
+def run_bookkeeper(fd: int) -> None:
+    """Books of a front end, over scripted GPUs, off its core."""
+    set_core(1)
+    keep_books(
+        socket.socket(fileno=fd),
+        Probes(open_nvml=lambda: ScriptedNvml(clock=SystemClock()), powercap=NO_RAPL),
+    )
+
+
+def run_front_end(folder: str, mode: str, is_here: bool, span_port: int, told: Any) -> None:
     """A front end as `hs-launch` serves it, until killed; tells its port when it is ready."""
     set_core(0)
     place, is_on = Path(folder), mode != "off"
@@ -79,7 +97,8 @@ def run_front_end(folder: str, mode: str, span_port: int, told: Any) -> None:
     parts = Serving(
         endpoints={name: [f"unix:{place / name}.sock"] for name in TIERS},
         gpu_uuids={name: [[f"GPU-{name}"]] for name in TIERS},
-        probes=Probes(open_nvml=lambda: ScriptedNvml(clock=SystemClock()), powercap=place),
+        probes=Probes(open_nvml=lambda: ScriptedNvml(clock=SystemClock()), powercap=NO_RAPL),
+        bookkeeper=None if is_here else (sys.executable, __file__, "--bookkeeper"),
     )
 
     async def run() -> None:
@@ -128,10 +147,10 @@ class Turn:
 
 
 def set_core(core: int) -> None:
-    """Keeps this process on one core, where there are two."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) > 1:
-        os.sched_setaffinity(0, {allowed[core]})
+    """Keeps this process on one core, where there are two; a child may choose another."""
+    n_cores = os.cpu_count() or 1
+    if n_cores > 1:
+        os.sched_setaffinity(0, {core})
 
 
 def request_of(is_streamed: bool) -> bytes:
@@ -150,50 +169,66 @@ def request_of(is_streamed: bool) -> bytes:
     return head.encode() + body
 
 
-async def measure(front: FrontEnd, request: bytes, seconds: float, n_in_flight: int) -> Turn:
-    """One turn of steady load."""
-    load = ClosedLoop(front.port, request)
-    await load.start(n_in_flight)
+async def measure(
+    fronts: Sequence[FrontEnd], request: bytes, options: argparse.Namespace
+) -> list[tuple[Turn, ...]]:
+    """Slices of steady load on all at once."""
+    loads = [ClosedLoop(front.port, request) for front in fronts]
+    for load in loads:
+        await load.start(options.in_flight)
     await asyncio.sleep(LEAD_IN_S)
-    n_before, cpu_before_s, start_s = load.n_answered, front.cpu_s(), time.monotonic()
-    await asyncio.sleep(seconds)
-    wall_s = time.monotonic() - start_s
-    cpu_s, n = front.cpu_s() - cpu_before_s, load.n_answered - n_before
-    await load.stop()
+    readings = []
+    for _ in range(options.turns + 1):
+        readings.append([(load.n_answered, front.cpu_s(), time.monotonic())
+                         for load, front in zip(loads, fronts, strict=True)])  # fmt: skip
+        await asyncio.sleep(options.seconds)
+    for load in loads:
+        await load.stop()
+    return [
+        tuple(turn_of(*one) for one in zip(before, after, strict=True))
+        for before, after in itertools.pairwise(readings)
+    ]
+
+
+def turn_of(before: tuple[int, float, float], after: tuple[int, float, float]) -> Turn:
+    n, cpu_s, wall_s = (b - a for a, b in zip(before, after, strict=True))
     return Turn(requests_per_s=n / wall_s, cpu_us=cpu_s / n * 1e6, cores=cpu_s / wall_s)
 
 
-def started(folder: str, mode: str, span_port: int) -> FrontEnd:
+def started(folder: str, mode: str, is_here: bool, span_port: int) -> FrontEnd:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=run_front_end, args=(folder, mode, span_port, sender), daemon=True
-    )
+    process = context.Process(target=run_front_end, args=(folder, mode, is_here, span_port, sender))
     process.start()
     return FrontEnd(process=process, port=receiver.recv())
 
 
-def measured(options: argparse.Namespace, folder: str, span_port: int) -> list[tuple[Turn, Turn]]:
-    """Pairs of turns, without and with telemetry, that followed each other."""
+def measured(
+    options: argparse.Namespace, folder: str, span_port: int
+) -> tuple[list[tuple[Turn, ...]], list[float]]:
+    """Pairs of turns, without and with telemetry, at the same time; the bookkeepers' CPU us."""
     request = request_of(options.stream)
-    pairs = []
-    for _ in range(options.pairs):
-        off, on = (started(folder, mode, span_port) for mode in ("off", options.mode))
-        for i in range(options.turns):
-            order = (off, on) if i % 2 == 0 else (on, off)
-            first, second = (
-                asyncio.run(measure(front, request, options.seconds, options.in_flight))
-                for front in order
-            )
-            if i > 0:  # the first turn warms up
-                pairs.append((first, second) if i % 2 == 0 else (second, first))
-        for front in (off, on):
+    pairs, others_us = [], []
+    for number in range(options.pairs):
+        modes = ("off", options.mode)
+        # Who was started first must not matter.
+        order = modes if number % 2 == 0 else modes[::-1]
+        by_mode = {mode: started(folder, mode, options.here, span_port) for mode in order}
+        fronts = [by_mode[mode] for mode in modes]
+        children = psutil.Process(fronts[1].process.pid).children()
+        before_s = sum(sum(child.cpu_times()[:2]) for child in children)
+        found = asyncio.run(measure(fronts, request, options))
+        used_s = sum(sum(child.cpu_times()[:2]) for child in children) - before_s
+        n = sum(pair[1].requests_per_s * options.seconds for pair in found)
+        others_us.append(used_s / n * 1e6)
+        pairs += found
+        for front in fronts:
             front.process.kill()
             front.process.join()
-    return pairs
+    return pairs, others_us
 
 
-def table_of(pairs: list[tuple[Turn, Turn]], mode: str) -> str:
+def table_of(pairs: list[tuple[Turn, ...]], mode: str, others_us: list[float]) -> str:
     lines = ["| telemetry | requests/s, median | CPU us a request, median | cores |"]
     lines.append("|---|---|---|---|")
     for name, turns in (("off", [p[0] for p in pairs]), (mode, [p[1] for p in pairs])):
@@ -209,6 +244,7 @@ def table_of(pairs: list[tuple[Turn, Turn]], mode: str) -> str:
             f"{words}: {middle:+.1f} % (median of {len(changes)} pairs of turns; "
             f"quartiles {low:+.1f} and {high:+.1f})"
         )
+    lines.append(f"bookkeeper: {statistics.median(others_us):.0f} CPU us a request")
     return "\n".join([*lines, ""])
 
 
@@ -216,11 +252,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mode", choices=("on", "spans"), default="on")
     parser.add_argument("--stream", action="store_true", help="streamed answers")
-    parser.add_argument("--pairs", type=int, default=3, help="pairs of processes")
-    parser.add_argument("--turns", type=int, default=9, help="turns of each, the first not counted")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
-    parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--here", action="store_true", help="books in the front end's process")
+    parser.add_argument("--pairs", type=int, default=12, help="pairs of processes")
+    parser.add_argument("--turns", type=int, default=2, help="slices of time of each pair")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
+    parser.add_argument("--in-flight", type=int, default=8, help="at each front end")
+    parser.add_argument("--bookkeeper", type=int, metavar="FD", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.bookkeeper is not None:
+        run_bookkeeper(options.bookkeeper)
+        return
     set_core(1)
     gc.disable()  # of the client: its pauses would be the front end's
     taker = http.server.HTTPServer(("127.0.0.1", 0), SpanTaker)
@@ -231,11 +272,11 @@ def main() -> None:
         )
         engines.start()
         try:
-            pairs = measured(options, folder, taker.server_port)
+            pairs, others_us = measured(options, folder, taker.server_port)
         finally:
             engines.kill()
             engines.join()
-    sys.stdout.write(table_of(pairs, options.mode))
+    sys.stdout.write(table_of(pairs, options.mode, others_us))
 
 
 if __name__ == "__main__":

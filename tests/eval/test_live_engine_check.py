@@ -165,8 +165,14 @@ async def test_a_round_goes_through_windows_and_loads_and_leaves_nothing_running
         "small", live(engine, pid=os.getpid()), options, tell=told.append
     )
     assert engine.n_running == 0
-    assert told == ["warming up", "round 1 of 1: calibrating", "round 1 of 1: load 0.3"]
-    assert len(found.windows) == 2 * len(CONCURRENCY)
+    assert told == [
+        "warming up",
+        "calibrating",
+        "round 1 of 1: load 0.3",
+        "round 1 of 1: calibrating",
+    ]
+    # Two lengths at each number in flight, before the run and after it.
+    assert len(found.windows) == 2 * 2 * len(CONCURRENCY)
     assert all(window.output_tokens_per_s > 0 for window in found.windows)
     (summary,) = found.summaries
     assert summary.load == 0.3

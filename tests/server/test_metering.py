@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError, MeterFault
 from hybridserve_llm.records import Endpoint, GenerateRequest, Ledger, SettledEnergy, Usage
 from hybridserve_llm.server.build import Serving, build_app, metered_of
 from hybridserve_llm.server.energy_metrics import energy_json
+from hybridserve_llm.server.energy_report import report_of
 from hybridserve_llm.server.meter_sites import (
     ELSEWHERE,
     Metered,
@@ -100,7 +101,7 @@ def test_a_tensor_parallel_replica_pays_for_all_its_gpus() -> None:
     assert bench.serve_for(1, "small").active_j == pytest.approx(200, rel=0.01)
     assert bench.settled[-1].source == "nvml_power_integrated"
     assert bench.metering.reason == SETTLED_LATER
-    told = energy_json(bench.metering)
+    told = energy_json(report_of(bench.metering))
     assert told["reason"] is None
     assert told["tiers"]["large"]["user_j"] == pytest.approx(400, rel=0.01)
 
@@ -110,7 +111,7 @@ def test_a_power_model_stands_in_where_there_is_no_driver() -> None:
         Metered(
             replicas={"small/0": "small"},
             gpu_uuids={"small/0": ["G0"]},
-            power_models={"small": PowerModel(power_w=lambda _: 150.0, grade="datasheet")},
+            power_models={"small": PowerModel(batch=(0,), watts=(150,), grade="datasheet")},
         ),
         driver=False,
     )
@@ -202,7 +203,7 @@ def test_gpus_that_the_plan_parks_are_the_pools() -> None:
     bench.nvml.missing = {"energy_mj"}  # one scripted NVML has one counter for all GPUs
     told = bench.serve_for(1)
     assert told.active_j == pytest.approx(200, rel=0.01)
-    shown = energy_json(bench.metering)
+    shown = energy_json(report_of(bench.metering))
     # Two GPUs of 200 W for 1.5 s; no tier's idle time has them.
     assert shown["parked_j"] == pytest.approx(600, rel=0.01)
     assert shown["tiers"]["small"]["idle_j"] == pytest.approx(100, rel=0.01)
@@ -219,7 +220,7 @@ def test_a_machine_without_a_counter_has_null_joules_and_cpu_seconds() -> None:
         "no energy counter: no RAPL counter in /nowhere; CPU-seconds are measured, and become "
         "joules where energy.watts_per_busy_core is set"
     )
-    shown = energy_json(bench.metering)
+    shown = energy_json(report_of(bench.metering))
     assert shown["reason"] == told.reason
     small = shown["tiers"]["small"]
     assert small["cpu_seconds"] == 0  # measured: no process of this machine names that socket
@@ -234,14 +235,14 @@ def test_joules_from_the_users_watts_are_labelled_as_such() -> None:
 
 
 def test_a_measured_profile_stands_in_for_rapl() -> None:
-    model = PowerModel(power_w=lambda activity: 10 + 20 * activity.running, grade="measured")
+    model = PowerModel(batch=(0, 1), watts=(10, 30), grade="measured")
     metered = Metered(replicas=CPU.replicas, sockets=CPU.sockets, power_models={"small": model})
     bench = Bench(metered)
     told = bench.serve_for(1)
     assert (told.active_j, told.source) == (pytest.approx(30), "model:measured")
     assert told.reason == "no RAPL counter in /nowhere"
     assert bench.metering.reason == SETTLED_LATER
-    idle_j = energy_json(bench.metering)["tiers"]["small"]["idle_j"]
+    idle_j = energy_json(report_of(bench.metering))["tiers"]["small"]["idle_j"]
     assert idle_j == pytest.approx(5)  # half a second at 10 W
     named = Bench(metered, watts_per_busy_core=8.0)
     assert named.serve_for(1).source == "model:user"  # what a person said comes first
@@ -331,6 +332,14 @@ def energy_lines(file: Path) -> list[Any]:
     return [line for line in lines if line["kind"] == "energy"]
 
 
+async def metrics_with(client: httpx.AsyncClient, sample: str) -> str:
+    """The metrics once they have the sample: books kept apart are told of as they settle."""
+    async with asyncio.timeout(20):
+        while sample not in (text := (await client.get("/metrics")).text):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return text
+
+
 async def settled_record(file: Path) -> Any:
     """The line of kind `energy`, waited for: meters are read in real time here."""
     async with asyncio.timeout(20):
@@ -340,16 +349,24 @@ async def settled_record(file: Path) -> Any:
             await asyncio.sleep(0.02)
 
 
+SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_bookkeeper.py")))
+"""Its GPUs draw 100 W, as those of the test below do where it keeps books itself."""
+
+
+@pytest.mark.parametrize("bookkeeper", [None, SCRIPTED], ids=["here", "apart"])
 async def test_an_escalated_request_is_settled_in_records_metrics_and_cascade(
-    tmp_path: Path,
+    tmp_path: Path, bookkeeper: Sequence[str] | None
 ) -> None:
     nvml = ScriptedNvml(clock=SystemClock(), power_w=100, tick_s=0.02)
     uuids = {"small": [["G0"]], "giant": [["G0"]]}
     probes = Probes(open_nvml=lambda: nvml, powercap=NO_RAPL)
-    async with front_end(tmp_path, gpu_uuids=uuids, probes=probes) as client:
+    more = {"gpu_uuids": uuids, "probes": probes, "bookkeeper": bookkeeper}
+    async with front_end(tmp_path, **more) as client:
         ledger = await ask(client)
         record = await settled_record(tmp_path / "records.jsonl")
-        metrics = (await client.get("/metrics")).text
+        metrics = await metrics_with(
+            client, 'hybridserve_request_energy_joules_count{tier="giant"}'
+        )
         cascade = (await client.get("/v1/cascade")).json()
     assert [attempt["tier"] for attempt in ledger["attempts"]] == ["small", "giant"]
     assert ledger["energy_settled"] is False
@@ -366,11 +383,15 @@ async def test_an_escalated_request_is_settled_in_records_metrics_and_cascade(
     assert cascade["energy"]["tiers"]["giant"]["user_j"] > 0
 
 
-async def test_without_a_counter_no_place_invents_a_joule(tmp_path: Path) -> None:
-    async with front_end(tmp_path, probes=Probes(powercap=NO_RAPL)) as client:
+@pytest.mark.parametrize("bookkeeper", [None, SCRIPTED], ids=["here", "apart"])
+async def test_without_a_counter_no_place_invents_a_joule(
+    tmp_path: Path, bookkeeper: Sequence[str] | None
+) -> None:
+    more = {"probes": Probes(powercap=NO_RAPL), "bookkeeper": bookkeeper}
+    async with front_end(tmp_path, **more) as client:
         ledger = await ask(client)
         record = await settled_record(tmp_path / "records.jsonl")
-        metrics = (await client.get("/metrics")).text
+        metrics = await metrics_with(client, "hybridserve_energy_unknown_seconds_total{")
         cascade = (await client.get("/v1/cascade")).json()
     reason = "no energy counter: no RAPL counter in /nowhere; "
     assert ledger["energy_reason"].startswith(reason)
@@ -399,10 +420,13 @@ async def test_metering_can_be_switched_off(tmp_path: Path) -> None:
     assert "hybridserve_energy" not in metrics
 
 
-async def test_records_that_cannot_be_written_are_told_at_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bookkeeper", [None, SCRIPTED], ids=["here", "apart"])
+async def test_records_that_cannot_be_written_are_told_at_the_start(
+    tmp_path: Path, bookkeeper: Sequence[str] | None
+) -> None:
     (tmp_path / "records.jsonl").mkdir()
     endpoints = {name: [f"unix:{tmp_path}/{name}.sock"] for name in ("small", "giant")}
-    app = build_app(config_at(tmp_path), Serving(endpoints=endpoints))
+    app = build_app(config_at(tmp_path), Serving(endpoints=endpoints, bookkeeper=bookkeeper))
     with pytest.raises(CannotBeDone, match=r"records.file = .*: Is a directory"):
         async with app.router.lifespan_context(app):
             pass
