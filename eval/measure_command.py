@@ -56,7 +56,7 @@ def add_measure_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--format", choices=sorted(READY_FORMATS), help="what the rows are; default: prompts"
     )
-    add_asking_options(command, records=False)
+    add_asking_options(command, keeps_attempts=False)
     command.add_argument(
         "--run", type=Path, required=True, metavar="JSONL", dest="run_file", help="the run's file"
     )
