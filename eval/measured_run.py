@@ -155,6 +155,12 @@ class RunHeader:
     state: str | None = None
     thresholds: list[dict[str, Any]] | None = None
 
+    @property
+    def is_of_seen_questions(self) -> bool:
+        """Whether the cascade's certificate was made from this run's questions."""
+        told = self.certificate
+        return told is not None and told.get("data_sha256") == self.asked.data_sha256
+
 
 @dataclass(slots=True, kw_only=True)
 class MeasuredRun:
