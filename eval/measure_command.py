@@ -74,6 +74,11 @@ def add_measure_options(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"seconds of idle engines measured before and after; default {_IDLE_S:g}",
     )
+    command.add_argument(
+        "--stream",
+        action="store_true",
+        help="ask the cascade and the last tier alone as streams, for the seconds to a first token",
+    )
     command.add_argument("--hardware", help="what it ran on, in words; default: this machine")
     command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
@@ -138,6 +143,7 @@ async def _measure(options: argparse.Namespace, prompts: PromptSet, console: Con
             block_questions=options.block,
             state=cascade.state,
             thresholds=cascade.thresholds,
+            is_streamed=options.stream,
         )
         with RunFile(options.run_file, header) as file:
             await Measurement(

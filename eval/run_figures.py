@@ -15,7 +15,7 @@ from eval.policy_path import judged, policy_path
 from eval.policy_replay import ServedPolicy
 from eval.reliability import Reliability, reliability_of
 from eval.run_costs import CostFigures, by_tier, cost_figures
-from eval.run_kinds import GroupRow, Latency, kinds, latencies
+from eval.run_kinds import GroupRow, Latency, first_tokens, kinds, latencies
 from eval.run_outcomes import (
     PooledRun,
     RunOutcomes,
@@ -52,6 +52,7 @@ class RunFigures:
         idle_rates: CPU-seconds a second of idle engines, by tier; empty where joules are counted.
         has_groups: Whether any question is of a group; intervals then draw whole groups.
         regret: Its costs are of `total`.
+        first_tokens: Empty where nothing was asked as a stream.
         path: The policy with its thresholds scaled, replayed; empty without a certificate.
         certified_coverage: By tier below the last and TARGET_RISKS; empty without a certificate,
             and where its confidence was fitted on these very questions.
@@ -89,6 +90,7 @@ class RunFigures:
     metrics: dict[str, tuple[Metric, ...]]
     certified_coverage: dict[str, tuple[CertifiedCoverage, ...]]
     latencies: tuple[Latency, ...]
+    first_tokens: tuple[Latency, ...]
     latency_s: dict[str, tuple[float, ...]]
     kinds: tuple[GroupRow, ...]
     comparison: ServedComparison | None
@@ -148,6 +150,7 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
         metrics=_metrics(confidence, data, seed),
         certified_coverage=_certified_coverage(confidence, data, run, seed),
         latencies=latencies(run.tiers, data),
+        first_tokens=first_tokens(run.tiers, data),
         latency_s={
             "cascade": tuple(map(float, np.sort(data.cascade_latency_s))),
             f"{run.tiers[-1]} alone": tuple(map(float, np.sort(data.alone_latency_s))),

@@ -45,24 +45,36 @@ class GroupRow:
 
 
 def latencies(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
-    """Of the last tier alone, the cascade, and its answers by who gave them."""
+    """To the last byte: of the last tier alone, the cascade, and its answers by who gave them."""
+    return _by_who_answered(tiers, data, data.cascade_latency_s, data.alone_latency_s)
+
+
+def first_tokens(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
+    """The same to the first token; empty where nothing was asked as a stream."""
+    return _by_who_answered(tiers, data, data.cascade_ttft_s, data.alone_ttft_s)
+
+
+def _by_who_answered(
+    tiers: tuple[str, ...], data: RunOutcomes, cascade_s: Floats, alone_s: Floats
+) -> tuple[Latency, ...]:
     kept = data.answering != len(tiers) - 1
     everyone = np.ones(len(kept), dtype=bool)
     rows: list[tuple[str, Floats, Bools]] = [
-        (f"{tiers[-1]} alone", data.alone_latency_s, everyone),
-        ("cascade", data.cascade_latency_s, everyone),
-        (f"cascade, answered below {tiers[-1]}", data.cascade_latency_s, kept),
-        (f"cascade, answered by {tiers[-1]}", data.cascade_latency_s, ~kept),
+        (f"{tiers[-1]} alone", alone_s, everyone),
+        ("cascade", cascade_s, everyone),
+        (f"cascade, answered below {tiers[-1]}", cascade_s, kept),
+        (f"cascade, answered by {tiers[-1]}", cascade_s, ~kept),
     ]
+    known = [(name, values[which & ~np.isnan(values)]) for name, values, which in rows]
     return tuple(
         Latency(
             name=name,
-            n=int(which.sum()),
-            median_s=float(np.median(values[which])),
-            p95_s=float(np.quantile(values[which], 0.95)),
+            n=len(values),
+            median_s=float(np.median(values)),
+            p95_s=float(np.quantile(values, 0.95)),
         )
-        for name, values, which in rows
-        if which.any()
+        for name, values in known
+        if len(values)
     )
 
 

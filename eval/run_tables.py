@@ -20,6 +20,7 @@ from eval.readable import (
 )
 from eval.report_blocks import Table
 from eval.run_figures import RunFigures
+from eval.run_kinds import Latency
 from eval.ways_table import ways_block
 
 
@@ -136,14 +137,13 @@ def tier_table(data: RunFigures) -> Table:
     )
 
 
-def latency_table(data: RunFigures) -> Table:
-    """Seconds at the client."""
+def latency_table(rows: Sequence[Latency], until: str) -> Table:
+    """Seconds at the client, `until` what."""
     return Table(
-        caption="Seconds from sending a request to its last byte, at the client",
+        caption=f"Seconds from sending a request to its {until}, at the client",
         header=("requests", "number", "median", "95th percentile"),
         rows=tuple(
-            (one.name, str(one.n), f"{one.median_s:.3f}", f"{one.p95_s:.3f}")
-            for one in data.latencies
+            (one.name, str(one.n), f"{one.median_s:.3f}", f"{one.p95_s:.3f}") for one in rows
         ),
     )
 

@@ -38,6 +38,11 @@ _WAYS = (
     "Only the cascade's row is a measurement of the whole; the others are joined from the tiers' "
     "own blocks, question by question."
 )
+_STREAMED = (
+    "The cascade and the last tier alone were asked as streams. A tier below the last is asked for "
+    "its whole answer, and no token of it leaves before it is accepted, so its first token comes "
+    "with its last; what goes on to the last tier has waited for the tiers below before."
+)
 _ORACLE = (
     "The oracle knows beforehand who is right, so nobody can be as good; the distance tells how "
     "much better decisions could do. As many forwarded: it sends exactly as many questions to the "
@@ -89,7 +94,7 @@ def sections(
                 *path,
             ),
         ),
-        Section("Latency", (latency_table(data), _latency(data))),
+        Section("Latency", (*_seconds(data), _latency(data))),
         *confidence,
         Section("Replay of the decisions", (Paragraph(replayed(data)),)),
         Section("Where the numbers come from", (origin_table(data, headers, provenance),)),
@@ -291,6 +296,14 @@ def _wasted(data: RunFigures) -> Drawing:
     svg = wasted_svg(data, title=title, description=description)
     caption = "What a request costs, and how much of it went into answers that were not taken."
     return Drawing(svg=svg, title=title, caption=caption, description=description)
+
+
+def _seconds(data: RunFigures) -> tuple[Block, ...]:
+    """Tables of seconds to the last byte and, of streams, to the first token."""
+    whole = latency_table(data.latencies, "last byte")
+    if not data.first_tokens:
+        return (whole,)
+    return whole, latency_table(data.first_tokens, "first token"), Paragraph(_STREAMED)
 
 
 def _latency(data: RunFigures) -> Drawing:
