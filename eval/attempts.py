@@ -1,9 +1,9 @@
 """Recorded attempts: a JSONL file of what every tier answered to every question.
 
 The first line is the header: which cascade was asked, with what prompts and sampling. Every other
-line is one tier's attempt at one question. Lines are added as attempts end and are never changed,
-so a file that was left in the middle can be gone on with; a failed attempt is a line too, and a
-later one takes its place.
+line is one tier's attempt at one question. Lines are added as attempts end, so a file that was left
+in the middle can be gone on with; a failed attempt is a line too, and a later one takes its place.
+Where joules are filled in afterwards, the whole file is written anew.
 """
 
 from collections.abc import Mapping
@@ -78,6 +78,11 @@ class RecordedAttempt:
         prompt_draw: A number in [0, 1) made from the prompt, which policies that take a share of
             the prompts go by; None in files from before there were any.
         prompt_features: Of the prompt, by name.
+        energy_j: Active joules. They are settled after the answer and filled in from the server's
+            records, where those were named; `energy_reason` says why they are None then.
+        energy_source: The meter, as the server names it; None where no server settled them.
+        request_id: As in the response's `x-request-id`; None where it had none, and in files from
+            before ids were kept.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -102,6 +107,8 @@ class RecordedAttempt:
     energy_j: Amount | None
     energy_source: str | None
     prompt_draw: Share | None = None
+    energy_reason: str | None = None
+    request_id: str | None = None
 
     @property
     def question(self) -> Question:

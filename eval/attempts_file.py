@@ -1,5 +1,6 @@
 """Writing a file of attempts, so that it can be gone on with after any stop."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -55,6 +56,25 @@ class AttemptsFile:
         """
         self.attempts.add(attempt)
         self._file.write(asdict(attempt))
+
+    def change(self, changed: Sequence[RecordedAttempt]) -> None:
+        """Puts attempts in place of those of the same question and tier, by a file written anew.
+
+        Whatever happens meanwhile, the file is the old one or the new one. Nothing is written where
+        nothing differs.
+
+        Raises:
+            CannotBeDone: It cannot be written.
+        """
+        there, header = self.attempts.by_question, self.attempts.header
+        if all(there[one.question][one.tier] == one for one in changed):
+            return
+        for one in changed:
+            there[one.question][one.tier] = one
+        lines = [asdict(header)]
+        for tier in header.tiers:
+            lines += [asdict(by[tier.name]) for by in there.values() if tier.name in by]
+        self._file.replace(lines)
 
     def __enter__(self) -> Self:
         return self

@@ -63,19 +63,28 @@ def _add_prompts(command: argparse.ArgumentParser) -> None:
     add_asking_options(command)
 
 
-def add_asking_options(command: argparse.ArgumentParser, *, records: bool = True) -> None:
-    """What asking a cascade takes, `hs-eval collect` too; `records` adds the file of attempts."""
+def add_asking_options(command: argparse.ArgumentParser, *, keeps_attempts: bool = True) -> None:
+    """What asking a cascade takes, `hs-eval collect` too.
+
+    `keeps_attempts` adds the file of attempts, and the server's records that tell their joules.
+    """
     command.add_argument("--base-url", required=True, help="http://127.0.0.1:8000/v1")
     command.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the API key"
     )
-    if records:
+    if keeps_attempts:
         command.add_argument(
             "--attempts",
             type=Path,
             required=True,
             metavar="JSONL",
             help="where attempts are recorded",
+        )
+        command.add_argument(
+            "--records",
+            type=Path,
+            metavar="FILE",
+            help="the server's records.file, to take the joules of attempts from",
         )
     command.add_argument(
         "--grader",

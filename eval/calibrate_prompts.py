@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from eval.attempt_joules import AttemptJoules
 from eval.attempts import AttemptsHeader
 from eval.attempts_file import AttemptsFile
 from eval.calibration_data import checked_chain
@@ -19,6 +20,7 @@ from eval.collect_progress import CollectProgress
 from eval.prompts import PromptSet, read_prompts
 from eval.splits import disjoint_splits
 from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
+from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 
@@ -27,7 +29,8 @@ def record_attempts(options: argparse.Namespace, *, console: Console) -> Path:
 
     Raises:
         ConfigError: The prompts file or an option is not allowed, there are too few prompts, or the
-            file of attempts is of something else. Nothing was asked then.
+            file of attempts is of something else: nothing was asked then. Or the server's records
+            cannot be read.
         CannotBeDone: The cascade does not answer; what was recorded stays.
         KeyboardInterrupt: Ctrl-C; what was recorded stays.
     """
@@ -118,6 +121,7 @@ async def _record(
             grader=options.grader.model_dump(mode="json") if options.grader else None,
         )
         with AttemptsFile(options.attempts, header) as file, CollectProgress(console) as progress:
+            joules = _joules_of(file, options.records)
             try:
                 await collect(
                     client,
@@ -127,8 +131,19 @@ async def _record(
                     concurrency=options.concurrency,
                     progress=progress,
                 )
+                if joules is not None:
+                    await joules.fill(progress.note)
             except CannotBeDone as exc:
                 raise CannotBeDone(f"{exc}; {how_to_go_on(options.attempts)}") from exc
+
+
+def _joules_of(file: AttemptsFile, records: Path | None) -> AttemptJoules | None:
+    """What fills in joules; None without records. Those that cannot be read end it here."""
+    if records is None:
+        return None
+    joules = AttemptJoules(records, file, clock=SystemClock(), sleep=asyncio.sleep)
+    joules.look()
+    return joules
 
 
 def how_to_go_on(path: Path) -> str:

@@ -7,12 +7,14 @@ here.
 """
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import openai
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pydantic import TypeAdapter, ValidationError
 
 from eval.attempts import RecordedAttempt, RecordedTier
@@ -77,7 +79,21 @@ def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> A
 
     It never takes a key from the environment by itself: one for another service may be there.
     """
-    return AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=max_retries)
+    return AsyncOpenAI(
+        base_url=base_url,
+        api_key=api_key or "none",
+        max_retries=max_retries,
+        http_client=DefaultAsyncHttpxClient(event_hooks={"request": [_with_own_id]}),
+    )
+
+
+async def _with_own_id(request: httpx.Request) -> None:
+    """Names the request, so that its server's records can be found by `x-request-id`.
+
+    Here and not with the body, since a request that is tried again gets another name: servers add
+    the joules of two that have the same one. openai 3 hands over its own fork's request, alike.
+    """
+    request.headers["x-request-id"] = f"hs-eval-{uuid.uuid4().hex}"
 
 
 async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
@@ -198,15 +214,30 @@ async def tier_attempt(
     """
     body = prompt.body(sampling)
     try:
-        answer = await client.post(
+        response = await client.post(
             PATHS[prompt.endpoint],
-            cast_to=object,
+            cast_to=httpx.Response,
             body={**body, "model": tier.name, "hybridserve": {"assess": True}},
         )
     except openai.APIError as exc:
         return failed_attempt(prompt, tier, body, reason=words_of_fault(client, tier.name, exc))
     # A grader that runs code waits for it, and other answers come meanwhile.
-    return await asyncio.to_thread(attempt_of, answer, prompt, tier, body)
+    return await asyncio.to_thread(
+        attempt_of,
+        _json_in(response),
+        prompt,
+        tier,
+        body,
+        request_id=response.headers.get("x-request-id"),
+    )
+
+
+def _json_in(response: httpx.Response) -> object:
+    """The decoded body; its text where it is no JSON, which is no answer of a front end then."""
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
 
 
 def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> str:

@@ -22,19 +22,23 @@ from hybridserve_llm.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectedTier:
-    """One tier's attempts: how many answered, failed, and were right; None where nobody graded."""
+    """One tier's attempts: how many answered, failed, and were right; None where nobody graded.
+
+    `energy_j` is the mean of the `n_metered` answers with joules, where all answers have them.
+    """
 
     name: str
     n_answered: int
     n_failed: int
     n_graded: int
+    n_metered: int
     accuracy: float | None
     energy_j: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What is in the file now; `energy_j` of a tier is null unless every attempt has joules."""
+    """What is in the file now."""
 
     path: Path
     tiers: tuple[CollectedTier, ...]
@@ -114,6 +118,8 @@ def print_collected(found: Collected, console: Console) -> None:
     for tier in found.tiers:
         right = "not graded" if tier.accuracy is None else f"{100 * tier.accuracy:.1f} % right"
         joules = "joules unknown" if tier.energy_j is None else f"{tier.energy_j:.4g} J a request"
+        if 0 < tier.n_metered < tier.n_answered:
+            joules = f"joules of {tier.n_metered} known"
         console.print(
             f"{tier.name}: {tier.n_answered} answered, {tier.n_failed} failed, {right}, {joules}"
         )
@@ -130,6 +136,7 @@ def _counted(attempts: Attempts, name: str) -> CollectedTier:
         n_answered=len(answered),
         n_failed=len(own) - len(answered),
         n_graded=len(grades),
+        n_metered=len(joules),
         accuracy=sum(grades) / len(grades) if grades else None,
         energy_j=sum(joules) / len(joules) if is_metered else None,
     )

@@ -71,6 +71,10 @@ class CollectProgress:
         if self._n_failed:
             self._line(f"{self._tier}: {self._n_failed} failed, the first: {self._first_reason}")
 
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._line(text)
+
     def _say(self) -> None:
         if not self._console.is_terminal:
             failures = f", {self._failures()}" if self._n_failed else ""

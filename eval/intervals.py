@@ -1,11 +1,11 @@
 """95 % intervals of what was counted on a set of questions."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from scipy import stats
 
-from hybridserve_llm.calibration.outcomes import Bools, Floats
+from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints
 
 Interval = tuple[float, float]
 
@@ -75,7 +75,39 @@ def paired_interval(
     for i in range(N_RESAMPLES):
         drawn = rng.integers(0, len(sums), len(sums))
         means[i] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return percentiles(means)
+
+
+def resampled(
+    figure: Callable[[Ints], float | None],
+    groups: Sequence[Ints],
+    *,
+    seed: int,
+    n_resamples: int = N_RESAMPLES,
+) -> Floats | None:
+    """A figure of rows drawn anew, whole `groups` of them together, [n_resamples].
+
+    None where there are fewer than FEWEST_TO_RESAMPLE groups, or where a draw does not tell it.
+    """
+    if len(groups) < FEWEST_TO_RESAMPLE:
+        return None
+    rng, drawn = np.random.default_rng(seed), np.empty(n_resamples)
+    rows = np.concatenate(groups)
+    is_of_single_rows = len(rows) == len(groups)  # then joining them, which is slow, is no need
+    for i in range(n_resamples):
+        picked = rng.integers(0, len(groups), len(groups))
+        value = figure(
+            rows[picked] if is_of_single_rows else np.concatenate([groups[g] for g in picked])
+        )
+        if value is None:
+            return None
+        drawn[i] = value
+    return drawn
+
+
+def percentiles(drawn: Floats) -> Interval:
+    """The middle LEVEL of what was drawn."""
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

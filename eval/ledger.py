@@ -50,9 +50,16 @@ _BODY = TypeAdapter(_Body)
 
 
 def attempt_of(
-    response: object, prompt: LabelledPrompt, tier: RecordedTier, body: JsonObject
+    response: object,
+    prompt: LabelledPrompt,
+    tier: RecordedTier,
+    body: JsonObject,
+    *,
+    request_id: str | None,
 ) -> RecordedAttempt:
     """The attempt that a response tells of, graded; `body` is what was sent.
+
+    `request_id` is the one that the response named.
 
     Raises:
         CannotBeDone: The response is not one to an assessed request of this version.
@@ -88,6 +95,7 @@ def attempt_of(
         latency_s=found.latency_s,
         energy_j=found.energy_j,
         energy_source=found.energy_source,
+        request_id=request_id,
     )
 
 

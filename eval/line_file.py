@@ -1,8 +1,10 @@
-"""A file of JSON lines that only grows, so that what was written outlives any stop."""
+"""A file of JSON lines that grows line by line, so that what was written outlives any stop."""
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ class LineFile:
         except BlockingIOError:
             self._file.close()
             raise ConfigError(f"{path} is being written by another process") from None
+        if not os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+            self._file.close()  # opened just before its writer put another in its place
+            raise ConfigError(f"{path} is being written by another process")
 
     def read(self) -> bytes:
         """All that it holds."""
@@ -56,6 +61,35 @@ class LineFile:
                 line = line[os.write(self._file.fileno(), line) :]
         except OSError as exc:
             raise CannotBeDone(f"cannot write {self.path}: {exc.strerror}") from exc
+
+    def replace(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Puts these lines in place of all that are there, at once and for good.
+
+        They go to a file beside it, which then takes its name: whatever happens, the file is the
+        old one or the new one. It stays locked.
+
+        Raises:
+            CannotBeDone: They cannot be written; the file is as it was.
+        """
+        path = self.path.resolve()  # a link stays one
+        try:
+            new = LineFile(path.with_name(f"{path.name}.new"))
+        except ConfigError as exc:
+            raise CannotBeDone(str(exc)) from exc
+        try:
+            new.cut(0)
+            for value in values:
+                new.write(value)
+            os.fsync(new._file.fileno())
+            shutil.copymode(path, new.path)
+            new.path.replace(path)
+        except (OSError, CannotBeDone) as exc:
+            new.close()
+            with contextlib.suppress(OSError):
+                new.path.unlink()
+            raise CannotBeDone(f"cannot write {self.path} anew: {exc}") from exc
+        self._file.close()
+        self._file = new._file
 
     def close(self) -> None:
         """Lets others write it."""

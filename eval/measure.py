@@ -27,6 +27,7 @@ from eval.ledger import answer_text
 from eval.measured_run import ALONE, CASCADE, Block, IdleWindow, ServedAnswer, ServedAttempt
 from eval.prompts import LabelledPrompt, PromptSet
 from eval.run_file import RunFile
+from eval.streamed_answer import streamed
 from hybridserve_llm.errors import CannotBeDone
 
 N_WARM_UP = 32
@@ -60,6 +61,7 @@ class Measurement:
         self._cascade_model = header.served_model_name
         self._sampling = header.asked.sampling
         self._concurrency = header.concurrency
+        self._is_streamed = header.is_streamed
         size = header.block_questions
         ordered = prompts.prompts
         self._parts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
@@ -154,19 +156,28 @@ class Measurement:
     async def _served(self, model: str, prompt: LabelledPrompt) -> ServedAnswer:
         """The answer to a plain request, which asks for no log-probabilities."""
         body = {**prompt.body(self._sampling), "model": model}
-        loop = asyncio.get_running_loop()
+        path, loop = PATHS[prompt.endpoint], asyncio.get_running_loop()
         started_s = loop.time()
+        response: object
+        ttft_s: float | None = None
         try:
-            response = await self._client.post(PATHS[prompt.endpoint], cast_to=object, body=body)
+            if self._is_streamed:
+                response, ttft_s = await streamed(self._client, path, body)
+            else:
+                response = await self._client.post(path, cast_to=object, body=body)
         except openai.APIError as exc:
             fault = words_of_fault(self._client, model, exc)
             return _failed(prompt, fault, latency_s=loop.time() - started_s)
         latency_s = loop.time() - started_s
         # A grader that runs code waits for it, and other answers come meanwhile.
-        return await asyncio.to_thread(served_answer, response, prompt, latency_s=latency_s)
+        return await asyncio.to_thread(
+            served_answer, response, prompt, latency_s=latency_s, ttft_s=ttft_s
+        )
 
 
-def served_answer(response: object, prompt: LabelledPrompt, *, latency_s: float) -> ServedAnswer:
+def served_answer(
+    response: object, prompt: LabelledPrompt, *, latency_s: float, ttft_s: float | None
+) -> ServedAnswer:
     """The answer that a response tells of, graded.
 
     Raises:
@@ -185,6 +196,7 @@ def served_answer(response: object, prompt: LabelledPrompt, *, latency_s: float)
             tier=ledger["tier"],
             certified=ledger["certified"],
             latency_s=latency_s,
+            ttft_s=ttft_s,
             attempts=tuple(
                 ServedAttempt(**{name: one[name] for name in _FIELDS}) for one in attempts
             ),

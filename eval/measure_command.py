@@ -56,7 +56,7 @@ def add_measure_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--format", choices=sorted(READY_FORMATS), help="what the rows are; default: prompts"
     )
-    add_asking_options(command, records=False)
+    add_asking_options(command, keeps_attempts=False)
     command.add_argument(
         "--run", type=Path, required=True, metavar="JSONL", dest="run_file", help="the run's file"
     )
@@ -73,6 +73,11 @@ def add_measure_options(command: argparse.ArgumentParser) -> None:
         default=_IDLE_S,
         metavar="S",
         help=f"seconds of idle engines measured before and after; default {_IDLE_S:g}",
+    )
+    command.add_argument(
+        "--stream",
+        action="store_true",
+        help="ask the cascade and the last tier alone as streams, for the seconds to a first token",
     )
     command.add_argument("--hardware", help="what it ran on, in words; default: this machine")
     command.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -138,6 +143,7 @@ async def _measure(options: argparse.Namespace, prompts: PromptSet, console: Con
             block_questions=options.block,
             state=cascade.state,
             thresholds=cascade.thresholds,
+            is_streamed=options.stream,
         )
         with RunFile(options.run_file, header) as file:
             await Measurement(

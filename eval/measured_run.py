@@ -65,7 +65,8 @@ class ServedAttempt:
 class ServedAnswer:
     """What a request over HTTP gave; `latency_s` is the client's, from sending to the last byte.
 
-    `answer` is None where the request failed, and `fault` says why.
+    `answer` is None where the request failed, and `fault` says why. `ttft_s` is the client's too,
+    to the first token; None where the answer was not asked as a stream, or has no token.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -79,6 +80,7 @@ class ServedAnswer:
     certified: bool | None
     latency_s: Amount
     attempts: tuple[ServedAttempt, ...]
+    ttft_s: Amount | None = None
 
     @property
     def question(self) -> Question:
@@ -138,6 +140,7 @@ class RunHeader:
         block_questions: Questions of a block.
         state: What the cascade might promise; None in files from before this was kept.
         thresholds: The rules that it decided by; None in files from before this was kept.
+        is_streamed: Whether the cascade and the last tier alone were asked as streams.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -154,6 +157,13 @@ class RunHeader:
     block_questions: Annotated[int, Field(gt=0)]
     state: str | None = None
     thresholds: list[dict[str, Any]] | None = None
+    is_streamed: bool = False
+
+    @property
+    def is_of_seen_questions(self) -> bool:
+        """Whether the cascade's certificate was made from this run's questions."""
+        told = self.certificate
+        return told is not None and told.get("data_sha256") == self.asked.data_sha256
 
 
 @dataclass(slots=True, kw_only=True)

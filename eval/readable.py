@@ -40,6 +40,11 @@ def cost(value: float) -> str:
     return f"{value:.4g}"
 
 
+def cost_range(interval: Interval | None) -> str:
+    """As in "0.1021 to 0.1302"."""
+    return NOT_ENOUGH if interval is None else f"{cost(interval[0])} to {cost(interval[1])}"
+
+
 def percent_of(part: float, whole: float) -> str:
     """`part` as a share of `whole`; unknown where that is 0."""
     return percent(part / whole) if whole > 0 else UNKNOWN

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy_and_cost import PolicyPoint
+from eval.certified_coverage import CertifiedCoverage, certified_coverage, one_of_each
 from eval.intervals import Interval, has_groups, paired_interval, share_interval
 from eval.measured_run import CASCADE
+from eval.oracle_regret import OracleRegret, oracle_regret
 from eval.other_ways import OtherWay, other_ways
-from eval.policy_path import Judged, judged, policy_path
+from eval.policy_path import judged, policy_path
 from eval.policy_replay import ServedPolicy
 from eval.reliability import Reliability, reliability_of
 from eval.run_costs import CostFigures, by_tier, cost_figures
-from eval.run_kinds import GroupRow, Latency, kinds, latencies
+from eval.run_kinds import GroupRow, Latency, first_tokens, kinds, latencies
 from eval.run_outcomes import (
     PooledRun,
     RunOutcomes,
@@ -23,9 +25,10 @@ from eval.run_outcomes import (
     total_use,
     use_without_idle,
 )
-from eval.score_metrics import Metric, metrics_of
+from eval.score_metrics import TARGET_RISKS, Metric, metrics_of
 from eval.served_records import ServedComparison, compare_served
 from eval.splits import question_groups
+from hybridserve_llm.calibration.outcomes import Floats
 
 ISO_POINTS = (0.0, 0.01, 0.02)
 
@@ -48,7 +51,11 @@ class RunFigures:
         without_idle: The same less what they use when nobody asks.
         idle_rates: CPU-seconds a second of idle engines, by tier; empty where joules are counted.
         has_groups: Whether any question is of a group; intervals then draw whole groups.
+        regret: Its costs are of `total`.
+        first_tokens: Empty where nothing was asked as a stream.
         path: The policy with its thresholds scaled, replayed; empty without a certificate.
+        certified_coverage: By tier below the last and TARGET_RISKS; empty without a certificate,
+            and where its confidence was fitted on these very questions.
     """
 
     unit: Unit
@@ -76,11 +83,14 @@ class RunFigures:
     without_idle: CostFigures
     idle_rates: dict[str, float]
     ways: tuple[OtherWay, ...]
+    regret: OracleRegret
     path: tuple[PolicyPoint, ...]
     iso: tuple[IsoAccuracy, ...]
     reliabilities: tuple[Reliability, ...]
     metrics: dict[str, tuple[Metric, ...]]
+    certified_coverage: dict[str, tuple[CertifiedCoverage, ...]]
     latencies: tuple[Latency, ...]
+    first_tokens: tuple[Latency, ...]
     latency_s: dict[str, tuple[float, ...]]
     kinds: tuple[GroupRow, ...]
     comparison: ServedComparison | None
@@ -105,11 +115,8 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
     harmed, groups = ~right & last_right, outcomes.groups
     n, n_harmed = len(right), int(harmed.sum())
     said = judged(served, outcomes) if served else None
-    cascade_cost = float(data.cascade_costs.sum(axis=1).mean())
+    confidence = said.confidence if said and said.risks else None
     path = policy_path(served, said, outcomes, data.costs) if served and said else ()
-    ways = other_ways(
-        outcomes, data.costs, policy_cost=cascade_cost, seed=seed, answer_lengths=None
-    )
     return RunFigures(
         unit=unit,
         energy_sources=run.energy_sources if unit == "J" else None,
@@ -135,18 +142,31 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
         total=cost_figures(run, data, use, seed),
         without_idle=cost_figures(run, less_idle, net, seed),
         idle_rates={t: idle_cpu_rate(t, run.idle) for t in run.tiers} if unit == "CPU-s" else {},
-        ways=ways,
+        ways=_ways(data, seed),
+        regret=oracle_regret(data, seed=seed),
         path=path,
         iso=_iso(path, data),
-        reliabilities=_reliabilities(said, data, seed),
-        metrics=_metrics(said, data, seed),
+        reliabilities=_reliabilities(confidence, data, seed),
+        metrics=_metrics(confidence, data, seed),
+        certified_coverage=_certified_coverage(confidence, data, run, seed),
         latencies=latencies(run.tiers, data),
+        first_tokens=first_tokens(run.tiers, data),
         latency_s={
             "cascade": tuple(map(float, np.sort(data.cascade_latency_s))),
             f"{run.tiers[-1]} alone": tuple(map(float, np.sort(data.alone_latency_s))),
         },
-        kinds=kinds(data, run, seed=seed),
+        kinds=kinds(data, run, confidence, seed=seed),
         comparison=None if served is None else compare_served(data.served, served, outcomes),
+    )
+
+
+def _ways(data: RunOutcomes, seed: int) -> tuple[OtherWay, ...]:
+    return other_ways(
+        data.outcomes,
+        data.costs,
+        policy_cost=float(data.cascade_costs.sum(axis=1).mean()),
+        seed=seed,
+        answer_lengths=None,
     )
 
 
@@ -162,13 +182,15 @@ def _iso(path: tuple[PolicyPoint, ...], data: RunOutcomes) -> tuple[IsoAccuracy,
     return tuple(found)
 
 
-def _reliabilities(said: Judged | None, data: RunOutcomes, seed: int) -> tuple[Reliability, ...]:
-    if said is None or not said.risks:
+def _reliabilities(
+    confidence: Floats | None, data: RunOutcomes, seed: int
+) -> tuple[Reliability, ...]:
+    if confidence is None:
         return ()
     return tuple(
         reliability_of(
             data.outcomes.tiers[tier],
-            said.confidence[:, tier],
+            confidence[:, tier],
             np.asarray(data.outcomes.is_right[:, tier], dtype=bool),
             seed=seed,
         )
@@ -176,17 +198,35 @@ def _reliabilities(said: Judged | None, data: RunOutcomes, seed: int) -> tuple[R
     )
 
 
-def _metrics(said: Judged | None, data: RunOutcomes, seed: int) -> dict[str, tuple[Metric, ...]]:
-    if said is None or not said.risks:
+def _metrics(
+    confidence: Floats | None, data: RunOutcomes, seed: int
+) -> dict[str, tuple[Metric, ...]]:
+    if confidence is None:
         return {}
     outcomes, groups = data.outcomes, question_groups(data.outcomes)
     return {
         outcomes.tiers[tier]: metrics_of(
-            said.confidence[:, tier],
+            confidence[:, tier],
             np.asarray(outcomes.is_right[:, tier], dtype=bool),
             data.alone_right,
             groups,
             seed=seed,
         )
         for tier in range(outcomes.last)
+    }
+
+
+def _certified_coverage(
+    confidence: Floats | None, data: RunOutcomes, run: PooledRun, seed: int
+) -> dict[str, tuple[CertifiedCoverage, ...]]:
+    has_seen = any(header.is_of_seen_questions for header in run.headers)
+    if confidence is None or has_seen:
+        return {}
+    rows = one_of_each(question_groups(data.outcomes), seed=seed)
+    is_right = np.asarray(data.outcomes.is_right[rows], dtype=bool)
+    return {
+        tier: tuple(
+            certified_coverage(confidence[rows, i], is_right[:, i], risk) for risk in TARGET_RISKS
+        )
+        for i, tier in enumerate(data.outcomes.tiers[:-1])
     }

@@ -67,7 +67,7 @@ def differing_runs(headers: Sequence[RunHeader], *, same_prompts: bool = True) -
     first = headers[0]
     for other in headers[1:]:
         found = differing_headers(first.asked, other.asked, same_prompts=same_prompts)
-        keys = ("served_model_name", "hardware", "concurrency", "block_questions")
+        keys = ("served_model_name", "hardware", "concurrency", "block_questions", "is_streamed")
         found += [
             f"{key} ({getattr(first, key)!r} there, {getattr(other, key)!r} now)"
             for key in keys

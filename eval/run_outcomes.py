@@ -144,6 +144,7 @@ class RunOutcomes:
         costs: Of each tier alone, [n_questions, n_tiers].
         cascade_costs: What each tier cost the cascade, [n_questions, n_tiers]; 0 where not asked.
         answering: Index of the tier that answered over HTTP.
+        cascade_ttft_s: Seconds to the first token; NaN where it was not asked as a stream.
         n_left_out: Questions that some way did not answer, or that were not graded.
         n_last_differs: Questions that the last tier, asked twice, was once right and once wrong at.
     """
@@ -157,6 +158,8 @@ class RunOutcomes:
     cascade_right: Bools
     cascade_latency_s: Floats
     alone_latency_s: Floats
+    cascade_ttft_s: Floats
+    alone_ttft_s: Floats
     served: tuple[ServedAnswer, ...]
     n_left_out: int
     n_last_differs: int
@@ -208,10 +211,16 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
         cascade_right=np.array([bool(a.correct) for a in ours]),
         cascade_latency_s=np.array([a.latency_s for a in ours]),
         alone_latency_s=np.array([a.latency_s for a in theirs]),
+        cascade_ttft_s=_first_tokens(ours),
+        alone_ttft_s=_first_tokens(theirs),
         served=tuple(ours),
         n_left_out=len(attempts.by_question) - len(questions),
         n_last_differs=n_last_differs,
     )
+
+
+def _first_tokens(answers: Sequence[ServedAnswer]) -> Floats:
+    return np.array([np.nan if a.ttft_s is None else a.ttft_s for a in answers])
 
 
 def _is_whole(answer: ServedAnswer | None) -> bool:

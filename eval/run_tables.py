@@ -10,6 +10,7 @@ from eval.readable import (
     NOT_ENOUGH,
     UNKNOWN,
     cost,
+    cost_range,
     number,
     percent,
     percent_of,
@@ -19,6 +20,7 @@ from eval.readable import (
 )
 from eval.report_blocks import Table
 from eval.run_figures import RunFigures
+from eval.run_kinds import Latency
 from eval.ways_table import ways_block
 
 
@@ -135,43 +137,15 @@ def tier_table(data: RunFigures) -> Table:
     )
 
 
-def latency_table(data: RunFigures) -> Table:
-    """Seconds at the client."""
+def latency_table(rows: Sequence[Latency], until: str) -> Table:
+    """Seconds at the client, `until` what."""
     return Table(
-        caption="Seconds from sending a request to its last byte, at the client",
+        caption=f"Seconds from sending a request to its {until}, at the client",
         header=("requests", "number", "median", "95th percentile"),
         rows=tuple(
-            (one.name, str(one.n), f"{one.median_s:.3f}", f"{one.p95_s:.3f}")
-            for one in data.latencies
+            (one.name, str(one.n), f"{one.median_s:.3f}", f"{one.p95_s:.3f}") for one in rows
         ),
     )
-
-
-def metric_table(data: RunFigures) -> Table:
-    """Every metric of every lower tier's confidence, with intervals."""
-    names = [metric.name for metric in next(iter(data.metrics.values()), ())]
-    by_tier = {
-        tier: {metric.name: metric for metric in found} for tier, found in data.metrics.items()
-    }
-    header = ["metric"]
-    for tier in data.metrics:
-        header += [tier, "95 % interval"]
-    rows = []
-    for name in names:
-        row = [name]
-        for found in by_tier.values():
-            interval = found[name].interval
-            row += [number(found[name].value), _range(interval)]
-        rows.append(tuple(row))
-    return Table(
-        caption=f"Confidence of the tiers below {data.tiers[-1]}, each asked alone",
-        header=tuple(header),
-        rows=tuple(rows),
-    )
-
-
-def _range(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def iso_table(data: RunFigures) -> Table:
@@ -193,11 +167,45 @@ def iso_table(data: RunFigures) -> Table:
     )
 
 
+def regret_table(data: RunFigures) -> Table:
+    """How far the cascade is from the oracle at the same forward rate, and at its own accuracy."""
+    found, unit = data.regret, f"{data.unit} a request"
+    return Table(
+        caption=(
+            f"Regret to the oracle, which knows who is right; {percent(found.forwarded)} of the "
+            f"questions are forwarded to {data.tiers[-1]}"
+        ),
+        header=("quantity", "value", "95 % interval"),
+        rows=(
+            ("accuracy of the best choice, as many forwarded", percent(found.oracle_accuracy), ""),
+            (
+                "that minus the cascade's",
+                points(found.regret),
+                points_range(found.regret_interval),
+            ),
+            (
+                f"least {unit} at the cascade's accuracy",
+                UNKNOWN if found.oracle_cost is None else cost(found.oracle_cost),
+                "",
+            ),
+            (
+                f"the cascade's {unit} beyond that",
+                UNKNOWN if found.extra_cost is None else cost(found.extra_cost),
+                cost_range(found.extra_cost_interval),
+            ),
+        ),
+    )
+
+
 def kind_table(data: RunFigures) -> Table:
-    """The cascade by kinds of questions."""
+    """The cascade by kinds of questions; with a certificate, how confidence ranks answers there."""
+    ranked = tuple(data.metrics)
     return Table(
         caption="The cascade by kinds of questions",
-        header=("kind", "number", "kept", "accuracy", "last tier", "harm", "95 % interval"),
+        header=(
+            *("kind", "number", "kept", "accuracy", "last tier", "harm", "95 % interval"),
+            *(f"AUROC {tier}" for tier in ranked),
+        ),
         rows=tuple(
             (
                 row.name,
@@ -207,6 +215,7 @@ def kind_table(data: RunFigures) -> Table:
                 percent(row.accuracy_last),
                 percent(row.harm),
                 percent_range(row.harm_interval),
+                *(number(row.auroc[tier]) for tier in ranked),
             )
             for row in data.kinds
         ),

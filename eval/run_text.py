@@ -11,8 +11,8 @@ from eval.provenance import Provenance
 from eval.readable import cost, percent, points, points_range
 from eval.replay_report import SEEN
 from eval.report_blocks import Block, Bullets, Drawing, Paragraph, Section
-from eval.report_figures import reliability_svg
 from eval.report_text import verdict
+from eval.run_confidence import confidence_blocks
 from eval.run_figures import RunFigures
 from eval.run_svg import deferral_svg, latency_svg, pareto_svg, shares_svg, wasted_svg
 from eval.run_tables import (
@@ -22,8 +22,8 @@ from eval.run_tables import (
     kind_table,
     latency_table,
     measured_ways,
-    metric_table,
     origin_table,
+    regret_table,
     tier_table,
 )
 from eval.ways_table import FITTED_NOTE
@@ -38,11 +38,18 @@ _WAYS = (
     "Only the cascade's row is a measurement of the whole; the others are joined from the tiers' "
     "own blocks, question by question."
 )
-_RANKING = (
-    "AUROC, PRR (as LM-Polygraph computes it), AURC and AUDC judge the order of answers by "
-    "confidence; ECE, Brier, log loss and Spiegelhalter's p judge it as a probability. Coverage is "
-    "the share of surest answers of which so many are wrong. Intervals: bootstrap over questions, "
-    "whole groups drawn."
+_STREAMED = (
+    "The cascade and the last tier alone were asked as streams. A tier below the last is asked for "
+    "its whole answer, and no token of it leaves before it is accepted, so its first token comes "
+    "with its last; what goes on to the last tier has waited for the tiers below before."
+)
+_ORACLE = (
+    "The oracle knows beforehand who is right, so nobody can be as good; the distance tells how "
+    "much better decisions could do. As many forwarded: it sends exactly as many questions to the "
+    "last tier as the cascade, those that gain most by it, and answers every other one by a lower "
+    "tier that is right, where one is. At the cascade's accuracy: it answers as many questions "
+    "right, each by the lowest tier that is, and pays for that tier alone. Intervals: bootstrap "
+    "over questions, whole groups drawn."
 )
 
 
@@ -56,11 +63,7 @@ def sections(
 
     `policy` is the certificate's; None where no certificate was given to the report.
     """
-    confidence: tuple[Section, ...] = ()
-    if data.metrics:
-        confidence = (
-            Section("Confidence", (_reliability(data), metric_table(data), Paragraph(_RANKING))),
-        )
+    confidence = (Section("Confidence", confidence_blocks(data)),) if data.metrics else ()
     path = (iso_table(data),) if data.iso else ()
     return (
         Section(
@@ -81,9 +84,17 @@ def sections(
         ),
         Section(
             "Beside other ways",
-            (measured_ways(data), Paragraph(_WAYS), _pareto(data), _deferral(data), *path),
+            (
+                measured_ways(data),
+                Paragraph(_WAYS),
+                _pareto(data),
+                _deferral(data),
+                regret_table(data),
+                Paragraph(_ORACLE),
+                *path,
+            ),
         ),
-        Section("Latency", (latency_table(data), _latency(data))),
+        Section("Latency", (*_seconds(data), _latency(data))),
         *confidence,
         Section("Replay of the decisions", (Paragraph(replayed(data)),)),
         Section("Where the numbers come from", (origin_table(data, headers, provenance),)),
@@ -205,7 +216,7 @@ def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) 
         f"on the {data.n} questions of this report the {loss} loss is {points(value)} "
         f"(95 %: {points_range(span)}; {how})."
     )
-    if any(header.asked.data_sha256 == told["data_sha256"] for header in headers):
+    if any(header.is_of_seen_questions for header in headers):
         return f"No test: {shown} {SEEN}"
     return f"Test: {shown} {verdict(span, epsilon)}"
 
@@ -287,6 +298,14 @@ def _wasted(data: RunFigures) -> Drawing:
     return Drawing(svg=svg, title=title, caption=caption, description=description)
 
 
+def _seconds(data: RunFigures) -> tuple[Block, ...]:
+    """Tables of seconds to the last byte and, of streams, to the first token."""
+    whole = latency_table(data.latencies, "last byte")
+    if not data.first_tokens:
+        return (whole,)
+    return whole, latency_table(data.first_tokens, "first token"), Paragraph(_STREAMED)
+
+
 def _latency(data: RunFigures) -> Drawing:
     description = "; ".join(
         f"{one.name}: median {one.median_s:.3f} s, 95th percentile {one.p95_s:.3f} s"
@@ -295,20 +314,4 @@ def _latency(data: RunFigures) -> Drawing:
     title = "Latency"
     svg = latency_svg(data, title=title, description=description)
     caption = "Share of requests that were answered within so many seconds; to the left is better."
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
-
-
-def _reliability(data: RunFigures) -> Drawing:
-    errors = "; ".join(
-        f"{one.tier}: {'not enough' if one.ece is None else f'{one.ece:.3f}'}"
-        for one in data.reliabilities
-    )
-    description = f"Share of right answers against confidence. Calibration errors: {errors}."
-    caption = (
-        "Confidence against the share of answers that are right, each point an equal part of a "
-        "tier's answers, bars are 95 % intervals. On the dashed line confidence can be taken at "
-        "its word."
-    )
-    title = "Reliability diagrams"
-    svg = reliability_svg(data.reliabilities, title=title, description=description)
     return Drawing(svg=svg, title=title, caption=caption, description=description)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from eval.intervals import LEVEL, Interval
+from eval.intervals import Interval, percentiles, resampled
 from eval.reliability import N_ECE_BINS, calibration_error
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints
 
@@ -164,14 +164,16 @@ def metrics_of(
     found = []
     for name, of in _FIGURES.items():
         value = of(confidence, is_right, last_is_right)
-        drawn = _resampled(
+        drawn = resampled(
             lambda rows, of=of: of(confidence[rows], is_right[rows], last_is_right[rows]),  # type: ignore[misc]  # a figure bound early
             [] if value is None or name in _NO_INTERVAL else groups,
-            seed,
+            seed=seed,
+            n_resamples=N_METRIC_RESAMPLES,
         )
         if drawn is not None and name in _RAISED_BY_NOISE:
             drawn = np.maximum(0.0, drawn - (drawn.mean() - value))
-        found.append(Metric(name=name, value=value, interval=_percentiles(drawn)))
+        interval = None if drawn is None else percentiles(drawn)
+        found.append(Metric(name=name, value=value, interval=interval))
     return tuple(found)
 
 
@@ -214,28 +216,6 @@ _NO_INTERVAL = frozenset({"Spiegelhalter p"})
 # A resample has noise of its own beside that of the data, and noise alone makes a calibration
 # error: resamples lie above the figure, by as much as the figure is too high itself.
 _RAISED_BY_NOISE = frozenset({"ECE (15 equal-mass bins)"})
-
-
-def _resampled(
-    figure: Callable[[Ints], float | None], groups: list[Ints], seed: int
-) -> Floats | None:
-    """The figure of resampled groups; None without groups, or where a draw does not tell it."""
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(N_METRIC_RESAMPLES if groups else 0):
-        picked = rng.integers(0, len(groups), len(groups))
-        value = figure(np.concatenate([groups[i] for i in picked]))
-        if value is None:
-            return None
-        drawn.append(value)
-    return np.array(drawn) if drawn else None
-
-
-def _percentiles(drawn: Floats | None) -> Interval | None:
-    if drawn is None:
-        return None
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _filled(score: Floats) -> Floats:

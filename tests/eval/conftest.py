@@ -162,6 +162,7 @@ class FakeCascade:
         reply: In place of an answer: what to say to (tier, prompt, requests so far), or None.
         key_of: Normal form of an answer.
         changes: Fields of the ledger's last attempt, in place of the usual ones.
+        settles: Told the id and the tier of a request that was answered.
         hold_after: Requests beyond so many wait until the server ends; None holds none.
         is_holding: Set when one waits.
         bodies: Every generation request, in the order of coming.
@@ -174,6 +175,7 @@ class FakeCascade:
         self.reply: Callable[[str, str, int], web.Response | None] = lambda *_: None
         self.key_of: Callable[[str], str | None] = lambda text: text.casefold()
         self.changes: Mapping[str, Any] = {}
+        self.settles: Callable[[str, str], None] = lambda request_id, tier: None
         self.fingerprint: dict[str, Any] | None = {"hash": "f1", "parts": {"scorer": "s1"}}
         self.hold_after: int | None = None
         self.is_holding = threading.Event()
@@ -223,7 +225,12 @@ class FakeCascade:
                 await self.released.wait()
             tier, prompt = body["model"], _prompt_of(body)
             said = self.reply(tier, prompt, len(self.bodies))
-            return said or self._answered(tier, prompt, is_chat="messages" in body)
+            if said is not None:
+                return said
+            answered = self._answered(tier, prompt, is_chat="messages" in body)
+            answered.headers["x-request-id"] = request.headers["x-request-id"]
+            self.settles(request.headers["x-request-id"], tier)
+            return answered
         finally:
             self.n_running -= 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
 from eval.attempts_file import AttemptsFile
-from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 Make = Callable[..., RecordedAttempt]
 
@@ -149,6 +149,57 @@ def test_no_two_write_one_file(path: Path) -> None:
         AttemptsFile(path, HEADER)
     with AttemptsFile(path, HEADER):
         pass  # free again
+
+
+def test_attempts_are_changed_by_a_file_written_anew_and_added_to_after(
+    path: Path, make_attempt: Make
+) -> None:
+    failed = make_attempt("q1", "big", answer=None, correct=None, reason="HTTP 502: lost")
+    small, big = make_attempt("q1", "small"), make_attempt("q1", "big")
+    written(path, failed, small, big)
+    path.chmod(0o640)
+    told = replace(small, energy_j=1.5, energy_source="nvml_energy")
+    with AttemptsFile(path, HEADER) as file:
+        file.change([told])
+        with pytest.raises(ConfigError, match="is being written by another process"):
+            AttemptsFile(path, HEADER)
+        file.add(make_attempt("q2", "small"))
+    found = read_attempts(path)
+    assert found.by_question[None, "q1"] == {"small": told, "big": big}
+    assert found.has_answer((None, "q2"), "small")
+    assert len(path.read_text().splitlines()) == 4  # the failed attempt was made again
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_to_a_file_of_attempts_stays_one(path: Path, make_attempt: Make) -> None:
+    link = path.with_name("link.jsonl")
+    link.symlink_to(written(path, make_attempt("q1", "small")))
+    with AttemptsFile(link, HEADER) as file:
+        file.change([make_attempt("q1", "small", energy_j=1.5)])
+    assert link.is_symlink()
+    assert read_attempts(path).by_question[None, "q1"]["small"].energy_j == 1.5
+
+
+def test_what_differs_nowhere_is_not_written(path: Path, make_attempt: Make) -> None:
+    written(path, make_attempt("q1", "small"))
+    inode = path.stat().st_ino
+    with AttemptsFile(path, HEADER) as file:
+        file.change([make_attempt("q1", "small")])
+    assert path.stat().st_ino == inode
+
+
+def test_a_change_that_cannot_be_written_leaves_the_file_as_it_was(
+    path: Path, make_attempt: Make
+) -> None:
+    before = written(path, make_attempt("q1", "small")).read_bytes()
+    path.with_name("attempts.jsonl.new").mkdir()
+    with (
+        AttemptsFile(path, HEADER) as file,
+        pytest.raises(CannotBeDone, match=r"cannot write .*attempts\.jsonl\.new: Is a directory"),
+    ):
+        file.change([make_attempt("q1", "small", energy_j=1.5)])
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", ['{"prompt": "2 + 2?"}\n', "split,query_id\n", "x"])

@@ -79,6 +79,33 @@ def test_prompts_are_asked_and_calibrated(
     assert captured.err.splitlines()[-1] == f"big: {N} of {N}"
 
 
+def test_costs_are_joules_of_the_servers_records(
+    run: Callable[..., int], cascade: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    records = tmp_path / "records.jsonl"
+    records.touch()
+    usual = cascade.changes
+    cascade.changes = lambda tier, prompt: (
+        usual(tier, prompt)
+        | {
+            "energy_j": None,
+            "energy_source": None,
+        }
+    )
+
+    def settle(request_id: str, tier: str) -> None:
+        active_j = 2.0 if tier == "small" else 30.0
+        told = {"kind": "energy", "request_id": request_id, "active_j": active_j}
+        with records.open("a") as file:
+            file.write(json.dumps(told | {"source": "rapl", "reason": None}) + "\n")
+
+    cascade.settles = settle
+    assert run("--grader", "exact", "--records", records, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cost"] == {"small": 2.0, "big": 30.0}
+    assert found["cost_source"] == "joules per request (rapl)"
+
+
 def test_recorded_attempts_give_the_same_result(
     run: Callable[..., int], cascade: Any, tmp_path: Path, capsys: Capture
 ) -> None:

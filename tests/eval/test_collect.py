@@ -152,6 +152,19 @@ async def test_what_is_recorded(collection: Collection) -> None:
     assert big.prompt_features["log_turns"] == pytest.approx(0.6931, abs=1e-4)  # log(1 + 1)
 
 
+async def test_every_request_has_an_id_of_its_own_that_is_kept_with_its_answer(
+    collection: Collection,
+) -> None:
+    collection.cascade.reply = lambda tier, prompt, n: (
+        error(502, **{"retry-after": "0.01"}) if n == 1 else None
+    )
+    found = await collection.run(collection.prompts(asked("a")), max_retries=1, concurrency=1)
+    _, refused, again, big = (h.get("x-request-id") for h in collection.cascade.headers)
+    assert len({refused, again, big}) == 3
+    assert found.by_question[None, "a"]["small"].request_id == again
+    assert found.by_question[None, "a"]["big"].request_id == big
+
+
 async def test_an_answer_without_a_score_says_why(collection: Collection) -> None:
     collection.cascade.changes = {
         "score": None,
@@ -316,6 +329,12 @@ async def test_a_server_that_does_not_assess(
 ) -> None:
     collection.cascade.reply = lambda *_: web.json_response(body)
     with pytest.raises(CannotBeDone, match=words):
+        await collection.run(collection.prompts(asked("a")))
+
+
+async def test_an_answer_that_is_no_json(collection: Collection) -> None:
+    collection.cascade.reply = lambda *_: web.Response(text="<html>")
+    with pytest.raises(CannotBeDone, match="not that of an assessed request: body: Input should"):
         await collection.run(collection.prompts(asked("a")))
 
 

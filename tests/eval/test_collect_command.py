@@ -10,6 +10,9 @@ from eval.cli import main
 from eval.prompts import read_prompts
 from eval.ready_formats import READY_FORMATS
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.records import SettledEnergy
+
+Capture = pytest.CaptureFixture[str]
 
 ROWS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "Two and two?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
@@ -159,6 +162,93 @@ def test_every_tier_is_asked_once_and_a_second_run_asks_nothing(
     replay = ["replay", str(tmp_path / "attempts.jsonl"), "--accept", "small=-0.5", "--json"]
     assert main(replay) == 0
     assert json.loads(capsys.readouterr().out)["cost_source"] == "joules per request (meter)"
+
+
+class Books:
+    """Writes what a cascade's requests cost, as its server does: 1 J of small, 20 J of big."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def settle(self, request_id: str, tier: str) -> None:
+        energy = SettledEnergy(
+            request_id=request_id,
+            booking="calibration",
+            tier=tier,
+            component="gpu",
+            active_j=1.0 if tier == "small" else 20.0,
+            loaded_j=None,
+            source="nvml_energy",
+            reason=None,
+            edge_j=0.1,
+            flags=(),
+            tiers={},
+            components={},
+        )
+        with self.path.open("a") as file:
+            file.write(json.dumps({"kind": "energy", "time_s": 1.0, **energy._asdict()}) + "\n")
+
+
+def test_a_policy_is_priced_in_joules_from_the_servers_records(
+    cascade: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    cascade.settles = Books(tmp_path / "records.jsonl").settle
+    (tmp_path / "records.jsonl").touch()
+    cascade.changes = lambda tier, prompt: {"score": -0.1 if prompt in "ab" else -3.0}
+    rows = [{"prompt": p, "reference": f"big says {p}", "grader": "exact"} for p in "abcd"]
+    attempts = tmp_path / "attempts.jsonl"
+    command = ["collect", rows_file(tmp_path, *rows), "--base-url", cascade.base_url, "--json"]
+    command += ["--attempts", attempts, "--records", tmp_path / "records.jsonl"]
+    assert main([str(part) for part in command]) == 0
+    small, big = json.loads(capsys.readouterr().out)["tiers"]
+    assert (small["energy_j"], small["n_metered"]) == (1.0, 4)
+    assert (big["energy_j"], big["n_metered"]) == (20.0, 4)
+    assert main(["replay", str(attempts), "--accept", "small=-0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # All four pay 1 J for the small tier, the two unsure ones 20 J more.
+    assert (found["cost"], found["cost_last"]) == (1 + 20 / 2, 20)
+    assert found["cost_source"] == "joules per request (nvml_energy)"
+
+
+def test_joules_of_an_earlier_run_are_filled_in_without_asking_again(
+    cascade: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    records = tmp_path / "records.jsonl"
+    cascade.settles = Books(records).settle
+    command = ["collect", rows_file(tmp_path, {"prompt": "a"}, {"prompt": "b"})]
+    command += ["--grader", "agrees", "--base-url", cascade.base_url]
+    command += ["--attempts", tmp_path / "attempts.jsonl"]
+    assert main([str(part) for part in command]) == 0
+    assert "small: 2 answered, 0 failed, not graded, joules unknown" in capsys.readouterr().out
+    records.rename(tmp_path / "records.jsonl.1")  # the server has moved it on
+    assert main([str(part) for part in (*command, "--records", records)]) == 0
+    captured = capsys.readouterr()
+    assert "small: 2 answered, 0 failed, not graded, 1 J a request" in captured.out
+    assert "big: 2 answered, 0 failed, not graded, 20 J a request" in captured.out
+    assert len(cascade.bodies) == 4
+    assert "waiting" not in captured.err
+
+
+def test_records_that_are_not_there_end_it_before_anything_is_asked(
+    cascade: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    command = ["collect", rows_file(tmp_path, {"prompt": "a"}), "--base-url", cascade.base_url]
+    command += ["--grader", "agrees", "--attempts", tmp_path / "attempts.jsonl"]
+    command += ["--records", tmp_path / "none.jsonl"]
+    assert main([str(part) for part in command]) == 2
+    assert "none.jsonl is not there; name the server's records.file" in capsys.readouterr().err
+    assert cascade.bodies == []
+
+
+def test_a_summary_tells_how_many_joules_are_known(
+    cascade: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    cascade.changes = lambda tier, prompt: {"energy_j": 2.0 if prompt == "a" else None}
+    command = ["collect", rows_file(tmp_path, {"prompt": "a"}, {"prompt": "b"})]
+    command += ["--grader", "agrees", "--base-url", cascade.base_url]
+    command += ["--attempts", tmp_path / "attempts.jsonl"]
+    assert main([str(part) for part in command]) == 0
+    assert "small: 2 answered, 0 failed, not graded, joules of 1 known" in capsys.readouterr().out
 
 
 def test_a_summary_says_what_is_unknown(

@@ -140,6 +140,28 @@ async def test_every_question_is_asked_in_every_way(
     assert recorded[None, "abc"]["small"].features is not None
 
 
+async def test_asked_as_streams_the_answers_are_the_same_and_first_tokens_are_timed(
+    client: AsyncOpenAI, prompts: PromptSet, tmp_path: Path
+) -> None:
+    whole = await measured(client, prompts, tmp_path / "whole.jsonl")
+    run = await measured(client, prompts, tmp_path / "streamed.jsonl", is_streamed=True)
+    for way in (ALONE, CASCADE):
+        asked = [answer for block in run.of_way(way) for answer in block.answers]
+        before = [answer for block in whole.of_way(way) for answer in block.answers]
+        assert [a.ttft_s for a in before] == [None] * 5
+        assert all(a.ttft_s is not None and 0 <= a.ttft_s <= a.latency_s for a in asked)
+        for one, other in zip(asked, before, strict=True):
+            assert (one.query_id, one.answer, one.tier) == (
+                other.query_id,
+                other.answer,
+                other.tier,
+            )
+            counts = [(a.tier, a.decision, a.completion_tokens) for a in one.attempts]
+            assert counts == [(a.tier, a.decision, a.completion_tokens) for a in other.attempts]
+    with pytest.raises(ConfigError, match=r"other is_streamed \(True there, False now\)"):
+        await measured(client, prompts, tmp_path / "streamed.jsonl")
+
+
 async def test_what_is_not_metered_is_unknown_and_not_0(
     client: AsyncOpenAI, prompts: PromptSet, tmp_path: Path
 ) -> None:

@@ -12,158 +12,24 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier
-from eval.calibrate import main as calibrate
+from eval.attempts import RecordedAttempt
 from eval.cli import main
-from eval.measured_run import (
-    ALONE,
-    CASCADE,
-    Block,
-    EngineUse,
-    IdleWindow,
-    RunHeader,
-    ServedAnswer,
-    ServedAttempt,
-    read_run,
-)
-from eval.run_file import RunFile, differing_runs
+from eval.measured_run import ALONE, CASCADE, Block, EngineUse, ServedAnswer, read_run
+from eval.run_file import differing_runs
 from eval.run_outcomes import pooled, run_outcomes, shared, total_use
 from eval.run_text import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
-Make = Callable[..., RecordedAttempt]
+Make = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
-N, BLOCK = 240, 20
-SMALL_S, GIANT_S, IDLE_RATE = 0.1, 1.0, 0.01
-DURATION_S = 10.0
+N, BLOCK, IDLE_RATE = 240, 20, 0.01
 
 
 def use(cpu_s: float | None, active_j: float | None = None) -> EngineUse:
+    """As the run has it, which draws 5 J of idle time a block where there is a meter."""
     idle_j = None if active_j is None else 5.0
     source = None if active_j is None else "nvml_energy"
     return EngineUse(cpu_s=cpu_s, active_j=active_j, idle_j=idle_j, energy_source=source)
-
-
-def is_easy(i: int) -> bool:
-    """Of four questions three: the small tier is right at them, and sure of it."""
-    return i % 4 != 0
-
-
-def score_of(i: int) -> float:
-    return -0.1 - 0.001 * (i % 7) if is_easy(i) else -1.5 - 0.001 * (i % 7)
-
-
-def attempt(make: Make, i: int, tier: str) -> RecordedAttempt:
-    is_right = tier == "giant" or is_easy(i)
-    return make(
-        f"q{i}",
-        tier,
-        correct=is_right,
-        answer="yes" if is_right else "no",
-        answer_key="yes" if is_right else "no",
-        score=score_of(i) if tier == "small" else -0.01,
-    )
-
-
-def served(i: int, tiers: tuple[str, ...]) -> ServedAnswer:
-    steps = tuple(
-        ServedAttempt(
-            tier=tier,
-            decision="accept" if tier == tiers[-1] else "escalate",
-            reason="",
-            score=score_of(i) if tier == "small" else None,
-            confidence=None,
-            risk=None,
-            prompt_tokens=90,
-            cached_tokens=0,
-            completion_tokens=10,
-            latency_s=0.1,
-        )
-        for tier in tiers
-    )
-    return ServedAnswer(
-        split=None,
-        query_id=f"q{i}",
-        correct=tiers[-1] == "giant" or is_easy(i),
-        answer="yes",
-        fault=None,
-        tier=tiers[-1],
-        certified=False,
-        latency_s=0.5 if tiers[-1] == "giant" else 0.1,
-        attempts=steps,
-    )
-
-
-def block_of(make: Make, way: str, index: int) -> Block:
-    rows = range(index * BLOCK, (index + 1) * BLOCK)
-    n_hard = sum(not is_easy(i) for i in rows)
-    small_s, giant_s = {
-        "small": (BLOCK * SMALL_S, 0.0),
-        "giant": (0.0, BLOCK * GIANT_S * 1.1),  # assessing costs more
-        ALONE: (0.0, BLOCK * GIANT_S),
-        CASCADE: (BLOCK * SMALL_S, n_hard * GIANT_S),
-    }[way]
-    answers: tuple[ServedAnswer, ...] = ()
-    recorded: tuple[RecordedAttempt, ...] = ()
-    if way == ALONE:
-        answers = tuple(served(i, ("giant",)) for i in rows)
-    elif way == CASCADE:
-        tiers = [("small",) if is_easy(i) else ("small", "giant") for i in rows]
-        answers = tuple(served(i, asked) for i, asked in zip(rows, tiers, strict=True))
-    else:
-        recorded = tuple(attempt(make, i, way) for i in rows)
-    return Block(
-        way=way,
-        index=index,
-        started="2026-11-24T00:00:00+00:00",
-        duration_s=DURATION_S,
-        used={"small": use(small_s), "giant": use(giant_s)},
-        n_shadowed=1 if way == CASCADE else 0,
-        # Five hard questions of 100 tokens each: a shadow of 100 is a sixth of the giant's work.
-        shadow_tokens=100 if way == CASCADE else 0,
-        answers=answers,
-        recorded=recorded,
-    )
-
-
-HEADER = RunHeader(
-    asked=AttemptsHeader(
-        created="2026-11-24T00:00:00+00:00",
-        tiers=(
-            RecordedTier(name="small", model="m-small", active_parameters=10**9),
-            RecordedTier(name="giant", model="m-giant", active_parameters=70 * 10**9),
-        ),
-        fingerprint=None,
-        sampling={"temperature": 0},
-        endpoints=("/v1/chat/completions",),
-        data_sha256="0" * 64,
-        labels="reference",
-        grader=None,
-    ),
-    served_model_name="hybridserve",
-    certificate=None,
-    command="hs-eval measure prompts.jsonl",
-    project_version="0.1.0",
-    commit="abc1234",
-    hardware="a <test> machine",
-    concurrency=16,
-    block_questions=BLOCK,
-)
-
-
-def written_run(path: Path, make: Make, *, change: Callable[[Block], Block] = lambda b: b) -> Path:
-    with RunFile(path, HEADER) as file:
-        idle = {tier: use(IDLE_RATE * 20) for tier in ("small", "giant")}
-        file.add(IdleWindow(started="2026-11-24T00:00:00+00:00", duration_s=20.0, used=idle))
-        for index in range(N // BLOCK):
-            for way in ("small", "giant", ALONE, CASCADE):
-                file.add(change(block_of(make, way, index)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def run_path(tmp_path_factory: pytest.TempPathFactory, make_attempt: Make) -> Path:
-    return written_run(tmp_path_factory.mktemp("run") / "run.jsonl", make_attempt)
 
 
 def reported(arguments: list[str], capsys: Capture) -> dict[str, Any]:
@@ -223,13 +89,13 @@ def test_other_ways_stand_beside_the_cascade(run_path: Path, capsys: Capture) ->
 
 
 def test_joules_take_the_place_of_cpu_seconds_where_all_are_metered(
-    tmp_path: Path, make_attempt: Make, capsys: Capture
+    tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
     def in_joules(block: Block) -> Block:
         used = {t: use(one.cpu_s, 30 * (one.cpu_s or 0.0)) for t, one in block.used.items()}
         return replace(block, used=used)
 
-    path = written_run(tmp_path / "joules.jsonl", make_attempt, change=in_joules)
+    path = write_run(tmp_path / "joules.jsonl", change=in_joules)
     found = reported([str(path)], capsys)
     assert (found["unit"], found["energy_sources"]) == ("J", "nvml_energy")
     # 30 J for a CPU-second, and 5 J of idle time for each engine and block of 20 questions.
@@ -238,22 +104,22 @@ def test_joules_take_the_place_of_cpu_seconds_where_all_are_metered(
 
 
 def test_one_block_without_a_meter_makes_it_cpu_seconds_and_mixes_nothing(
-    tmp_path: Path, make_attempt: Make, capsys: Capture
+    tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
     def in_joules(block: Block) -> Block:
         is_unknown = (block.way, block.index) == (ALONE, 3)
         used = {t: use(one.cpu_s, None if is_unknown else 1.0) for t, one in block.used.items()}
         return replace(block, used=used)
 
-    path = written_run(tmp_path / "joules.jsonl", make_attempt, change=in_joules)
+    path = write_run(tmp_path / "joules.jsonl", change=in_joules)
     assert reported([str(path)], capsys)["unit"] == "CPU-s"
 
 
-def test_nothing_measured_is_status_3(tmp_path: Path, make_attempt: Make, capsys: Capture) -> None:
+def test_nothing_measured_is_status_3(tmp_path: Path, write_run: Make, capsys: Capture) -> None:
     def unknown(block: Block) -> Block:
         return replace(block, used={tier: use(None) for tier in block.used})
 
-    path = written_run(tmp_path / "unknown.jsonl", make_attempt, change=unknown)
+    path = write_run(tmp_path / "unknown.jsonl", change=unknown)
     assert main(["report", str(path)]) == 3
     assert "neither joules nor CPU-seconds" in capsys.readouterr().err
 
@@ -276,7 +142,7 @@ def test_a_block_is_shared_by_tokens_and_sums_to_what_was_measured(run_path: Pat
 
 
 def test_a_question_that_failed_is_left_out_and_counted(
-    tmp_path: Path, make_attempt: Make, capsys: Capture
+    tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
     def failing(block: Block) -> Block:
         if (block.way, block.index) != (CASCADE, 0):
@@ -285,7 +151,7 @@ def test_a_question_that_failed_is_left_out_and_counted(
         lost = replace(first, answer=None, correct=None, tier=None, attempts=(), fault="HTTP 504")
         return replace(block, answers=(lost, *others))
 
-    path = written_run(tmp_path / "failing.jsonl", make_attempt, change=failing)
+    path = write_run(tmp_path / "failing.jsonl", change=failing)
     found = reported([str(path)], capsys)
     assert (found["n"], found["n_left_out"]) == (N - 1, 1)
 
@@ -312,30 +178,8 @@ def test_page_and_markdown_say_all_and_need_nothing_else(
     assert json.loads(embedded[1])["figures"]["n"] == N
 
 
-def with_certificate(
-    run_path: Path, folder: Path, capsys: Capture, **header: Any
-) -> tuple[Path, Path]:
-    """The run as of a cascade that had a certificate, made from its own answers; and that one."""
-    certificate = folder / "certificate.json"
-    options = ["--n-fit", "80", "--n-certify", "120", "--epsilon", "0.1", "--loss", "harm"]
-    flags = [*options, "--certificate", str(certificate)]
-    assert calibrate(["records", str(run_path), *flags]) == 0
-    capsys.readouterr()
-    told = json.loads(certificate.read_text())
-    return with_header(
-        run_path, folder / "certified.jsonl", certificate=told, **header
-    ), certificate
-
-
-def with_header(run_path: Path, path: Path, **changes: Any) -> Path:
-    """A copy of the run whose header has other values."""
-    first, *others = run_path.read_text().splitlines(keepends=True)
-    path.write_text(json.dumps(json.loads(first) | changes) + "\n" + "".join(others))
-    return path
-
-
 def test_with_its_certificate_confidence_and_decisions_are_judged(
-    run_path: Path, tmp_path: Path, capsys: Capture
+    run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make
 ) -> None:
     path, certificate = with_certificate(run_path, tmp_path, capsys)
     page = tmp_path / "r.html"
@@ -356,7 +200,7 @@ def test_with_its_certificate_confidence_and_decisions_are_judged(
 
 
 def test_what_a_certificate_counted_is_told_with_its_exact_bound() -> None:
-    demo = Path(__file__).parents[2] / "launch/demo/certificate.json"
+    demo = Path(__file__).parents[3] / "launch/demo/certificate.json"
     policy = load_certificate(demo).policy
     assert policy is not None
     # P(Binomial(1500, x) <= 8) = 0.1 at x = 0.864 %, as 2 x 1500 x is about chi2(0.9; 18) = 25.99.
@@ -368,7 +212,7 @@ def test_what_a_certificate_counted_is_told_with_its_exact_bound() -> None:
 
 
 def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
-    run_path: Path, tmp_path: Path, capsys: Capture
+    run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make, with_header: Make
 ) -> None:
     path, certificate = with_certificate(run_path, tmp_path, capsys)
     text = tmp_path / "r.md"
@@ -389,7 +233,7 @@ def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
 
 
 def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
-    make_attempt: Make, tmp_path: Path, capsys: Capture
+    write_run: Make, tmp_path: Path, capsys: Capture, with_header: Make
 ) -> None:
     def wrong_for_some(block: Block) -> Block:
         """Users of eight questions; every seventh is harmed at all six that are easy."""
@@ -403,7 +247,7 @@ def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
     def number(one: ServedAnswer | RecordedAttempt) -> int:
         return int(one.query_id.removeprefix("q"))
 
-    path = written_run(tmp_path / "run.jsonl", make_attempt, change=wrong_for_some)
+    path = write_run(tmp_path / "run.jsonl", change=wrong_for_some)
     found = reported([str(path)], capsys)
     # Users 0, 7, 14, 21 and 28 of 30: 30 of 240 questions, 12.5 %. Of 30 independent users the
     # standard error is 0.75 * sqrt(1/6 * 5/6 / 30) = 5.1 points; Wilson's would be 8.9 to 17.3 %.
@@ -424,7 +268,7 @@ def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
 
 
 def test_runs_of_other_settings_are_not_pooled(
-    run_path: Path, tmp_path: Path, capsys: Capture
+    run_path: Path, tmp_path: Path, capsys: Capture, with_header: Make
 ) -> None:
     other = with_header(run_path, tmp_path / "other.jsonl", concurrency=1)
     assert main(["report", str(run_path), str(other)]) == 2
@@ -452,6 +296,7 @@ def test_runs_that_went_by_another_policy_are_not_mixed(
     run_path: Path,
     tmp_path: Path,
     capsys: Capture,
+    with_header: Make,
 ) -> None:
     first = with_header(run_path, tmp_path / "first.jsonl", **there)
     second = with_header(run_path, tmp_path / "second.jsonl", **now)
@@ -459,9 +304,10 @@ def test_runs_that_went_by_another_policy_are_not_mixed(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_file_that_tells_no_thresholds_goes_with_one_that_does() -> None:
-    newer = replace(HEADER, state="uncertified", thresholds=[{"score_at_least": -1.0}])
-    assert differing_runs([HEADER, newer]) == ""
+def test_a_file_that_tells_no_thresholds_goes_with_one_that_does(run_path: Path) -> None:
+    header = read_run(run_path).header
+    newer = replace(header, state="uncertified", thresholds=[{"score_at_least": -1.0}])
+    assert differing_runs([header, newer]) == ""
     assert differing_runs([newer, newer]) == ""
 
 
@@ -474,7 +320,13 @@ def test_a_file_that_tells_no_thresholds_goes_with_one_that_does() -> None:
     ],
 )
 def test_a_certificate_that_the_run_did_not_go_by_is_refused(
-    header: dict[str, Any], words: str, run_path: Path, tmp_path: Path, capsys: Capture
+    header: dict[str, Any],
+    words: str,
+    run_path: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    with_certificate: Make,
+    with_header: Make,
 ) -> None:
     path, certificate = with_certificate(run_path, tmp_path, capsys)
     other = with_header(path, tmp_path / "other.jsonl", **header)
@@ -490,7 +342,7 @@ def test_the_same_questions_twice_are_not_pooled(run_path: Path, capsys: Capture
 def test_a_certificate_of_another_cascade_is_refused(
     run_path: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    certificate = Path(__file__).parents[2] / "launch/demo/certificate.json"
+    certificate = Path(__file__).parents[3] / "launch/demo/certificate.json"
     lines = run_path.read_text().splitlines(keepends=True)
     header = json.loads(lines[0])
     header["asked"]["fingerprint"] = {"hash": "sha256:other", "parts": {}}
@@ -518,13 +370,13 @@ def test_a_run_is_replayed_and_swept_as_recorded_attempts(run_path: Path, capsys
 
 
 def test_a_run_without_meters_is_priced_by_tokens_and_one_with_joules_by_them(
-    make_attempt: Make, tmp_path: Path, capsys: Capture
+    write_run: Make, tmp_path: Path, capsys: Capture
 ) -> None:
     def costs(name: str, cpu_s: float | None, active_j: float | None) -> tuple[float, str]:
         def change(block: Block) -> Block:
             return replace(block, used={tier: use(cpu_s, active_j) for tier in block.used})
 
-        path = written_run(tmp_path / name, make_attempt, change=change)
+        path = write_run(tmp_path / name, change=change)
         assert main(["replay", str(path), "--accept", "small=0", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         return found["cost_last"], found["cost_source"]
