@@ -41,9 +41,10 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What an engine did with `concurrency` requests of one length in flight.
+    """What an engine did with `concurrency` requests in flight.
 
     Attributes:
+        lengths: Means of the requests, which are drawn from half to one and a half times as long.
         output_tokens_per_s: Of all requests together.
         engine_cores: CPU cores that its processes used on average; None without their id.
         other_cores: The same of all else on the machine; None where Linux does not say.
@@ -99,7 +100,9 @@ class LiveEngine:
     async def window(self, lengths: Lengths, concurrency: int, *, window_s: float) -> Window:
         """Holds `concurrency` requests in flight, and measures once each worker has ended one.
 
-        The first request of each worker is shorter, from a part to the whole, so that later ones
+        Requests have lengths around the means: an engine on the CPU takes some percent longer for
+        steps whose number of tokens differs from the last ones', as those under a real load do. The
+        first request of each worker is shorter, from a part to the whole, so that later ones
         do not end together.
 
         Raises:
@@ -173,7 +176,15 @@ class LiveEngine:
             await self._engine.complete(self._request(wanted))
             steady.set()
             while True:
-                await self._engine.complete(self._request(lengths))
+                await self._engine.complete(self._request(self._around(lengths)))
+
+    def _around(self, lengths: Lengths) -> Lengths:
+        def drawn(mean: int) -> int:
+            return self._draw.randint(mean - mean // 2, mean + mean // 2)
+
+        return Lengths(
+            prompt_tokens=drawn(lengths.prompt_tokens), output_tokens=drawn(lengths.output_tokens)
+        )
 
     def _request(self, lengths: Lengths) -> EngineRequest:
         """A prompt that shares nothing with others, and an answer of exactly so many tokens."""

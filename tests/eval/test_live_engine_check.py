@@ -124,6 +124,7 @@ class SteppingEngine:
 
     def __init__(self, *, fails: bool = False) -> None:
         self.n_tokens = 0
+        self.asked: list[tuple[int, int]] = []
         self.n_running = 0
         self._fails = fails
 
@@ -131,8 +132,10 @@ class SteppingEngine:
         if self._fails:
             raise EngineFailed("engine broke")
         self.n_running += 1
+        payload = request.request.payload
+        self.asked.append((len(payload["prompt"]), payload["max_tokens"]))
         try:
-            for _ in range(request.request.payload["max_tokens"]):  # type: ignore[call-overload]
+            for _ in range(payload["max_tokens"]):
                 await asyncio.sleep(1e-3)
                 self.n_tokens += 1
         finally:
@@ -178,6 +181,17 @@ async def test_a_round_goes_through_windows_and_loads_and_leaves_nothing_running
     assert summary.load == 0.3
     assert summary.latency_s > 0
     assert found.as_json()["schema"] == "hybridserve-live-engine-check/1"
+
+
+async def test_requests_of_a_window_are_around_its_lengths() -> None:
+    engine = SteppingEngine()
+    lengths = Lengths(prompt_tokens=16, output_tokens=4)
+    await live(engine).window(lengths, 4, window_s=0.5)
+    assert engine.asked[:4] == [(16, 1), (16, 2), (16, 3), (16, 4)]  # workers start apart
+    later = engine.asked[4:]
+    assert {prompt for prompt, _ in later} <= set(range(8, 25))
+    assert {output for _, output in later} == {2, 3, 4, 5, 6}
+    assert len({prompt for prompt, _ in later}) > 8
 
 
 async def test_an_engine_that_fails_ends_the_check() -> None:
