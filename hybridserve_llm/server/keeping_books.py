@@ -8,7 +8,7 @@ from typing import Any
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.interfaces import Clock, RecordSink, WorkObserver
-from hybridserve_llm.server.bookkeeper import Bookkeeper
+from hybridserve_llm.server.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.server.bookkeeper_wire import Assignment
 from hybridserve_llm.server.energy_report import EnergyReport, report_of
 from hybridserve_llm.server.meter_sites import Metered, Probes
@@ -57,7 +57,7 @@ async def books_apart(
         metered=metered if is_metered else None,
         records=records,
     )
-    keeper = Bookkeeper(
+    keeper = BookkeeperClient(
         assignment, command, clock=clock, on_settled=lambda told: metrics.count_joules(*told)
     )
     await keeper.start()

@@ -17,7 +17,7 @@ from hybridserve_llm.energy.attribution import Booking, TokenWeights
 from hybridserve_llm.energy.notes import Began, Ended
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, Usage, Verdict
-from hybridserve_llm.server.bookkeeper import Bookkeeper
+from hybridserve_llm.server.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.server.bookkeeper_process import keep_books
 from hybridserve_llm.server.bookkeeper_wire import (
     HEAD,
@@ -54,8 +54,8 @@ def keeper_at(
     command: tuple[str, ...] = SCRIPTED,
     metered: Metered | None = ON_A_GPU,
     on_settled: Callable[[UserJoules], None] = lambda _: None,
-) -> Bookkeeper:
-    return Bookkeeper(
+) -> BookkeeperClient:
+    return BookkeeperClient(
         assignment(folder, metered), command, clock=SystemClock(), on_settled=on_settled
     )
 
@@ -64,7 +64,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
 
 
-def ask(keeper: Bookkeeper, request_id: str) -> None:
+def ask(keeper: BookkeeperClient, request_id: str) -> None:
     """A request that takes no time worth speaking of."""
     request = GenerateRequest(request_id=request_id, endpoint=Endpoint.CHAT, payload={})
     end = keeper.notes.observe(request, "small", "small/0")

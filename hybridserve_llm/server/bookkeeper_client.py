@@ -43,7 +43,7 @@ _MOST_UNSENT_BYTES = 32 << 20
 """A bookkeeper that does not read any more is not waited for: batches are dropped and counted."""
 
 
-class Bookkeeper:
+class BookkeeperClient:
     """A RecordSink, and what replicas tell of their work, for books in a process of their own."""
 
     def __init__(
@@ -179,7 +179,7 @@ class Bookkeeper:
 
     async def _receive(self, link: "_Link") -> None:
         """Takes reports until the bookkeeper's end."""
-        with contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(EOFError, OSError, msgspec.DecodeError):
             while True:
                 self._report = await link.receive()
                 for one in self._report.settled:
