@@ -57,7 +57,7 @@ class DroppedRecords(CountOf):
     def __init__(self, n_dropped: Callable[[], int]) -> None:
         super().__init__(
             "hybridserve_records_dropped",
-            "Records that were not written: the queue was full, the disk refused, or their writer died",
+            "Records that were not written: queue full, disk refused, or writer died",
             n_dropped,
         )
 
@@ -114,7 +114,7 @@ class JsonLinesSink:
 
     @property
     def n_dropped(self) -> int:
-        """Records that were not written: the queue was full, the disk refused, or their writer died."""
+        """Records that were not written: queue full, disk refused, or writer died."""
         return self._n_refused + self._n_lost
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
