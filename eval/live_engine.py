@@ -100,10 +100,10 @@ class LiveEngine:
     async def window(self, lengths: Lengths, concurrency: int, *, window_s: float) -> Window:
         """Holds `concurrency` requests in flight, and measures once each worker has ended one.
 
-        Requests have lengths around the means: an engine on the CPU takes some percent longer for
-        steps whose number of tokens differs from the last ones', as those under a real load do. The
-        first request of each worker is shorter, from a part to the whole, so that later ones
-        do not end together.
+        Requests have lengths around the means, as those under a real load do: of requests of one
+        length an engine on the CPU makes some percent more tokens (docs/simulate.md). The first
+        request of each worker is shorter, from a part to the whole, so that later ones do not end
+        together.
 
         Raises:
             HybridServeError: The engine refuses a request, fails, or counts no tokens.
