@@ -7,7 +7,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import HybridServeError
 from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine, RecordSink, Scorer
-from hybridserve_llm.records import Attempt, Ledger, Verdict
+from hybridserve_llm.records import Attempt, FinishedRequest, Ledger, Verdict
 
 __version__ = "0.1.0"
 
@@ -17,6 +17,7 @@ __all__ = [
     "Clock",
     "EnergyMeter",
     "Engine",
+    "FinishedRequest",
     "HybridServeError",
     "Ledger",
     "RecordSink",

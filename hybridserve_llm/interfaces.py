@@ -9,12 +9,13 @@ from hybridserve_llm.records import (
     Chunk,
     Completion,
     EngineRequest,
+    FinishedRequest,
     GenerateRequest,
     Joules,
     Ledger,
     Seen,
     SettledEnergy,
-    Usage,
+    Work,
 )
 
 
@@ -88,11 +89,18 @@ class Watcher(Protocol):
         """An answer below the last tier was accepted, for a request that the certificate covers."""
 
 
+class RequestJournal(Protocol):
+    """Is told of requests' ends as they come; must not block and must not raise."""
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        """A request ended now, answered or not; its attempts are in the ledger."""
+
+
 class RecordSink(Protocol):
     """Receives what happened; must not block and must not raise."""
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """A request ended, answered or not; its attempts are in the ledger."""
+    def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
+        """Requests ended, the last of them up to a tenth of a second ago."""
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """What a request cost is final; comes seconds after its end, and for shadows too."""
@@ -101,15 +109,8 @@ class RecordSink(Protocol):
 class WorkObserver(Protocol):
     """Is told when a replica works on a request; must not block and must not raise."""
 
-    def observe(self, request: GenerateRequest, tier: str, replica: str) -> "WorkEnd":
-        """Work begins on the replica `tier/number`; what is returned is called once at its end."""
-
-
-class WorkEnd(Protocol):
-    """Is told that the work ended, whatever came of it."""
-
-    def __call__(self, usage: Usage, first_token_s: float | None) -> None:
-        """The tokens that the engine reported, and when (monotonic) the first one came."""
+    def observe(self, work: Work) -> None:
+        """Work begins; when it has ended, `work` says so."""
 
 
 class EnergyMeter(Protocol):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 JsonObject = Mapping[str, Any]
 """A decoded JSON object as it came over the wire."""
 
@@ -108,8 +110,7 @@ class EngineRequest:
     needs_token_ids: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens an engine counted for one attempt; None where it did not say."""
 
     prompt_tokens: int | None = None
@@ -150,6 +151,31 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     token_bytes: tuple[bytes, ...] | None = None
     margins: tuple[float | None, ...] | None = None
+
+
+class Work(msgspec.Struct, array_like=True, eq=False, gc=False):
+    """One replica's work on one request, kept up to date by whoever has it done.
+
+    Attributes:
+        replica: As `tier/number`.
+        number: Tells it from the replica's other work, that of the same request too.
+        is_shadow: No client asked for it; `is_calibration`: the request wants to be assessed.
+        start_s: Monotonic, like the other two.
+        end_s: None while it goes on, whatever comes of it then.
+        first_token_s: When its first token came; None where that was not seen.
+        usage: The tokens that the engine reported.
+    """
+
+    request_id: str
+    tier: str
+    replica: str
+    number: int
+    is_shadow: bool
+    is_calibration: bool
+    start_s: float
+    end_s: float | None = None
+    first_token_s: float | None = None
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +226,7 @@ class Seen:
     assessment: Assessment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One tier's work for one request: a line of the ledger, and the record `eval/` reads.
 
     `assessment` holds what else is known of the answer, where the request asked for it; `error` is
@@ -226,8 +251,7 @@ class Attempt:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
 
     `ttft_s` is the time from the request's arrival to the first token that left for the client,
@@ -256,6 +280,14 @@ class Ledger:
         if self.assess:
             return RequestKind.CALIBRATION
         return RequestKind.CASCADE if self.only_tier is None else RequestKind.TIER
+
+
+class FinishedRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A request that ended, answered or not: its ledger, seconds it took, Unix time of its end."""
+
+    ledger: Ledger
+    latency_s: float
+    time_s: float
 
 
 class Source(StrEnum):

@@ -4,10 +4,11 @@ import ast
 import importlib.util
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from hybridserve_llm.records import (
     Assessment,
     Attempt,
     ComponentEnergy,
+    FinishedRequest,
     Flag,
     Ledger,
     SettledEnergy,
@@ -164,7 +166,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.registry.register(LeftOutSpans(lambda: 0))
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
     metrics.registry.register(EngineCollector(lambda: [engine]))
-    metrics.request_finished(LEDGER, 0.5)
+    metrics.requests_finished([FinishedRequest(LEDGER, 0.5, 0.0)])
     metrics.responses.add(200)
     metrics.request_settled(SETTLED)
     in_code = []
@@ -220,8 +222,8 @@ def test_the_ledgers_fields_are_the_codes() -> None:
 
 
 def test_the_fields_of_an_assessed_attempt_are_the_codes() -> None:
-    assessed = replace(ATTEMPT, assessment=Assessment(score=-0.1))
-    (attempt,) = ledger_json(replace(LEDGER, attempts=(assessed,)))["attempts"]
+    assessed = msgspec.structs.replace(ATTEMPT, assessment=Assessment(score=-0.1))
+    (attempt,) = ledger_json(msgspec.structs.replace(LEDGER, attempts=(assessed,)))["attempts"]
     plain = ledger_json(LEDGER)["attempts"][0]
     page = text_of("docs/api.md")
     shown = [row[0] for row in rows_after(page, "With `assess` an answered entry")]

@@ -24,7 +24,7 @@ from hybridserve_llm.errors import (
     InvalidRequest,
     RequestError,
 )
-from hybridserve_llm.interfaces import Clock, RecordSink
+from hybridserve_llm.interfaces import Clock, RequestJournal
 from hybridserve_llm.records import (
     Assessment,
     Attempt,
@@ -47,7 +47,7 @@ class CascadeRouter:
         tiers: Sequence[Tier],
         policies: Policies,
         *,
-        sink: RecordSink,
+        journal: RequestJournal,
         clock: Clock,
         energy_reason: str | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class CascadeRouter:
         self._tiers = tuple(tiers)
         self._policies = policies
         self._index = {tier.name: i for i, tier in enumerate(self._tiers)}
-        self._sink = sink
+        self._journal = journal
         self._clock = clock
         self._energy_reason = energy_reason
 
@@ -78,7 +78,7 @@ class CascadeRouter:
             return await self._climb(climb)
         except (HybridServeError, asyncio.CancelledError) as exc:
             ledger = climb.ledger(None, ended_by=exc if isinstance(exc, HybridServeError) else None)
-            self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+            self._journal.request_finished(ledger, self._elapsed_s(climb.started_s))
             raise
 
     def _start(self, request: GenerateRequest) -> Climb:
@@ -201,7 +201,7 @@ class CascadeRouter:
         if climb.request.stream:  # it was held: its first token leaves with its last
             climb.ttft_s = latency_s
         ledger = climb.ledger(attempt)
-        self._sink.request_finished(ledger, latency_s)
+        self._journal.request_finished(ledger, latency_s)
         return Outcome(completion=completion, ledger=ledger)
 
     async def _go_live(self, climb: Climb, tier: Tier, started_s: float) -> LiveAnswer:
@@ -229,7 +229,7 @@ class CascadeRouter:
             climb.attempts.append(attempt)
             answering = attempt if verdict is Verdict.ACCEPT else None
             ledger = climb.ledger(answering, ended_by=ended_by)
-            self._sink.request_finished(ledger, self._elapsed_s(climb.started_s))
+            self._journal.request_finished(ledger, self._elapsed_s(climb.started_s))
             return ledger
 
         chunks = tier.engine.stream(

@@ -1,14 +1,13 @@
 """The books: who works where and when, what that cost once its time is settled, and the totals.
 
-    began ── ended ── request_finished         told by replicas and router, in the event loop; noted
-               └── settle (once a second) ──> on_settled(SettledEnergy), and the totals grow
+    begin ── the stint's end ── request_finished      told by `notes.NotedWork`, in batches
+                    └── settle (once a second) ──> on_settled(SettledEnergy), and the totals grow
 
 Time is settled when the meters are final for it and every request that ran in it has ended, so that
 its tokens are known. A request that runs for longer than `settle_within_s` is not waited for: its
 share is estimated, and flagged.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from hybridserve_llm.energy.attribution import Booking, Stint
 from hybridserve_llm.energy.joules import unknown
 from hybridserve_llm.energy.loaded import IdleLoad
 from hybridserve_llm.energy.site import Entry, Site
-from hybridserve_llm.interfaces import Clock, WorkEnd
-from hybridserve_llm.records import ComponentEnergy, GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.records import ComponentEnergy, SettledEnergy
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""
@@ -62,7 +61,7 @@ class _Open:
 
 
 class EnergyBooks:
-    """An `interfaces.WorkObserver` that charges requests for what their work cost."""
+    """Charges requests for what their work cost."""
 
     def __init__(
         self,
@@ -105,34 +104,9 @@ class EnergyBooks:
             name for name, mine in self._sites_of.items() if len(mine) == n_components
         )
 
-    def began(self, request: GenerateRequest, tier: str, replica: str) -> Stint:
-        """A replica begins to work on a request."""
-        stint = Stint(
-            request_id=request.request_id,
-            tier=tier,
-            replica=replica,
-            booking=booking_of(request),
-            start_s=self._clock.monotonic_s(),
-        )
-        self.begin(stint)
-        return stint
-
     def begin(self, stint: Stint) -> None:
-        """Takes a stint that began; who told it fills in its end."""
+        """A replica began to work on a request; who tells it fills in the end of it."""
         self._begun.append(stint)
-
-    def ended(self, stint: Stint, usage: Usage, first_token_s: float | None) -> None:
-        """The work ended, whatever came of it; `usage` is what the engine told of it."""
-        stint.prompt_tokens = computed_prompt_tokens(usage)
-        stint.output_tokens = usage.completion_tokens
-        stint.first_token_s = first_token_s
-        stint.end_s = self._clock.monotonic_s()
-        if stint.booking is Booking.SHADOW:  # the router knows nothing of it: nobody else ends it
-            self.request_finished(stint.request_id, stint.tier)
-
-    def observe(self, request: GenerateRequest, tier: str, replica: str) -> WorkEnd:
-        """As `began`; what it gives is called at the end, in place of `ended`."""
-        return functools.partial(self.ended, self.began(request, tier, replica))
 
     def request_finished(self, request_id: str, tier: str | None) -> None:
         """The router is done with a request; `tier` answered, None where none did."""
@@ -292,16 +266,3 @@ def _loaded_j(
             return None
         parts.append(active_j * (factor or 1.0))
     return math.fsum(parts)
-
-
-def computed_prompt_tokens(usage: Usage) -> int | None:
-    """Prompt tokens that were not cached; None where the engine did not tell."""
-    prompt_tokens = usage.prompt_tokens
-    return None if prompt_tokens is None else max(0, prompt_tokens - (usage.cached_tokens or 0))
-
-
-def booking_of(request: GenerateRequest) -> Booking:
-    """Whose joules a request's are."""
-    if request.is_shadow:
-        return Booking.SHADOW
-    return Booking.CALIBRATION if request.assess else Booking.USER

@@ -14,12 +14,19 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from hybridserve_llm.errors import EngineFailed, EngineUnavailable
 from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
-from hybridserve_llm.records import Chunk, Completion, EngineRequest, HealthState, Usage
+from hybridserve_llm.records import (
+    Chunk,
+    Completion,
+    EngineRequest,
+    GenerateRequest,
+    HealthState,
+    Work,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,7 @@ class _Member:
 
     engine: Replica
     index: int
+    name: str
     state: HealthState = "unknown"
     outstanding: int = 0
     last_picked: int = 0
@@ -51,14 +59,6 @@ class _Member:
     back_off_s: float = _FIRST_BACK_OFF_S
     retry_at_s: float = 0.0
     avoid_until_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is told of one replica's work on one request when it ends."""
-
-    usage: Usage = field(default_factory=Usage)
-    first_token_s: float | None = None
 
 
 class ReplicaSet:
@@ -78,7 +78,7 @@ class ReplicaSet:
     ) -> None:
         """Takes the replicas as they are; whoever made them closes them.
 
-        `observer` is told of every replica's work, as `tier/number`.
+        `observer` is told of every replica's work.
 
         Raises:
             ValueError: There is no replica.
@@ -88,7 +88,9 @@ class ReplicaSet:
         self.tier = tier
         self._clock = clock
         self._observer = observer
-        self._members = tuple(_Member(engine, index) for index, engine in enumerate(replicas))
+        self._members = tuple(
+            _Member(engine, index, f"{tier}/{index}") for index, engine in enumerate(replicas)
+        )
         self._n_picks = 0
 
     @property
@@ -220,12 +222,9 @@ class ReplicaSet:
             yield member
 
     @contextmanager
-    def _serving(self, member: _Member, request: EngineRequest) -> Iterator[_Work]:
+    def _serving(self, member: _Member, request: EngineRequest) -> Iterator[Work]:
         """Counts the request in `member`, and learns from how it ends."""
-        work, end = _Work(), None
-        if self._observer is not None:
-            replica = f"{self.tier}/{member.index}"
-            end = self._observer.observe(request.request, self.tier, replica)
+        work = self._begun(member, request.request)
         member.outstanding += 1
         try:
             yield work
@@ -241,8 +240,21 @@ class ReplicaSet:
             raise
         finally:
             member.outstanding -= 1
-            if end is not None:
-                end(work.usage, work.first_token_s)
+            work.end_s = self._clock.monotonic_s()
+
+    def _begun(self, member: _Member, request: GenerateRequest) -> Work:
+        work = Work(
+            request.request_id,
+            self.tier,
+            member.name,
+            member.last_picked,
+            request.is_shadow,
+            request.assess,
+            self._clock.monotonic_s(),
+        )
+        if self._observer is not None:
+            self._observer.observe(work)
+        return work
 
     def _mark_up(self, member: _Member) -> None:
         if member.state != "up":

@@ -17,19 +17,18 @@ import msgspec
 from hybridserve_llm.energy.notes import WorkNotes
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Ledger, SettledEnergy
+from hybridserve_llm.records import FinishedRequest, SettledEnergy
 from hybridserve_llm.server.bookkeeper_wire import (
     HEAD,
     Assignment,
     Batch,
     BooksReport,
-    UserJoules,
     frame_of,
     length_of,
     value_of,
 )
 from hybridserve_llm.server.energy_report import EnergyReport
-from hybridserve_llm.telemetry.json_lines import RecordLines
+from hybridserve_llm.telemetry.counts import TalliedJoules
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +51,17 @@ class BookkeeperClient:
         command: Sequence[str],
         *,
         clock: Clock,
-        on_settled: Callable[[UserJoules], None],
+        on_settled: Callable[[TalliedJoules], None],
     ) -> None:
         """`command` starts `bookkeeper_process.py`; the number of its socket is added to it."""
-        self.notes = WorkNotes(clock)
+        self.notes = WorkNotes()
         self._assignment = assignment
         self._command = tuple(command)
         self._clock = clock
         self._on_settled = on_settled
-        self._lines = bytearray()
-        self._n_lines = self._n_finished = 0
-        self._record_lines = RecordLines(clock)
+        self._packs: list[msgspec.Raw] = []
+        self._n_lines = self._n_metered = 0
+        self._encode = msgspec.msgpack.Encoder().encode
         self._link: _Link | None = None
         self._report = BooksReport(energy=None)
         self._n_lost = 0
@@ -83,14 +82,14 @@ class BookkeeperClient:
         """Records that were not written, and will not be."""
         return self._n_lost + self._report.n_dropped
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """Notes the ledger's line, and that the request's books may be closed."""
-        if self._assignment.records is not None:
-            self._lines += self._record_lines.of_ledger(ledger, latency_s)
-            self._n_lines += 1
+    def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
+        """Keeps them until the next batch."""
+        self._packs.append(msgspec.Raw(self._encode(finished)))
+        if self._assignment.records is None:
+            return
+        self._n_lines += len(finished)
         if self._assignment.metered is not None:
-            self.notes.request_finished(ledger.request_id, ledger.tier)
-            self._n_finished += bool(ledger.attempts)  # others have no joules
+            self._n_metered += sum(bool(one.ledger.attempts) for one in finished)
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Nothing: the bookkeeper said it."""
@@ -157,32 +156,27 @@ class BookkeeperClient:
         if link.unsent_bytes > _MOST_UNSENT_BYTES:
             self._drop()
             return
-        batch = Batch(self._clock.monotonic_s(), self.notes.take(), bytes(self._lines))
         link.n_lines += self._n_lines
-        link.n_finished += self._n_finished
+        link.n_metered += self._n_metered
+        link.send(frame_of(Batch(self._clock.monotonic_s(), self.notes.take(), self._packs)))
         self._forget()
-        link.send(frame_of(batch))
 
     def _drop(self) -> None:
         """Counts as lost what nobody can be told."""
         self.notes.take()
-        self._n_lost += self._n_lines + self._n_records_of(self._n_finished)
+        self._n_lost += self._n_lines + self._n_metered
         self._forget()
 
     def _forget(self) -> None:
-        self._lines.clear()
-        self._n_lines = self._n_finished = 0
-
-    def _n_records_of(self, n_finished: int) -> int:
-        """Records of joules that so many requests have."""
-        return 0 if self._assignment.records is None else n_finished
+        self._packs = []
+        self._n_lines = self._n_metered = 0
 
     async def _receive(self, link: "_Link") -> None:
         """Takes reports until the bookkeeper's end."""
         with contextlib.suppress(EOFError, OSError, msgspec.DecodeError):
             while True:
                 self._report = await link.receive()
-                for one in self._report.settled:
+                for one in self._report.joules:
                     self._on_settled(one)
 
     def _count_lost(self, link: "_Link") -> None:
@@ -191,9 +185,8 @@ class BookkeeperClient:
         Of requests that engines were working on when it died nobody knows yet.
         """
         report = self._report
-        n_unsettled = max(0, link.n_finished - report.n_settled)
-        self._n_lost += report.n_dropped + link.n_lines - report.n_lines
-        self._n_lost += self._n_records_of(n_unsettled)
+        n_unsettled = max(0, link.n_metered - report.n_settled)
+        self._n_lost += report.n_dropped + link.n_lines - report.n_lines + n_unsettled
         self._report = BooksReport(energy=report.energy)
 
 
@@ -206,7 +199,7 @@ class _Link:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self.n_lines = self.n_finished = 0
+        self.n_lines = self.n_metered = 0
         self._process, self._reader, self._writer = process, reader, writer
 
     @classmethod

@@ -7,6 +7,8 @@ none of it holds up a request, and a driver that hangs holds up nobody. It reads
 its end, which comes when the front end ends in whatever way; then it settles and writes all it can.
 """
 
+import itertools
+import os
 import select
 import signal
 import socket
@@ -19,13 +21,12 @@ from hybridserve_llm.energy.attribution import Booking
 from hybridserve_llm.energy.notes import NotedWork
 from hybridserve_llm.errors import HybridServeError
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import SettledEnergy
+from hybridserve_llm.records import FinishedRequest, SettledEnergy
 from hybridserve_llm.server.bookkeeper_wire import (
     HEAD,
     Assignment,
     Batch,
     BooksReport,
-    UserJoules,
     frame_of,
     length_of,
     value_of,
@@ -34,7 +35,11 @@ from hybridserve_llm.server.energy_report import report_of
 from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.server.metering import Metering, metering_of
 from hybridserve_llm.server.sinks import open_records
+from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.json_lines import JsonLinesSink
+
+_NICENESS = 10
+"""Where cores are few, front end and engines come first: nobody waits for books."""
 
 
 @dataclass(slots=True)
@@ -67,7 +72,7 @@ class Bookkeeper:
         """
         self._told = _AsTold(clock)
         self._n_lines = self._n_settled = 0
-        self._settled: list[UserJoules] = []
+        self._joules = JoulesTally()
         self._records: JsonLinesSink | None = None
         if assignment.records is not None:
             self._records = open_records(assignment.records, clock)
@@ -89,14 +94,16 @@ class Bookkeeper:
             self._metering.start()
 
     def take(self, batch: Batch) -> None:
-        """Enters what happened, and has the ledgers' lines written."""
+        """Enters what happened, and has ledgers written."""
         self._told.told_s = batch.at_s
+        packs = (value_of(pack, list[FinishedRequest]) for pack in batch.packs)
+        finished = list(itertools.chain.from_iterable(packs))
         if self._work is not None:
-            self._work.enter(batch.notes)
+            ends = ((one.ledger.request_id, one.ledger.tier) for one in finished)
+            self._work.enter(batch.notes, ends)
         if self._records is not None:
-            lines = batch.lines.splitlines(keepends=True)
-            self._records.take(lines)
-            self._n_lines += len(lines)
+            self._records.requests_finished(finished)
+            self._n_lines += len(finished)
 
     def settle(self) -> BooksReport:
         """Settles what can be settled now."""
@@ -113,11 +120,10 @@ class Bookkeeper:
         return self.report()
 
     def report(self) -> BooksReport:
-        """How things stand; requests settled are told once."""
-        settled, self._settled = self._settled, []
+        """How things stand; what requests cost is told once."""
         return BooksReport(
             energy=None if self._metering is None else report_of(self._metering),
-            settled=tuple(settled),
+            joules=self._joules.taken(),
             n_lines=self._n_lines,
             n_settled=self._n_settled,
             n_dropped=0 if self._records is None else self._records.n_dropped,
@@ -127,9 +133,7 @@ class Bookkeeper:
         if self._records is not None:
             self._records.request_settled(energy)
         self._n_settled += energy.booking != Booking.SHADOW
-        if energy.booking == Booking.USER:
-            own_j = None if energy.tier is None else energy.tiers.get(energy.tier)
-            self._settled.append(UserJoules(energy.tier, energy.active_j, own_j))
+        self._joules.count(energy)
 
 
 def keep_books(link: socket.socket, probes: Probes) -> None:
@@ -183,12 +187,18 @@ def _read(link: socket.socket, n_bytes: int) -> bytes | None:
     return b"".join(parts)
 
 
-def main() -> None:
-    """Keeps books on the socket whose number is the only argument."""
+def run(fd: int, probes: Probes) -> None:
+    """Keeps books on the socket `fd`, as the whole work of this process."""
     # Ctrl-C reaches the whole process group: the front end ends first, and then says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    keep_books(socket.socket(fileno=int(sys.argv[1])), Probes())
+    os.nice(_NICENESS)
+    keep_books(socket.socket(fileno=fd), probes)
+
+
+def main() -> None:
+    """Keeps books on the socket whose number is the only argument."""
+    run(int(sys.argv[1]), Probes())
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     front end                                bookkeeper, a process of its own
        │── Assignment ──────────────────────────>│  what to meter, where to write
        │<───────────────────────── BooksReport ──│  ready, or why not
-       │── Batch, ten times a second ───────────>│  notes of work, lines of ledgers
-       │<────────────── BooksReport, as settled ─│  totals, joules of single requests, counts
+       │── Batch, ten times a second ───────────>│  replicas' work, requests that ended
+       │<────────────── BooksReport, as settled ─│  totals, histograms of joules, counts
        │── end of file ─────────────────────────>│  settles what it can, writes all, ends
 
 A frame is four bytes of length and a value in MessagePack.
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from hybridserve_llm.energy.notes import Note
+from hybridserve_llm.energy.notes import Notes
 from hybridserve_llm.server.energy_report import EnergyReport
 from hybridserve_llm.server.meter_sites import Metered
+from hybridserve_llm.telemetry.counts import TalliedJoules
 from hybridserve_llm.telemetry.json_lines import JsonLinesSettings
 
 T = TypeVar("T")
@@ -45,21 +46,13 @@ class Batch(NamedTuple):
     """What happened up to `at_s` (monotonic), since the last one; all of it is in here.
 
     Attributes:
-        notes: Of `energy.notes.WorkNotes`, in order.
-        lines: Of `telemetry.json_lines.RecordLines`, whole ones.
+        notes: Of `energy.notes.WorkNotes`.
+        packs: Requests that ended, in order; each a list of `FinishedRequest` in MessagePack.
     """
 
     at_s: float
-    notes: list[Note]
-    lines: bytes
-
-
-class UserJoules(NamedTuple):
-    """A user's request that was settled: the tier that answered, joules of all tiers and of it."""
-
-    tier: str | None
-    active_j: float | None
-    own_j: float | None
+    notes: Notes
+    packs: list[msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +61,7 @@ class BooksReport:
 
     Attributes:
         energy: The books; None where nothing is metered.
-        settled: Users' requests that were settled since the last report.
+        joules: What users' requests cost that were settled since the last report.
         n_lines: Ledgers' lines taken since the start, those that were dropped included.
         n_settled: Requests settled since the start, shadows left out.
         n_dropped: Records that were not written, of those taken.
@@ -76,7 +69,7 @@ class BooksReport:
     """
 
     energy: EnergyReport | None
-    settled: tuple[UserJoules, ...] = ()
+    joules: tuple[TalliedJoules, ...] = ()
     n_lines: int = 0
     n_settled: int = 0
     n_dropped: int = 0

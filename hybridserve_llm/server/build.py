@@ -30,6 +30,7 @@ from hybridserve_llm.server.auth import ApiKeys, load_api_keys
 from hybridserve_llm.server.certified import certified_parts
 from hybridserve_llm.server.convert import checkpoint_name
 from hybridserve_llm.server.energy_metrics import EnergyCollector
+from hybridserve_llm.server.energy_report import EnergyReport
 from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
 from hybridserve_llm.server.keeping_books import KeptBooks, books_apart, books_here
 from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
@@ -40,7 +41,7 @@ from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES, Standi
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.server.watching import watch_of
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
-from hybridserve_llm.telemetry.fan_out import FanOut
+from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.watch.control import Watch
 
@@ -120,14 +121,14 @@ async def _open_parts(
             for engine in engines:
                 stack.push_async_callback(engine.aclose)
         metrics = Metrics(CollectorRegistry())
-        sinks = open_sinks(config, metrics, clock, stack)
+        sinks = open_sinks(config, metrics, stack)
         books = await _books(config, serving, metrics, clock, stack)
-        energy = books.energy
+        energy, journal = books.energy, Journal([*sinks, *books.sinks], clock=clock)
         sets = {
             name: ReplicaSet(name, engines, clock=clock, observer=books.observer)
             for name, engines in replicas.items()
         }
-        metrics.show_cascade(config.tiers[-1].name, energy().component if energy else None)
+        _show_energy(metrics, config, energy)
         view = await _view(config, serving, replicas)
         standing = view.standing
         watch = _watch(config, serving, view, sets, clock)
@@ -135,12 +136,11 @@ async def _open_parts(
         _watch_all(metrics, standing, watch, in_flight, sets, serving.engines)
         interval_s = config.server.health_interval_s
         background = [set_.watch_health(interval_s) for set_ in sets.values()]
-        background += books.background
-        if energy is not None:
-            metrics.registry.register(EnergyCollector(energy))
+        background += [journal.run(), *books.background]
         await stack.enter_async_context(
             _running([*background, watch.run()] if watch is not None else background)
         )
+        stack.callback(journal.deliver)  # before the books, running until then, are closed
         tiers = [
             await _tier(tier, sets[tier.name], replicas[tier.name], standing.reads)
             for tier in config.tiers
@@ -150,7 +150,7 @@ async def _open_parts(
             router=CascadeRouter(
                 tiers,
                 _policies(standing, watch),
-                sink=FanOut([*sinks, *books.sinks]),
+                journal=journal,
                 clock=clock,
                 energy_reason=energy().reason if energy else SWITCHED_OFF,
             ),
@@ -164,8 +164,17 @@ async def _open_parts(
             watch=watch,
             energy=energy,
             answered=metrics.answered,
+            catch_up=journal.deliver,
             responses=metrics.responses,
         )
+
+
+def _show_energy(
+    metrics: Metrics, config: CascadeConfig, energy: Callable[[], EnergyReport] | None
+) -> None:
+    metrics.show_cascade(config.tiers[-1].name, None if energy is None else energy().component)
+    if energy is not None:
+        metrics.registry.register(EnergyCollector(energy))
 
 
 def _watch(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,9 @@ from hybridserve_llm.server.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.server.bookkeeper_wire import Assignment
 from hybridserve_llm.server.energy_report import EnergyReport, report_of
 from hybridserve_llm.server.meter_sites import Metered, Probes
-from hybridserve_llm.server.metering import RequestEnds, metering_of
+from hybridserve_llm.server.metering import BooksHere, metering_of
 from hybridserve_llm.server.sinks import open_records, records_of
-from hybridserve_llm.telemetry.fan_out import FanOut
+from hybridserve_llm.telemetry.journal import tell_settled
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
 
@@ -57,9 +58,7 @@ async def books_apart(
         metered=metered if is_metered else None,
         records=records,
     )
-    keeper = BookkeeperClient(
-        assignment, command, clock=clock, on_settled=lambda told: metrics.count_joules(*told)
-    )
+    keeper = BookkeeperClient(assignment, command, clock=clock, on_settled=metrics.joules.absorb)
     await keeper.start()
     if records is not None:
         metrics.registry.register(DroppedRecords(lambda: keeper.n_dropped))
@@ -98,12 +97,13 @@ async def books_here(
         config.energy,
         metered,
         clock=clock,
-        on_settled=FanOut([metrics, *sinks]).request_settled,
+        on_settled=functools.partial(tell_settled, (metrics, *sinks)),
         probes=probes,
     )
+    books = BooksHere(metering)
     return KeptBooks(
-        sinks=[*sinks, RequestEnds(metering.books)],
-        observer=metering.books,
+        sinks=[*sinks, books],
+        observer=books.notes,
         energy=lambda: report_of(metering),
-        background=[metering.run()],
+        background=[books.run()],
     )

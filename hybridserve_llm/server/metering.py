@@ -4,17 +4,18 @@ Which devices are metered for whom is `meter_sites.py`'s to say.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.books import EnergyBooks
 from hybridserve_llm.energy.cpu_time import CpuTimeMeter
+from hybridserve_llm.energy.notes import NotedWork, WorkNotes
 from hybridserve_llm.energy.nvml import GpuMeter
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.site import Site
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Ledger, SettledEnergy
+from hybridserve_llm.records import FinishedRequest, SettledEnergy
 from hybridserve_llm.server.meter_sites import Metered, Probes, SiteMaker
 
 SWITCHED_OFF = "energy.enabled is false"
@@ -34,28 +35,21 @@ class Metering:
     gpus: tuple[GpuMeter, ...]
     cpu_time: CpuTimeMeter
     replicas: Mapping[str, str]
+    settle_interval_s: float
     _sampler: Sampler
-    _settle_interval_s: float
 
     def start(self) -> None:
         """Begins to read the meters, in a thread."""
         self._sampler.start()
 
-    async def run(self) -> None:
-        """Samples and settles until cancelled."""
-        self.start()
-        try:
-            while True:
-                await asyncio.sleep(self._settle_interval_s)
-                self.books.settle()
-        finally:
-            await asyncio.to_thread(self._sampler.stop)
-            self.books.close()  # every request gets its record, if only one that says unknown
+    def stop(self) -> None:
+        """A last reading, for which it waits."""
+        self._sampler.stop()
 
     def close(self) -> None:
-        """A last reading, for which it waits, and the last of the books."""
-        self._sampler.stop()
-        self.books.close()
+        """The last reading, and the last of the books."""
+        self.stop()
+        self.books.close()  # every request gets its record, if only one that says unknown
 
     def sample(self) -> None:
         """One reading of every meter, as `run` takes them all the time."""
@@ -70,18 +64,39 @@ class Metering:
         return by_tier
 
 
-class RequestEnds:
-    """A RecordSink that tells the books when a request ended."""
+class BooksHere:
+    """A RecordSink that keeps the books in the event loop that serves requests."""
 
-    def __init__(self, books: EnergyBooks) -> None:
-        self._books = books
+    def __init__(self, metering: Metering) -> None:
+        """`notes` are for the replicas to be told of."""
+        self.notes = WorkNotes()
+        self._finished: list[tuple[str, str | None]] = []
+        self._metering = metering
+        self._noted = NotedWork(metering.books)
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """The request is complete and may be settled."""
-        self._books.request_finished(ledger.request_id, ledger.tier)
+    def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
+        """The requests are complete and may be settled."""
+        self._finished += [(one.ledger.request_id, one.ledger.tier) for one in finished]
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Nothing: the books said it."""
+
+    async def run(self) -> None:
+        """Samples and settles until cancelled."""
+        self._metering.start()
+        try:
+            while True:
+                await asyncio.sleep(self._metering.settle_interval_s)
+                self._enter()
+                self._metering.books.settle()
+        finally:
+            await asyncio.to_thread(self._metering.stop)
+            self._enter()
+            self._metering.books.close()
+
+    def _enter(self) -> None:
+        finished, self._finished = self._finished, []
+        self._noted.enter(self.notes.take(), finished)
 
 
 def metering_of(
@@ -115,6 +130,6 @@ def metering_of(
         gpus=tuple(maker.gpus.values()),
         cpu_time=maker.cpu_time,
         replicas=metered.replicas,
+        settle_interval_s=config.settle_interval_s,
         _sampler=sampler,
-        _settle_interval_s=config.settle_interval_s,
     )

@@ -70,8 +70,9 @@ class CascadeView:
 class Parts:
     """Everything a route needs. `tiers` maps tier names, cheapest first, to their health.
 
-    `answered` tells how many requests each tier has answered since the start, by tier; `energy`
-    the books, None where nothing is metered.
+    `answered` tells how many requests each tier has answered since the start, by tier, once
+    `catch_up` has had those counted that ended just now; `energy` the books, None where nothing is
+    metered.
     """
 
     config: ServerConfig
@@ -87,6 +88,7 @@ class Parts:
     watch: Watch | None = None
     energy: Callable[[], EnergyReport] | None = None
     answered: Callable[[], Mapping[str, int]] = dict
+    catch_up: Callable[[], None] = lambda: None
     responses: ResponseCounts = field(default_factory=ResponseCounts)
 
 

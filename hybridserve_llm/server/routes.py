@@ -60,6 +60,7 @@ def build_routes(parts: Parts) -> APIRouter:
     @routes.get("/v1/cascade")
     async def cascade(request: Request) -> Response:
         parts.api_keys.check(request.headers.get("authorization"))
+        parts.catch_up()
         return Response(orjson.dumps(cascade_json(parts)), media_type="application/json")
 
     @routes.get("/health")
@@ -76,6 +77,7 @@ def build_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
+        parts.catch_up()
         return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -12,7 +12,7 @@ from hybridserve_llm.units import MIB
 
 
 def open_sinks(
-    config: CascadeConfig, metrics: Metrics, clock: Clock, stack: contextlib.AsyncExitStack
+    config: CascadeConfig, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> list[RecordSink]:
     """The metrics, and spans where they are configured; `stack` closes them.
 
@@ -21,7 +21,7 @@ def open_sinks(
     """
     sinks: list[RecordSink] = [metrics]
     if config.tracing.otlp_endpoint is not None:
-        sinks.append(_spans(config.tracing.otlp_endpoint, config, metrics, clock, stack))
+        sinks.append(_spans(config.tracing.otlp_endpoint, config, metrics, stack))
     return sinks
 
 
@@ -53,7 +53,6 @@ def _spans(
     endpoint: str,
     config: CascadeConfig,
     metrics: Metrics,
-    clock: Clock,
     stack: contextlib.AsyncExitStack,
 ) -> RecordSink:
     try:  # late: the extra `otel` need not be installed
@@ -77,7 +76,6 @@ def _spans(
     spans = SpanSink(
         provider,
         served_model_name=config.server.served_model_name,
-        clock=clock,
         max_requests_per_s=config.tracing.max_requests_per_s,
     )
     metrics.registry.register(LeftOutSpans(lambda: spans.n_left_out))

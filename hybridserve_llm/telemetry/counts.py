@@ -6,13 +6,18 @@ counted there, and `/metrics` is answered there.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hybridserve_llm.records import RequestEnd, RequestKind, Verdict
+from hybridserve_llm.records import RequestEnd, RequestKind, SettledEnergy, Verdict
+
+NO_TIER = "none"
+"""The label of requests that no tier answered."""
 
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
@@ -35,6 +40,17 @@ class Tally:
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
+    def taken(self) -> "Tallied":
+        """What was counted, which is forgotten here."""
+        told = Tallied(tuple(self._counts), self.sum)
+        self._counts, self.sum = [0] * len(self._counts), 0.0
+        return told
+
+    def absorb(self, told: "Tallied") -> None:
+        """Adds what a tally of the same bounds has counted elsewhere."""
+        self._counts = [a + b for a, b in zip(self._counts, told.counts, strict=True)]
+        self.sum += told.sum
+
     @property
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bounds as Prometheus writes them, each with the number of values up to it."""
@@ -45,6 +61,68 @@ class Tally:
     def is_empty(self) -> bool:
         """Whether nothing was counted."""
         return not any(self._counts)
+
+
+class Tallied(NamedTuple):
+    """Values of a histogram: how many fell into each bucket, and their sum."""
+
+    counts: tuple[int, ...]
+    sum: float
+
+
+class TierJoules:
+    """Active joules of users' requests, by the tier that answered (`none`: no tier did).
+
+    Attributes:
+        request_energy_j: Over all tiers of a request.
+        answer_energy_j: Of the tier that answered alone.
+    """
+
+    __slots__ = ("answer_energy_j", "request_energy_j")
+
+    def __init__(self) -> None:
+        self.request_energy_j = Tally(_ENERGY_BUCKETS_J)
+        self.answer_energy_j = Tally(_ENERGY_BUCKETS_J)
+
+
+class TalliedJoules(NamedTuple):
+    """`TierJoules` of one tier, as counted since the last time."""
+
+    tier: str
+    request_energy_j: Tallied
+    answer_energy_j: Tallied
+
+
+class JoulesTally:
+    """Counts what users' requests cost; joules that nobody knows are no observation."""
+
+    def __init__(self) -> None:
+        self.tiers = defaultdict[str, TierJoules](TierJoules)
+
+    def count(self, energy: SettledEnergy) -> None:
+        """Counts a request, unless it is no user's."""
+        if energy.booking != "user":
+            return
+        tier = energy.tier or NO_TIER
+        own_j = energy.tiers.get(tier)
+        if energy.active_j is not None:
+            self.tiers[tier].request_energy_j.add(energy.active_j)
+        if own_j is not None:
+            self.tiers[tier].answer_energy_j.add(own_j)
+
+    def taken(self) -> tuple[TalliedJoules, ...]:
+        """What was counted, which is forgotten here."""
+        return tuple(
+            TalliedJoules(tier, one.request_energy_j.taken(), one.answer_energy_j.taken())
+            for tier, one in self.tiers.items()
+            if not one.request_energy_j.is_empty or not one.answer_energy_j.is_empty
+        )
+
+    def absorb(self, told: TalliedJoules) -> None:
+        """Adds what was counted elsewhere."""
+        mine = self.tiers[told.tier]
+        mine.request_energy_j.absorb(told.request_energy_j)
+        mine.answer_energy_j.absorb(told.answer_energy_j)
 
 
 class KindCounts:
@@ -62,22 +140,12 @@ class KindCounts:
 class TierCounts:
     """What is counted of one tier whatever was asked; tokens are None until an engine told some."""
 
-    __slots__ = (
-        "answer_energy_j",
-        "completion_tokens",
-        "confidence",
-        "latency_s",
-        "prompt_tokens",
-        "request_energy_j",
-        "ttft_s",
-    )
+    __slots__ = ("completion_tokens", "confidence", "latency_s", "prompt_tokens", "ttft_s")
 
     def __init__(self) -> None:
         self.latency_s = Tally(LATENCY_BUCKETS_S)
         self.ttft_s = Tally(LATENCY_BUCKETS_S)
         self.confidence = Tally(_CONFIDENCE_BUCKETS)
-        self.request_energy_j = Tally(_ENERGY_BUCKETS_J)
-        self.answer_energy_j = Tally(_ENERGY_BUCKETS_J)
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
 
@@ -86,10 +154,14 @@ class CountsCollector(Collector):
     """The counts in Prometheus' words; what was never counted has no sample."""
 
     def __init__(
-        self, kinds: Mapping[RequestKind, KindCounts], tiers: Mapping[str, TierCounts]
+        self,
+        kinds: Mapping[RequestKind, KindCounts],
+        tiers: Mapping[str, TierCounts],
+        joules: Mapping[str, TierJoules],
     ) -> None:
         self._kinds = kinds
         self._tiers = tiers
+        self._joules = joules
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: a registry then does not collect when this is registered."""
@@ -101,6 +173,7 @@ class CountsCollector(Collector):
         yield from _tokens(self._tiers)
         yield from _histograms(_OF_KINDS, "kind", self._kinds)
         yield from _histograms(_OF_TIERS, "tier", self._tiers)
+        yield from _histograms(_OF_JOULES, "tier", self._joules)
 
 
 class CountOf(Collector):
@@ -188,7 +261,7 @@ def _tokens(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
 def _histograms(
     families: Mapping[str, tuple[str, str]],
     label: str,
-    counted: Mapping[RequestKind, KindCounts] | Mapping[str, TierCounts],
+    counted: Mapping[RequestKind, KindCounts] | Mapping[str, TierCounts | TierJoules],
 ) -> Iterator[Metric]:
     for name, (field, meaning) in families.items():
         family = HistogramMetricFamily(f"hybridserve_{name}", meaning, labels=[label])
@@ -219,6 +292,8 @@ _OF_TIERS = {
         "confidence",
         "Confidence in a tier's answers to the cascade's requests, where it was computed",
     ),
+}
+_OF_JOULES = {
     "request_energy_joules": (
         "request_energy_j",
         "Active joules of a user's request over all its tiers, where they were metered",

@@ -4,21 +4,19 @@
     {"kind": "energy",  "time_s": …, "request_id": …, "active_j": …, "loaded_j": …, …}
 
 The second comes seconds after the first; the request's id joins them. No prompt and no answer is
-written. A line is made at once, while what it tells of is at hand: objects that wait cost the
-front end more, as by then the processor's caches have lost them. Writing happens in a thread behind
-a bounded queue: a request never waits for a disk, and a record that finds the queue full, or that
-the disk refuses, is dropped and counted. What was written of a piece that the disk refused is cut
-off again, so that the files hold whole lines, and the count is exact.
+written. Writing happens in a thread behind a bounded queue: a request never waits for a disk, and a
+record that finds the queue full, or that the disk refuses, is dropped and counted. What was written
+of a piece that the disk refused is cut off again, so that the files hold whole lines, and the count
+is exact.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import logging
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -26,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Ledger, SettledEnergy
+from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
 from hybridserve_llm.telemetry.counts import CountOf
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,7 @@ _PIECE_BYTES = 64 * 1024
 """Every write lets go of the interpreter's lock, which is dear to get back: few and large ones."""
 
 
-_LEDGER_FIELDS = tuple(field.name for field in dataclasses.fields(Ledger))
+_LEDGER_FIELDS = Ledger.__struct_fields__
 _ledger_values = operator.attrgetter(*_LEDGER_FIELDS)
 
 
@@ -69,13 +67,14 @@ class RecordLines:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
 
-    def of_ledger(self, ledger: Ledger, latency_s: float) -> bytes:
+    def of_request(self, finished: FinishedRequest) -> bytes:
         """The line of a request that ended."""
+        ledger = finished.ledger
         line = {
             "kind": "request",
-            "time_s": self._clock.wall_s(),
+            "time_s": finished.time_s,
             "request_id": ledger.request_id,
-            "latency_s": latency_s,
+            "latency_s": finished.latency_s,
             **dict(zip(_LEDGER_FIELDS, _ledger_values(ledger), strict=True)),
         }
         return self._encode(line) + b"\n"
@@ -117,21 +116,16 @@ class JsonLinesSink:
         """Records that were not written: queue full, disk refused, or writer died."""
         return self._n_refused + self._n_lost
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """Takes the ledger."""
-        if self._has_room():
-            self._waiting.append(self._lines.of_ledger(ledger, latency_s))
+    def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
+        """Takes ledgers."""
+        for one in finished:
+            if self._has_room():
+                self._waiting.append(self._lines.of_request(one))
 
     def request_settled(self, energy: SettledEnergy) -> None:
         """Takes what the request cost."""
         if self._has_room():
             self._waiting.append(self._lines.of_energy(energy))
-
-    def take(self, lines: Iterable[bytes]) -> None:
-        """Takes lines that `RecordLines` made elsewhere."""
-        for line in lines:
-            if self._has_room():
-                self._waiting.append(line)
 
     def close(self) -> None:
         """Writes what waits and ends; gives up on a disk that hangs for 10 s, and says so."""

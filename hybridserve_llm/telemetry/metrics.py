@@ -11,14 +11,20 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from hybridserve_llm.records import (
     Attempt,
+    FinishedRequest,
     Ledger,
     RequestEnd,
     RequestKind,
     SettledEnergy,
 )
-from hybridserve_llm.telemetry.counts import CountsCollector, KindCounts, ResponseCounts, TierCounts
-
-_NONE = "none"
+from hybridserve_llm.telemetry.counts import (
+    NO_TIER,
+    CountsCollector,
+    JoulesTally,
+    KindCounts,
+    ResponseCounts,
+    TierCounts,
+)
 
 
 class Metrics:
@@ -28,8 +34,9 @@ class Metrics:
         self.registry = registry
         self._kinds = {kind: KindCounts() for kind in RequestKind}
         self._tiers = defaultdict[str, TierCounts](TierCounts)
+        self.joules = JoulesTally()
         self.responses = ResponseCounts()
-        registry.register(CountsCollector(self._kinds, self._tiers))
+        registry.register(CountsCollector(self._kinds, self._tiers, self.joules.tiers))
         registry.register(self.responses)
 
     def answered(self) -> dict[str, int]:
@@ -43,11 +50,16 @@ class Metrics:
             if end is RequestEnd.ANSWERED
         }
 
-    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+    def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
+        """Counts requests and their attempts."""
+        for one in finished:
+            self._count_request(one.ledger, one.latency_s)
+
+    def _count_request(self, ledger: Ledger, latency_s: float) -> None:
         """Counts the request under the tier that answered, and its attempts."""
         kind = ledger.kind
         counts = self._kinds[kind]
-        ended = ledger.tier or _NONE, ledger.end
+        ended = ledger.tier or NO_TIER, ledger.end
         counts.requests[ended] = counts.requests.get(ended, 0) + 1
         counts.latency_s.add(latency_s)
         if ledger.ttft_s is not None:
@@ -57,12 +69,12 @@ class Metrics:
             decision = attempt.tier, attempt.decision
             decided[decision] = decided.get(decision, 0) + 1
             of_tier = self._tiers[attempt.tier]
-            self._count(attempt, of_tier)
+            self._count_attempt(attempt, of_tier)
             if attempt.confidence is not None and kind is RequestKind.CASCADE:
                 of_tier.confidence.add(attempt.confidence)
 
     @staticmethod
-    def _count(attempt: Attempt, counts: TierCounts) -> None:
+    def _count_attempt(attempt: Attempt, counts: TierCounts) -> None:
         """Counts what a tier did; tokens only where the engine reported them."""
         if attempt.latency_s is not None:
             counts.latency_s.add(attempt.latency_s)
@@ -74,18 +86,8 @@ class Metrics:
             counts.completion_tokens = (counts.completion_tokens or 0) + attempt.completion_tokens
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Counts the joules of users' requests; those that nobody knows are no observation."""
-        if energy.booking == "user":
-            tier = energy.tier
-            own_j = None if tier is None else energy.tiers.get(tier)
-            self.count_joules(tier, energy.active_j, own_j)
-
-    def count_joules(self, tier: str | None, active_j: float | None, own_j: float | None) -> None:
-        """Counts a user's request: joules of all its tiers, and of the one that answered."""
-        if active_j is not None:
-            self._tiers[tier or _NONE].request_energy_j.add(active_j)
-        if tier is not None and own_j is not None:
-            self._tiers[tier].answer_energy_j.add(own_j)
+        """Counts the joules of users' requests."""
+        self.joules.count(energy)
 
     def show_state(self, state: str, states: Sequence[str]) -> None:
         """Says which of `states` the cascade is in; it does not change while it serves."""
@@ -120,7 +122,7 @@ class Metrics:
             ["last_tier", "component"],
             registry=self.registry,
         )
-        gauge.labels(last_tier, component or _NONE).set(1)
+        gauge.labels(last_tier, component or NO_TIER).set(1)
 
     def watch_gauges(
         self,

@@ -27,13 +27,13 @@ from typing import Any
 import pynvml
 
 from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.energy.attribution import Booking
+from hybridserve_llm.energy.attribution import Booking, Stint
 from hybridserve_llm.energy.books import EnergyBooks
 from hybridserve_llm.energy.meters import TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter, PynvmlReader
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.site import Site, SiteSettings
-from hybridserve_llm.records import Endpoint, GenerateRequest, SettledEnergy, Usage
+from hybridserve_llm.records import SettledEnergy
 from hybridserve_llm.units import mj_to_j, mw_to_w
 
 SIZE = 8192
@@ -173,14 +173,18 @@ def bursts(gpu: Gpu, orders: Connection, seconds: float) -> tuple[Phase, list[Se
         until_s = clock.monotonic_s() + seconds
         number = 0
         while clock.monotonic_s() < until_s:
-            request = GenerateRequest(
-                request_id=f"burst-{number}", endpoint=Endpoint.CHAT, payload={}
+            stint = Stint(
+                request_id=f"burst-{number}",
+                tier="giant",
+                replica="giant/0",
+                booking=Booking.USER,
+                start_s=clock.monotonic_s(),
             )
-            stint = books.began(request, "giant", "giant/0")
+            books.begin(stint)
             orders.send(BURST_S)
             orders.recv()
-            books.ended(stint, Usage(prompt_tokens=1, completion_tokens=1), None)
-            books.request_finished(request.request_id, "giant")
+            stint.prompt_tokens, stint.output_tokens, stint.end_s = 1, 1, clock.monotonic_s()
+            books.request_finished(stint.request_id, "giant")
             number += 1
             time.sleep(REST_S)
 

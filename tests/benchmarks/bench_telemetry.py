@@ -1,28 +1,28 @@
 """What telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
 
-    this process          two front ends on one core           engines
+    this process          two front ends, on core 0            engines
     8 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
     8 in flight ──TCP──> without                             ──unix──> escalates
     (core 1)              (core 0)                              (core 1)
 
-Both front ends are loaded at once and share a core, so whatever else the machine does, both have
-the same pace in every slice of time: the scheduler gives each half of the core, and their requests
-a second tell what a request costs each. Several pairs of processes are measured, since two
-processes of one program differ by a percent. Target: less than 3 % of the requests a second. `on`
-is metering (NVML, scripted), counters for Prometheus and records; `off` has none of these; `spans`
-has OpenTelemetry spans beside all of `on`. Books and the record file are in a process of their own,
-as `hs-launch` has them (core 1; what it uses is told apart); with `--here` they are in the front
-end.
+The two are loaded in turns of half a second, so each has the core to itself, as a front end should,
+and a machine that changes its pace changes it for both. With `--together` they are loaded at once,
+each with half of the core: each then finds the processor's caches full of the other, which is the
+harder case. Several pairs of processes are measured, since two processes of one program differ by a
+percent. Requests a second are those of the turns; CPU time is all that a process used for as long
+as the pair was measured, what it did after its turns included. Target: less than 3 % of the
+requests a second. `on` is metering (NVML, scripted), counters for Prometheus and records; `off` has
+none of these; `spans` has OpenTelemetry spans beside all of `on`. Books and the record file are in
+a process of their own, as `hs-launch` has them (core 1; what it uses is told apart); with `--here`
+they are in the front end.
 """
 
 import argparse
 import asyncio
 import gc
 import http.server
-import itertools
 import multiprocessing
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -41,16 +41,18 @@ from replayed_engines import serve_replayed
 
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
-from hybridserve_llm.server.bookkeeper_process import keep_books
+from hybridserve_llm.server import bookkeeper_process
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.server.meter_sites import Probes
-from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import ScriptedNvml
 from launch.serving import bind, serve
 
 TIERS = ("small", "giant")
 LEAD_IN_S = 2.3
-"""What the first requests cost is settled a second later: a turn is measured from then on."""
+"""What the first requests cost is settled a second later: a pair is measured from then on."""
+WARM_UP_S = 0.05
+"""Of a turn, until the caches hold what the front end needs."""
 NO_RAPL = Path("/nowhere")
 
 
@@ -67,9 +69,8 @@ def run_engines(folder: str) -> None:
 def run_bookkeeper(fd: int) -> None:
     """Books of a front end, over scripted GPUs, off its core."""
     set_core(1)
-    keep_books(
-        socket.socket(fileno=fd),
-        Probes(open_nvml=lambda: ScriptedNvml(clock=SystemClock()), powercap=NO_RAPL),
+    bookkeeper_process.run(
+        fd, Probes(open_nvml=lambda: ScriptedNvml(clock=SystemClock()), powercap=NO_RAPL)
     )
 
 
@@ -78,8 +79,7 @@ def run_front_end(folder: str, mode: str, is_here: bool, span_port: int, told: A
     set_core(0)
     place, is_on = Path(folder), mode != "off"
     if not is_on:  # the counters have no switch of their own
-        for name in ("request_finished", "request_settled"):
-            setattr(Metrics, name, lambda *_: None)
+        Journal.request_finished = lambda *_: None  # type: ignore[method-assign]
     endpoint = f"http://127.0.0.1:{span_port}/v1/traces" if mode == "spans" else None
     records = str(place / f"{mode}-{os.getpid()}.jsonl") if is_on else None
     config = parse_config(
@@ -138,12 +138,11 @@ class FrontEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What was measured of one front end in one turn."""
+class Measured:
+    """What one front end of a pair did."""
 
     requests_per_s: float
     cpu_us: float
-    cores: float
 
 
 def set_core(core: int) -> None:
@@ -171,28 +170,48 @@ def request_of(is_streamed: bool) -> bytes:
 
 async def measure(
     fronts: Sequence[FrontEnd], request: bytes, options: argparse.Namespace
-) -> list[tuple[Turn, ...]]:
-    """Slices of steady load on all at once."""
+) -> tuple[Measured, ...]:
+    """What each did under load: in turns, or both at once."""
     loads = [ClosedLoop(front.port, request) for front in fronts]
     for load in loads:
         await load.start(options.in_flight)
     await asyncio.sleep(LEAD_IN_S)
-    readings = []
-    for _ in range(options.turns + 1):
-        readings.append([(load.n_answered, front.cpu_s(), time.monotonic())
-                         for load, front in zip(loads, fronts, strict=True)])  # fmt: skip
-        await asyncio.sleep(options.seconds)
+    began = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
+    rates = await (together if options.together else in_turns)(loads, options)
+    ended = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
     for load in loads:
+        load.resume()
         await load.stop()
-    return [
-        tuple(turn_of(*one) for one in zip(before, after, strict=True))
-        for before, after in itertools.pairwise(readings)
-    ]
+    return tuple(
+        Measured(requests_per_s=rate, cpu_us=(after[1] - before[1]) / (after[0] - before[0]) * 1e6)
+        for rate, before, after in zip(rates, began, ended, strict=True)
+    )
 
 
-def turn_of(before: tuple[int, float, float], after: tuple[int, float, float]) -> Turn:
-    n, cpu_s, wall_s = (b - a for a, b in zip(before, after, strict=True))
-    return Turn(requests_per_s=n / wall_s, cpu_us=cpu_s / n * 1e6, cores=cpu_s / wall_s)
+async def in_turns(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> list[float]:
+    """Requests a second of each with the core to itself."""
+    for load in loads:
+        await load.pause()
+    n, seconds = [0] * len(loads), [0.0] * len(loads)
+    for turn in range(options.turns):
+        # Who comes first changes, so that a pace that falls all the time is nobody's.
+        for i in (0, 1) if turn % 2 == 0 else (1, 0):
+            loads[i].resume()
+            await asyncio.sleep(WARM_UP_S)
+            begin = loads[i].n_answered, time.monotonic()
+            await asyncio.sleep(options.seconds)
+            n[i] += loads[i].n_answered - begin[0]
+            seconds[i] += time.monotonic() - begin[1]
+            await loads[i].pause()
+    return [one / wall_s for one, wall_s in zip(n, seconds, strict=True)]
+
+
+async def together(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> list[float]:
+    """Requests a second of each, both under load for as long as the turns of one take."""
+    begin = [load.n_answered for load in loads], time.monotonic()
+    await asyncio.sleep(options.turns * options.seconds)
+    wall_s = time.monotonic() - begin[1]
+    return [(load.n_answered - n) / wall_s for load, n in zip(loads, begin[0], strict=True)]
 
 
 def started(folder: str, mode: str, is_here: bool, span_port: int) -> FrontEnd:
@@ -205,8 +224,8 @@ def started(folder: str, mode: str, is_here: bool, span_port: int) -> FrontEnd:
 
 def measured(
     options: argparse.Namespace, folder: str, span_port: int
-) -> tuple[list[tuple[Turn, ...]], list[float]]:
-    """Pairs of turns, without and with telemetry, at the same time; the bookkeepers' CPU us."""
+) -> tuple[list[tuple[Measured, ...]], list[float]]:
+    """Pairs without and with telemetry; the bookkeepers' CPU us."""
     request = request_of(options.stream)
     pairs, others_us = [], []
     for number in range(options.pairs):
@@ -219,29 +238,28 @@ def measured(
         before_s = sum(sum(child.cpu_times()[:2]) for child in children)
         found = asyncio.run(measure(fronts, request, options))
         used_s = sum(sum(child.cpu_times()[:2]) for child in children) - before_s
-        n = sum(pair[1].requests_per_s * options.seconds for pair in found)
+        n = found[1].requests_per_s * options.seconds * options.turns
         others_us.append(used_s / n * 1e6)
-        pairs += found
+        pairs.append(found)
         for front in fronts:
             front.process.kill()
             front.process.join()
     return pairs, others_us
 
 
-def table_of(pairs: list[tuple[Turn, ...]], mode: str, others_us: list[float]) -> str:
-    lines = ["| telemetry | requests/s, median | CPU us a request, median | cores |"]
-    lines.append("|---|---|---|---|")
-    for name, turns in (("off", [p[0] for p in pairs]), (mode, [p[1] for p in pairs])):
-        rate, cpu_us, cores = (
-            statistics.median(getattr(turn, what) for turn in turns)
-            for what in ("requests_per_s", "cpu_us", "cores")
+def table_of(pairs: list[tuple[Measured, ...]], mode: str, others_us: list[float]) -> str:
+    lines = ["| telemetry | requests/s, median | CPU us a request, median |", "|---|---|---|"]
+    for name, ones in (("off", [p[0] for p in pairs]), (mode, [p[1] for p in pairs])):
+        rate, cpu_us = (
+            statistics.median(getattr(one, what) for one in ones)
+            for what in ("requests_per_s", "cpu_us")
         )
-        lines.append(f"| {name} | {rate:.0f} | {cpu_us:.0f} | {cores:.2f} |")
+        lines.append(f"| {name} | {rate:.0f} | {cpu_us:.0f} |")
     for words, what in (("requests/s", "requests_per_s"), ("CPU time a request", "cpu_us")):
         changes = [100 * (getattr(on, what) / getattr(off, what) - 1) for off, on in pairs]
         low, middle, high = statistics.quantiles(changes, n=4)
         lines.append(
-            f"{words}: {middle:+.1f} % (median of {len(changes)} pairs of turns; "
+            f"{words}: {middle:+.1f} % (median of {len(changes)} pairs; "
             f"quartiles {low:+.1f} and {high:+.1f})"
         )
     lines.append(f"bookkeeper: {statistics.median(others_us):.0f} CPU us a request")
@@ -254,8 +272,9 @@ def main() -> None:
     parser.add_argument("--stream", action="store_true", help="streamed answers")
     parser.add_argument("--here", action="store_true", help="books in the front end's process")
     parser.add_argument("--pairs", type=int, default=12, help="pairs of processes")
-    parser.add_argument("--turns", type=int, default=2, help="slices of time of each pair")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
+    parser.add_argument("--turns", type=int, default=8, help="of each of a pair")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one turn")
+    parser.add_argument("--together", action="store_true", help="both under load at once")
     parser.add_argument("--in-flight", type=int, default=8, help="at each front end")
     parser.add_argument("--bookkeeper", type=int, metavar="FD", help=argparse.SUPPRESS)
     options = parser.parse_args()

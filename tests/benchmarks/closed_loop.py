@@ -12,10 +12,12 @@ class ClosedLoop:
 
     Attributes:
         n_answered: Answers that came whole, with status 200.
+        is_paused: Nothing more is sent until `resume`.
     """
 
     def __init__(self, port: int, request: bytes) -> None:
         self.n_answered = 0
+        self.is_paused = False
         self._port = port
         self._request = request
         self._connections: list[_Connection] = []
@@ -28,6 +30,17 @@ class ClosedLoop:
             )
             self._connections.append(connection)
 
+    async def pause(self) -> None:
+        """Lets every request in flight come to its end, and sends no more."""
+        self.is_paused = True
+        while any(one.is_waiting for one in self._connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    def resume(self) -> None:
+        self.is_paused = False
+        for connection in self._connections:
+            connection.send()
+
     async def stop(self) -> None:
         """Lets every request in flight come to its end, and closes."""
         for connection in self._connections:
@@ -37,7 +50,7 @@ class ClosedLoop:
 
 class _Connection(asyncio.Protocol):
     def __init__(self, loop: ClosedLoop, request: bytes) -> None:
-        self.is_last = False
+        self.is_last = self.is_waiting = False
         self.ended = asyncio.get_running_loop().create_future()
         self._loop = loop
         self._request = request
@@ -45,7 +58,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        transport.write(self._request)
+        self.send()
+
+    def send(self) -> None:
+        self.is_waiting = True
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -56,10 +73,11 @@ class _Connection(asyncio.Protocol):
             return
         self._received.clear()
         self._loop.n_answered += 1
+        self.is_waiting = False
         if self.is_last:
             self._transport.close()
-        else:
-            self._transport.write(self._request)
+        elif not self._loop.is_paused:
+            self.send()
 
     def _is_whole(self) -> bool:
         end = self._received.find(b"\r\n\r\n", 0, 2000)

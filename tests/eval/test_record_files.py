@@ -8,7 +8,7 @@ import pytest
 
 from eval.record_files import RecordFiles, SettledLine
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import Ledger, SettledEnergy
+from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
 from hybridserve_llm.telemetry.json_lines import JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.testing import FakeClock
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_a_server_writes_is_read(path: Path) -> None:
     settings = JsonLinesSettings(file=path, max_file_bytes=10**6, keep_files=2, queue_size=9)
     sink = JsonLinesSink(settings, clock=FakeClock())
-    sink.request_finished(Ledger(request_id="r1", attempts=()), 0.1)
+    sink.requests_finished([FinishedRequest(Ledger(request_id="r1", attempts=()), 0.1, 1.7e9)])
     sink.request_settled(
         SettledEnergy(
             request_id="r1",

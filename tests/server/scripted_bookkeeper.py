@@ -19,7 +19,7 @@ class DiesOnce(bookkeeper_process.Bookkeeper):
     """Takes no batch."""
 
     def take(self, batch: Batch) -> None:
-        if batch.lines:
+        if batch.packs:
             os._exit(3)
 
 

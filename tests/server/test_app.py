@@ -32,6 +32,7 @@ from hybridserve_llm.server.error_responses import STATUS
 from hybridserve_llm.server.fingerprint import fingerprint_of
 from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
 from hybridserve_llm.server.standing import standing_of
+from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 
@@ -58,12 +59,14 @@ def parts_over(engines: Mapping[str, FakeEngine], **changes: Any) -> Parts:
     fingerprint = fingerprint_of(config, {}, {})
     standing = standing_of(config, None, fingerprint, allow_uncertified=False)
     policies = Policies(default=standing.default, last_only=standing.last_only)
+    journal = Journal([metrics], clock=clock)
     parts = Parts(
         config=ServerConfig(),
-        router=CascadeRouter(tiers, policies, sink=metrics, clock=clock),
+        router=CascadeRouter(tiers, policies, journal=journal, clock=clock),
         tiers=sets,
         clock=clock,
         registry=metrics.registry,
+        catch_up=journal.deliver,
         in_flight=InFlight(4),
         started_at_s=1,
         cascade=CascadeView(

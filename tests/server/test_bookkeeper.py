@@ -9,14 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import EnergyConfig
-from hybridserve_llm.energy.attribution import Booking, TokenWeights
-from hybridserve_llm.energy.notes import Began, Ended
+from hybridserve_llm.energy.attribution import TokenWeights
+from hybridserve_llm.energy.notes import Notes
 from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, Usage, Verdict
+from hybridserve_llm.records import (
+    Assessment,
+    Attempt,
+    Endpoint,
+    FinishedRequest,
+    Ledger,
+    RequestEnd,
+    Usage,
+    Verdict,
+    Work,
+)
 from hybridserve_llm.server.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.server.bookkeeper_process import keep_books
 from hybridserve_llm.server.bookkeeper_wire import (
@@ -24,13 +35,13 @@ from hybridserve_llm.server.bookkeeper_wire import (
     Assignment,
     Batch,
     BooksReport,
-    UserJoules,
     frame_of,
     length_of,
     value_of,
 )
 from hybridserve_llm.server.build import BOOKKEEPER
 from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
+from hybridserve_llm.telemetry.counts import TalliedJoules
 from hybridserve_llm.telemetry.json_lines import JsonLinesSettings
 
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_bookkeeper.py")))
@@ -53,7 +64,7 @@ def keeper_at(
     folder: Path,
     command: tuple[str, ...] = SCRIPTED,
     metered: Metered | None = ON_A_GPU,
-    on_settled: Callable[[UserJoules], None] = lambda _: None,
+    on_settled: Callable[[TalliedJoules], None] = lambda _: None,
 ) -> BookkeeperClient:
     return BookkeeperClient(
         assignment(folder, metered), command, clock=SystemClock(), on_settled=on_settled
@@ -66,10 +77,12 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 def ask(keeper: BookkeeperClient, request_id: str) -> None:
     """A request that takes no time worth speaking of."""
-    request = GenerateRequest(request_id=request_id, endpoint=Endpoint.CHAT, payload={})
-    end = keeper.notes.observe(request, "small", "small/0")
-    end(Usage(prompt_tokens=5, completion_tokens=5), None)
-    keeper.request_finished(Ledger(request_id=request_id, attempts=(ATTEMPT,), tier="small"), 0.1)
+    now_s = SystemClock().monotonic_s()
+    usage = Usage(prompt_tokens=5, completion_tokens=5)
+    work = Work(request_id, "small", "small/0", 1, False, False, now_s, now_s + 1e-6, None, usage)
+    keeper.notes.observe(work)
+    ledger = Ledger(request_id=request_id, attempts=(ATTEMPT,), tier="small")
+    keeper.requests_finished([FinishedRequest(ledger, 0.1, 1.7e9)])
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -85,7 +98,7 @@ async def stopped(running: "asyncio.Task[None]") -> None:
 
 
 async def test_requests_are_settled_there_and_told_here(tmp_path: Path) -> None:
-    settled: list[UserJoules] = []
+    settled: list[TalliedJoules] = []
     keeper = keeper_at(tmp_path, on_settled=settled.append)
     await keeper.start()
     assert (keeper.energy.component, keeper.energy.is_null) == ("gpu", False)
@@ -95,17 +108,17 @@ async def test_requests_are_settled_there_and_told_here(tmp_path: Path) -> None:
     await stopped(running)
     (one,) = settled
     assert one.tier == "small"
-    assert one.active_j is not None
-    assert one.active_j == one.own_j
+    assert sum(one.request_energy_j.counts) == 1
+    assert one.request_energy_j == one.answer_energy_j
     ledger, energy = lines_of(tmp_path)
     assert (ledger["kind"], ledger["latency_s"]) == ("request", 0.1)
-    assert (energy["kind"], energy["active_j"]) == ("energy", one.active_j)
+    assert (energy["kind"], energy["active_j"]) == ("energy", one.request_energy_j.sum)
     assert keeper.n_dropped == 0
     assert sum(booked.energy_j for booked in keeper.energy.booked) > 0
 
 
 async def test_what_was_told_last_is_written_before_the_end(tmp_path: Path) -> None:
-    settled: list[UserJoules] = []
+    settled: list[TalliedJoules] = []
     keeper = keeper_at(tmp_path, on_settled=settled.append)
     await keeper.start()
     running = asyncio.create_task(keeper.run())
@@ -115,7 +128,7 @@ async def test_what_was_told_last_is_written_before_the_end(tmp_path: Path) -> N
     await stopped(running)
     kinds = [line["kind"] for line in lines_of(tmp_path)]
     assert (kinds.count("request"), kinds.count("energy")) == (50, 50)
-    assert len(settled) == 50
+    assert sum(sum(one.request_energy_j.counts) for one in settled) == 50
     assert keeper.n_dropped == 0
 
 
@@ -124,7 +137,7 @@ async def test_without_meters_records_alone_are_kept(tmp_path: Path) -> None:
     await keeper.start()
     running = asyncio.create_task(keeper.run())
     await asyncio.sleep(0)
-    keeper.request_finished(Ledger(request_id="r", attempts=()), 0.5)
+    keeper.requests_finished([FinishedRequest(Ledger(request_id="r", attempts=()), 0.5, 1.7e9)])
     await stopped(running)
     assert [line["request_id"] for line in lines_of(tmp_path)] == ["r"]
     with pytest.raises(ValueError, match="meters nothing"):
@@ -163,6 +176,30 @@ async def test_a_program_that_ends_at_once_is_told_at_the_start(tmp_path: Path) 
         await keeper_at(tmp_path, ("/nowhere/python",)).start()
 
 
+def batch_of(at_s: float, begun: list[Work], finished: list[str]) -> Batch:
+    ledgers = [Ledger(request_id=name, attempts=(ATTEMPT,), tier="small") for name in finished]
+    pack = msgspec.msgpack.encode([FinishedRequest(one, 0.1, 1.7e9) for one in ledgers])
+    return Batch(at_s, Notes(begun, []), [msgspec.Raw(pack)])
+
+
+def test_all_of_a_ledger_reaches_the_bookkeeper() -> None:
+    known = Assessment(score=-0.1, features={"length": 3.0, "margin": None}, answer_key="42")
+    attempt = Attempt(
+        tier="small", model="tiny", decision=Verdict.ESCALATE, reason="low", assessment=known
+    )
+    ledger = Ledger(
+        request_id="r",
+        attempts=(attempt, ATTEMPT),
+        tier="small",
+        endpoint=Endpoint.CHAT,
+        end=RequestEnd.ANSWERED,
+        certified=True,
+        trace={"traceparent": "00-1-2-01"},
+    )
+    finished = [FinishedRequest(ledger, 0.5, 1.7e9)]
+    assert value_of(msgspec.msgpack.encode(finished), list[FinishedRequest]) == finished
+
+
 class Link:
     """The front end's end of a bookkeeper that runs in a thread."""
 
@@ -191,9 +228,9 @@ class Link:
 def test_all_is_written_when_the_front_end_was_killed(tmp_path: Path) -> None:
     link = Link(assignment(tmp_path, None))
     assert link.report() == BooksReport(energy=None)
-    link.ours.sendall(frame_of(Batch(1.0, [], b'{"kind":"request"}\n' * 3)))
+    link.ours.sendall(frame_of(batch_of(1.0, [], ["a", "b", "c"])))
     link.close()  # as the system does for a process that is gone
-    assert len(lines_of(tmp_path)) == 3
+    assert [line["request_id"] for line in lines_of(tmp_path)] == ["a", "b", "c"]
 
 
 def test_a_tiers_model_and_weights_reach_the_bookkeeper(tmp_path: Path) -> None:
@@ -213,9 +250,9 @@ def test_a_tiers_model_and_weights_reach_the_bookkeeper(tmp_path: Path) -> None:
     assert first.energy is not None
     assert (first.energy.component, first.energy.is_null) == ("cpu", False)
     at_s = SystemClock().monotonic_s()
-    began = Began(0, "r", "small", "small/0", Booking.USER, at_s)
-    ended = Ended(0, at_s + 1, None, 3, 4)
-    link.ours.sendall(frame_of(Batch(at_s + 1, [began, ended], b"")))
+    usage = Usage(prompt_tokens=3, completion_tokens=4)
+    work = Work("r", "small", "small/0", 1, False, False, at_s, at_s + 1, None, usage)
+    link.ours.sendall(frame_of(batch_of(at_s + 1, [work], [])))
     report = first
     while not any(one.booking == "user" for one in (report.energy or first.energy).booked):
         report = link.report()

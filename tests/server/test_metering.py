@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig, TracingConfig
 from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.energy.attribution import Booking, Stint
 from hybridserve_llm.errors import CannotBeDone, ConfigError, MeterFault
-from hybridserve_llm.records import Endpoint, GenerateRequest, Ledger, SettledEnergy, Usage
+from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
 from hybridserve_llm.server.build import Serving, build_app, metered_of
 from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.energy_report import report_of
@@ -31,7 +32,6 @@ from hybridserve_llm.server.meter_sites import (
 )
 from hybridserve_llm.server.metering import SETTLED_LATER, Metering, metering_of
 from hybridserve_llm.server.sinks import open_sinks
-from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, ScriptedNvml, create_fake_vllm_app, serving
 
@@ -63,14 +63,25 @@ class Bench:
     def serve_for(self, seconds: float, tier: str = "small") -> SettledEnergy:
         """One request on the tier's first replica, then half a second of nothing."""
         books = self.metering.books
-        request = GenerateRequest(request_id=f"on-{tier}", endpoint=Endpoint.CHAT, payload={})
-        end = books.observe(request, tier, f"{tier}/0")
+        stint = self.begin(f"on-{tier}", tier)
         self.read(seconds)
-        end(Usage(prompt_tokens=5, completion_tokens=5), None)
-        books.request_finished(request.request_id, tier)
+        stint.prompt_tokens = stint.output_tokens = 5
+        stint.end_s = self.clock.monotonic_s()
+        books.request_finished(stint.request_id, tier)
         self.read(0.5)
         books.settle()
         return self.settled[-1]
+
+    def begin(self, request_id: str, tier: str = "small") -> Stint:
+        stint = Stint(
+            request_id=request_id,
+            tier=tier,
+            replica=f"{tier}/0",
+            booking=Booking.USER,
+            start_s=self.clock.monotonic_s(),
+        )
+        self.metering.books.begin(stint)
+        return stint
 
     def read(self, seconds: float) -> None:
         for _ in range(round(seconds * 10)):
@@ -256,13 +267,12 @@ def test_rapl_is_split_by_cpu_time_and_dram_is_a_component_of_its_own(tmp_path: 
         (tmp_path / folder / "energy_uj").write_text("0")
     bench = Bench(CPU, powercap=tmp_path)
     books = bench.metering.books
-    request = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={})
-    end = books.observe(request, "small", "small/0")
+    stint = bench.begin("r")
     bench.clock.advance(1)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("50000000")
     (tmp_path / "intel-rapl:0:0" / "energy_uj").write_text("4000000")
     bench.metering.sample()
-    end(Usage(prompt_tokens=1, completion_tokens=1), None)
+    stint.prompt_tokens, stint.output_tokens, stint.end_s = 1, 1, bench.clock.monotonic_s()
     books.request_finished("r", "small")
     books.settle()
     (told,) = bench.settled
@@ -457,8 +467,9 @@ async def test_spans_are_sent_where_the_configuration_says(
     )
     stack = contextlib.AsyncExitStack()
     async with stack:
-        sinks = open_sinks(config, Metrics(CollectorRegistry()), FakeClock(), stack)
-        FanOut(sinks).request_finished(Ledger(request_id="r", attempts=()), 0.1)
+        ended = FinishedRequest(Ledger(request_id="r", attempts=()), 0.1, 1000.0)
+        for sink in open_sinks(config, Metrics(CollectorRegistry()), stack):
+            sink.requests_finished([ended])
     assert seen == ["http://127.0.0.1:4318/v1/traces", "chat hybridserve", "shut down"]
 
 
@@ -471,4 +482,4 @@ async def test_spans_without_opentelemetry_are_refused_at_the_start(
     )
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(CannotBeDone, match=r"pip install 'hybridserve-llm\[otel\]'"):
-            open_sinks(config, Metrics(CollectorRegistry()), FakeClock(), stack)
+            open_sinks(config, Metrics(CollectorRegistry()), stack)

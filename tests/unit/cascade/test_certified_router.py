@@ -87,8 +87,8 @@ class RecordingWatcher:
 
 
 @dataclass
-class KeepingSink:
-    """A RecordSink that keeps what it gets."""
+class KeepingJournal:
+    """A RequestJournal that keeps what it gets."""
 
     ledgers: list[Ledger] = field(default_factory=list)
 
@@ -122,7 +122,7 @@ class Cascade:
             coverage=COVERAGE,
             watcher=self.watcher,
         )
-        self.router = CascadeRouter(tiers, policies, sink=KeepingSink(), clock=FakeClock())
+        self.router = CascadeRouter(tiers, policies, journal=KeepingJournal(), clock=FakeClock())
 
     async def ledger(self, **changes: Any) -> Ledger:
         outcome = await self.router.answer(request(**changes))

@@ -40,8 +40,8 @@ SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
 
 
 @dataclass
-class KeepingSink:
-    """A RecordSink that keeps what it gets."""
+class KeepingJournal:
+    """A RequestJournal that keeps what it gets."""
 
     ledgers: list[Ledger] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class Cascade:
     """Three tiers on fakes; the first two accept at -0.5, small skips to giant below -3."""
 
     engines: Sequence[FakeEngine]
-    sink: KeepingSink = field(default_factory=KeepingSink)
+    journal: KeepingJournal = field(default_factory=KeepingJournal)
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Cascade:
         ]
         by_score = ScorePolicy(rules=(rule,) * 3)
         policies = Policies(default=by_score, last_only=by_score)
-        self.router = CascadeRouter(tiers, policies, sink=self.sink, clock=self.clock)
+        self.router = CascadeRouter(tiers, policies, journal=self.journal, clock=self.clock)
 
     @property
     def asked(self) -> list[int]:
@@ -93,8 +93,8 @@ async def answered(cascade: Cascade, **changes: Any) -> tuple[str, list[Verdict]
     outcome = await cascade.router.answer(request(**changes))
     assert isinstance(outcome, Outcome)
     verdicts = [attempt.decision for attempt in outcome.ledger.attempts]
-    assert list(outcome.ledger.attempts) == cascade.sink.attempts
-    assert cascade.sink.ledgers == [outcome.ledger]
+    assert list(outcome.ledger.attempts) == cascade.journal.attempts
+    assert cascade.journal.ledgers == [outcome.ledger]
     return outcome.completion.answers[0].text, verdicts
 
 
@@ -121,15 +121,15 @@ async def test_the_last_tier_is_accepted_however_unsure_and_is_not_asked_for_log
     assert (text, verdicts[-1]) == ("giant", Verdict.ACCEPT)
     assert cascade.engines[1].requests[0].top_logprobs == 0
     assert cascade.engines[2].requests[0].top_logprobs is None
-    assert cascade.sink.attempts[-1].score is None
+    assert cascade.journal.attempts[-1].score is None
 
 
 @pytest.mark.parametrize("missing", [None, (), (-0.1, None)])
 async def test_missing_log_probabilities_are_never_confidence(missing: Any) -> None:
     cascade = Cascade([engine("small", missing), engine("medium"), engine("giant")])
     assert await answered(cascade) == ("medium", [Verdict.ESCALATE, Verdict.ACCEPT])
-    assert cascade.sink.attempts[0].score is None
-    assert "log-probabilit" in cascade.sink.attempts[0].reason
+    assert cascade.journal.attempts[0].score is None
+    assert "log-probabilit" in cascade.journal.attempts[0].reason
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_a_tier_that_cannot_answer_is_passed_over_and_the_ledger_says_so(
 ) -> None:
     cascade = Cascade([FakeEngine(failure), engine("medium"), engine("giant")])  # type: ignore[arg-type]
     assert await answered(cascade) == ("medium", [Verdict.FAIL, Verdict.ACCEPT])
-    assert cascade.sink.attempts[0].reason == str(failure)
+    assert cascade.journal.attempts[0].reason == str(failure)
 
 
 async def test_a_prompt_that_no_tier_holds_is_the_clients_error() -> None:
@@ -155,7 +155,7 @@ async def test_a_prompt_that_no_tier_holds_is_the_clients_error() -> None:
     with pytest.raises(ContextLengthExceeded):
         await cascade.router.answer(request())
     assert cascade.asked == [1, 1, 1]
-    assert cascade.sink.ledgers[0].tier is None
+    assert cascade.journal.ledgers[0].tier is None
 
 
 async def test_a_last_tier_that_is_down_fails_the_request() -> None:
@@ -170,7 +170,7 @@ async def test_a_request_that_every_tier_rejects_ends_with_the_final_tiers_error
     with pytest.raises(InvalidRequest, match="bad, says 2"):
         await cascade.router.answer(request())
     assert cascade.asked == [1, 1, 1]
-    assert [one.decision for one in cascade.sink.attempts] == [Verdict.FAIL] * 3
+    assert [one.decision for one in cascade.journal.attempts] == [Verdict.FAIL] * 3
 
 
 async def test_a_streamed_request_that_the_small_tier_rejects_streams_from_the_final_one() -> None:
@@ -187,7 +187,7 @@ async def test_a_deadline_that_passed_ends_the_request_at_once() -> None:
     with pytest.raises(DeadlineExceeded):
         await cascade.router.answer(request())
     assert cascade.asked == [1, 0, 0]
-    assert cascade.sink.attempts[0].decision is Verdict.FAIL
+    assert cascade.journal.attempts[0].decision is Verdict.FAIL
 
 
 async def test_min_tier_enters_above_and_max_tier_takes_what_it_gets() -> None:
@@ -230,8 +230,8 @@ async def test_cancelling_aborts_the_engines_work_and_is_recorded() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (waiting.n_running, waiting.n_cancelled) == (0, 1)
-    assert [attempt.decision for attempt in cascade.sink.attempts] == [Verdict.ABORT]
-    ledger = cascade.sink.ledgers[0]
+    assert [attempt.decision for attempt in cascade.journal.attempts] == [Verdict.ABORT]
+    ledger = cascade.journal.ledgers[0]
     assert (ledger.tier, ledger.end, ledger.error) == (None, RequestEnd.GIVEN_UP, None)
 
 
@@ -245,7 +245,7 @@ async def test_a_streamed_request_holds_every_tier_but_the_last() -> None:
 async def test_a_request_that_is_not_streamed_has_no_first_token() -> None:
     cascade = Cascade([engine("s"), engine("m"), engine("g")])
     await answered(cascade)
-    assert cascade.sink.ledgers[0].ttft_s is None
+    assert cascade.journal.ledgers[0].ttft_s is None
 
 
 async def test_the_first_token_is_timed_from_the_requests_arrival() -> None:
@@ -259,7 +259,7 @@ async def test_the_first_token_is_timed_from_the_requests_arrival() -> None:
     answer = await live(cascade)
     cascade.clock.advance(1)
     assert [chunk async for chunk in answer.chunks()]
-    (ledger,) = cascade.sink.ledgers
+    (ledger,) = cascade.journal.ledgers
     assert (ledger.ttft_s, ledger.attempts[-1].ttft_s) == (5, 0)
 
 
@@ -275,7 +275,7 @@ async def test_a_ledger_says_whose_fault_it_was(failure: HybridServeError, end: 
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), FakeEngine(failure)])
     with pytest.raises(type(failure)):
         await cascade.router.answer(request())
-    (ledger,) = cascade.sink.ledgers
+    (ledger,) = cascade.journal.ledgers
     name = type(failure).__name__
     assert (ledger.tier, ledger.end, ledger.error) == (None, end, name)
     assert ledger.attempts[-1].error == name
@@ -286,7 +286,7 @@ async def test_a_ledger_says_what_was_asked() -> None:
     for asked in ({}, {"only_tier": "small"}, {"only_tier": "small", "assess": True}):
         await cascade.router.answer(request(**asked))
     kinds = [RequestKind.CASCADE, RequestKind.TIER, RequestKind.CALIBRATION]
-    assert [ledger.kind for ledger in cascade.sink.ledgers] == kinds
+    assert [ledger.kind for ledger in cascade.journal.ledgers] == kinds
 
 
 async def live(cascade: Cascade) -> LiveAnswer:
@@ -305,7 +305,7 @@ async def test_the_last_tier_of_a_streamed_request_is_live() -> None:
     assert answer.ledger is not None
     assert [a.decision for a in answer.ledger.attempts][-1] is Verdict.ACCEPT
     assert answer.ledger.attempts[-1].completion_tokens is not None
-    assert cascade.sink.ledgers == [answer.ledger]
+    assert cascade.journal.ledgers == [answer.ledger]
 
 
 async def test_closing_a_live_answer_aborts_the_engine() -> None:
@@ -315,8 +315,8 @@ async def test_closing_a_live_answer_aborts_the_engine() -> None:
     await anext(chunks)
     await chunks.aclose()
     assert (giant.n_running, giant.n_cancelled) == (0, 1)
-    assert cascade.sink.attempts[-1].decision is Verdict.ABORT
-    assert cascade.sink.ledgers[-1].tier is None
+    assert cascade.journal.attempts[-1].decision is Verdict.ABORT
+    assert cascade.journal.ledgers[-1].tier is None
 
 
 async def test_an_unread_live_answer_can_be_abandoned() -> None:
@@ -324,7 +324,7 @@ async def test_an_unread_live_answer_can_be_abandoned() -> None:
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), giant])
     await (await live(cascade)).abandon()
     assert giant.n_running == 0
-    assert cascade.sink.attempts[-1].decision is Verdict.ABORT
+    assert cascade.journal.attempts[-1].decision is Verdict.ABORT
 
 
 async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
@@ -335,12 +335,12 @@ async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
     answer = await live(cascade)
     with pytest.raises(EngineFailed, match="lost its way"):
         [chunk async for chunk in answer.chunks()]
-    assert cascade.sink.attempts[-1].decision is Verdict.FAIL
-    assert (cascade.sink.attempts[-1].error, cascade.sink.ledgers[-1].error) == (
+    assert cascade.journal.attempts[-1].decision is Verdict.FAIL
+    assert (cascade.journal.attempts[-1].error, cascade.journal.ledgers[-1].error) == (
         "EngineFailed",
         "EngineFailed",
     )
-    assert cascade.sink.ledgers[-1].end is RequestEnd.FAILED
+    assert cascade.journal.ledgers[-1].end is RequestEnd.FAILED
 
 
 async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request() -> None:
@@ -348,4 +348,4 @@ async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request()
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])
     with pytest.raises(EngineUnavailable):
         await cascade.router.answer(request(stream=True))
-    assert cascade.sink.attempts[-1].decision is Verdict.FAIL
+    assert cascade.journal.attempts[-1].decision is Verdict.FAIL

@@ -15,13 +15,10 @@ from hybridserve_llm.energy.meters import AbsentMeter, ModelMeter
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, Site, SiteSettings
 from hybridserve_llm.records import (
     Activity,
-    Endpoint,
     Flag,
-    GenerateRequest,
     Joules,
     SettledEnergy,
     Source,
-    Usage,
 )
 from hybridserve_llm.testing import FakeClock
 
@@ -43,6 +40,25 @@ class Meter:
             return unknown("GPU is lost")
         self.told_j.append(self.power_w * (end_s - start_s))
         return Joules(energy_j=self.told_j[-1], source=Source.NVML_ENERGY, edge_j=1.0)
+
+
+def begun(
+    books: EnergyBooks,
+    clock: FakeClock,
+    request_id: str,
+    replica: str,
+    booking: Booking = Booking.USER,
+) -> Stint:
+    """A stint that begins now, and that the books were told of."""
+    stint = Stint(
+        request_id=request_id,
+        tier=TIERS[replica],
+        replica=replica,
+        booking=booking,
+        start_s=clock.monotonic_s(),
+    )
+    books.begin(stint)
+    return stint
 
 
 class Bench:
@@ -74,15 +90,16 @@ class Bench:
         ]
         self.books = EnergyBooks(sites, clock=self.clock, on_settled=self.settled.append, **options)
 
-    def begin(self, request_id: str, replica: str = "small/0", **fields: bool) -> Stint:
-        request = GenerateRequest(
-            request_id=request_id, endpoint=Endpoint.CHAT, payload={}, **fields
-        )
-        return self.books.began(request, TIERS[replica], replica)
+    def begin(
+        self, request_id: str, replica: str = "small/0", booking: Booking = Booking.USER
+    ) -> Stint:
+        return begun(self.books, self.clock, request_id, replica, booking)
 
     def end(self, stint: Stint, *tokens: int) -> None:
-        usage = Usage(prompt_tokens=tokens[0], completion_tokens=tokens[1]) if tokens else Usage()
-        self.books.ended(stint, usage, None)
+        stint.prompt_tokens, stint.output_tokens = tokens or (None, None)
+        stint.end_s = self.clock.monotonic_s()
+        if stint.booking is Booking.SHADOW:
+            self.books.request_finished(stint.request_id, stint.tier)
 
     def booked(self, booking: Booking, tier: str | None = "small", component: str = "gpu") -> float:
         return math.fsum(
@@ -124,11 +141,10 @@ def test_an_escalated_request_pays_for_every_tier() -> None:
         for name, tier, meter in (("small/0", "small", small), ("large/0", "large", large))
     ]
     books = EnergyBooks(sites, clock=clock, on_settled=settled.append)
-    request = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={})
     for tier, seconds in (("small", 1), ("large", 2)):
-        stint = books.began(request, tier, f"{tier}/0")
+        stint = begun(books, clock, "r", f"{tier}/0")
         clock.advance(seconds)
-        books.ended(stint, Usage(prompt_tokens=9, completion_tokens=1), None)
+        stint.prompt_tokens, stint.output_tokens, stint.end_s = 9, 1, clock.monotonic_s()
     books.request_finished("r", "large")
     books.settle()
     (one,) = settled
@@ -140,8 +156,9 @@ def test_an_escalated_request_pays_for_every_tier() -> None:
 
 def test_shadow_and_calibration_traffic_is_not_booked_to_users() -> None:
     bench = Bench(Meter(), replicas=ALONE)
-    for request_id, fields in (("u", {}), ("s", {"is_shadow": True}), ("c", {"assess": True})):
-        stint = bench.begin(request_id, **fields)
+    kinds = {"u": Booking.USER, "s": Booking.SHADOW, "c": Booking.CALIBRATION}
+    for request_id, kind in kinds.items():
+        stint = bench.begin(request_id, booking=kind)
         bench.clock.advance(1)
         bench.end(stint, 1, 1)
         if request_id != "s":  # a shadow never passes the router
@@ -488,13 +505,11 @@ def test_weights_are_by_tier() -> None:
         start_s=1000,
     )
     books = EnergyBooks([site], clock=clock, on_settled=settled.append)
-    pair = []
-    for name in "ab":
-        request = GenerateRequest(request_id=name, endpoint=Endpoint.CHAT, payload={})
-        pair.append(books.began(request, "small", "small/0"))
+    pair = [begun(books, clock, name, "small/0") for name in "ab"]
     clock.advance(1)
-    books.ended(pair[0], Usage(prompt_tokens=900, completion_tokens=1), None)
-    books.ended(pair[1], Usage(prompt_tokens=90, cached_tokens=80, completion_tokens=3), None)
+    for stint, tokens in zip(pair, ((900, 1), (10, 3)), strict=True):
+        stint.prompt_tokens, stint.output_tokens = tokens
+        stint.end_s = clock.monotonic_s()
     for name in "ab":
         books.request_finished(name, "small")
     books.settle()

@@ -2,13 +2,13 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.errors import EngineUnavailable
-from hybridserve_llm.interfaces import WorkEnd
-from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest, Usage
+from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest, Usage, Work
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 
 REQUEST = EngineRequest(
@@ -22,21 +22,26 @@ REQUEST = EngineRequest(
 
 
 class Observer:
-    """Keeps what it was told; `running` is what has begun and not ended."""
+    """Keeps what it was told."""
 
     def __init__(self) -> None:
-        self.running: list[str] = []
-        self.ended: list[tuple[str, Usage, float | None]] = []
+        self.works: list[Work] = []
 
-    def observe(self, request: GenerateRequest, tier: str, replica: str) -> WorkEnd:
-        assert (request.request_id, tier) == ("r", "small")
-        self.running.append(replica)
+    def observe(self, work: Work) -> None:
+        assert (work.request_id, work.tier, work.start_s) == ("r", "small", 1000)
+        self.works.append(work)
 
-        def end(usage: Usage, first_token_s: float | None) -> None:
-            self.running.remove(replica)
-            self.ended.append((replica, usage, first_token_s))
+    @property
+    def running(self) -> list[str]:
+        return [work.replica for work in self.works if work.end_s is None]
 
-        return end
+    @property
+    def ended(self) -> list[tuple[str, Usage, float | None]]:
+        return [
+            (work.replica, work.usage, work.first_token_s)
+            for work in self.works
+            if work.end_s is not None
+        ]
 
 
 def tier_of(*engines: FakeEngine) -> tuple[ReplicaSet, Observer]:
@@ -87,3 +92,18 @@ async def test_a_stream_that_is_closed_early_ends_its_work():
         await anext(chunks)
         assert observer.running == ["small/0"]
     assert observer.running == []
+
+
+async def test_a_replicas_works_are_told_apart_by_their_number():
+    tier, observer = tier_of(FakeEngine(), FakeEngine())
+    for _ in range(4):
+        await tier.complete(REQUEST)
+    assert len({(work.replica, work.number) for work in observer.works}) == 4
+
+
+async def test_a_shadow_and_a_question_for_calibration_say_so():
+    tier, observer = tier_of(FakeEngine())
+    for kind in ({"is_shadow": True}, {"assess": True}, {}):
+        await tier.complete(replace(REQUEST, request=replace(REQUEST.request, **kind)))
+    kinds = [(work.is_shadow, work.is_calibration) for work in observer.works]
+    assert kinds == [(True, False), (False, True), (False, False)]

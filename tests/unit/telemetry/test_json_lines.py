@@ -13,11 +13,16 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.records import Attempt, ComponentEnergy, Ledger, SettledEnergy, Verdict
+from hybridserve_llm.records import (
+    Attempt,
+    ComponentEnergy,
+    FinishedRequest,
+    Ledger,
+    SettledEnergy,
+    Verdict,
+)
 from hybridserve_llm.telemetry import json_lines
-from hybridserve_llm.telemetry.fan_out import FanOut
 from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
-from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock
 
 ATTEMPT = Attempt(tier="small", model="tiny", decision=Verdict.ACCEPT, reason="sure")
@@ -49,7 +54,7 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 
 def test_a_request_and_what_it_cost_are_two_lines_joined_by_its_id(tmp_path: Path) -> None:
     sink = sink_at(tmp_path / "records.jsonl")
-    sink.request_finished(LEDGER, 0.25)
+    sink.requests_finished([FinishedRequest(LEDGER, 0.25, 1.7e9)])
     sink.request_settled(ENERGY)
     sink.close()
     request, energy = lines_of(tmp_path / "records.jsonl")
@@ -74,7 +79,9 @@ def test_full_files_are_moved_on_and_the_oldest_is_lost(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
     sink = sink_at(file, max_file_bytes=1)
     for i in range(5):
-        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.1)
+        sink.requests_finished(
+            [FinishedRequest(Ledger(request_id=f"r{i}", attempts=()), 0.1, 1.7e9)]
+        )
     sink.close()
     ids = {path.name: [one["request_id"] for one in lines_of(path)] for path in tmp_path.iterdir()}
     assert ids == {"records.jsonl": ["r4"], "records.jsonl.1": ["r3"], "records.jsonl.2": ["r2"]}
@@ -146,7 +153,7 @@ def test_a_full_disk_is_told_once_and_every_record_counted_until_there_is_room(
     assert len(told.messages) == 1
     assert "No space left on device" in told.messages[0]
     file.unlink()
-    sink.request_finished(LEDGER, 0.25)
+    sink.requests_finished([FinishedRequest(LEDGER, 0.25, 1.7e9)])
     sink.close()
     assert [line["kind"] for line in lines_of(file)] == ["request"]
     assert sink.n_dropped == 5
@@ -157,7 +164,7 @@ def test_what_was_written_of_a_refused_piece_is_cut_off_again(
 ) -> None:
     file = tmp_path / "records.jsonl"
     sink = sink_at(file)
-    sink.request_finished(LEDGER, 0.25)
+    sink.requests_finished([FinishedRequest(LEDGER, 0.25, 1.7e9)])
     wait_until(lambda: file.stat().st_size > 0)
     size_bytes = file.stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -165,11 +172,11 @@ def test_what_was_written_of_a_refused_piece_is_cut_off_again(
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes * 3 // 2, hard))
     try:
         for _ in range(3):
-            sink.request_finished(LEDGER, 0.5)
+            sink.requests_finished([FinishedRequest(LEDGER, 0.5, 1.7e9)])
         wait_until(lambda: sink.n_dropped == 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    sink.request_finished(LEDGER, 0.75)
+    sink.requests_finished([FinishedRequest(LEDGER, 0.75, 1.7e9)])
     sink.close()
     assert [line["latency_s"] for line in lines_of(file)] == [0.25, 0.75]
     assert sink.n_dropped == 3
@@ -182,7 +189,7 @@ def test_a_file_that_cannot_be_opened_costs_none_that_are_kept(
     file = tmp_path / "records.jsonl"
     for name in ("r1", "r2"):  # r1 comes to .1
         sink = sink_at(file, max_file_bytes=1)
-        sink.request_finished(Ledger(request_id=name, attempts=()), 0.1)
+        sink.requests_finished([FinishedRequest(Ledger(request_id=name, attempts=()), 0.1, 1.7e9)])
         sink.close()
     sink = sink_at(file, max_file_bytes=1)
 
@@ -194,22 +201,8 @@ def test_a_file_that_cannot_be_opened_costs_none_that_are_kept(
         for n in range(1, 6):  # one piece each
             sink.request_settled(ENERGY)
             wait_until(lambda n=n: sink.n_dropped == n)  # type: ignore[misc]
-    sink.request_finished(Ledger(request_id="r3", attempts=()), 0.1)
+    sink.requests_finished([FinishedRequest(Ledger(request_id="r3", attempts=()), 0.1, 1.7e9)])
     sink.close()
     ids = {path.name: [one["request_id"] for one in lines_of(path)] for path in tmp_path.iterdir()}
     assert ids == {"records.jsonl": ["r3"], "records.jsonl.1": ["r2"], "records.jsonl.2": ["r1"]}
     assert len(told.messages) == 1
-
-
-def test_a_fan_out_tells_everyone_everything(tmp_path: Path) -> None:
-    metrics = Metrics(CollectorRegistry())
-    lines = sink_at(tmp_path / "records.jsonl")
-    fan_out = FanOut([metrics, lines])
-    fan_out.request_finished(LEDGER, 0.25)
-    fan_out.request_settled(ENERGY)
-    lines.close()
-    value = metrics.registry.get_sample_value
-    accepted = {"kind": "cascade", "tier": "small", "decision": "accept"}
-    assert value("hybridserve_attempts_total", accepted) == 1
-    assert value("hybridserve_request_energy_joules_sum", {"tier": "small"}) == 3.5
-    assert len(lines_of(tmp_path / "records.jsonl")) == 2

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from hybridserve_llm.records import (
     Attempt,
     ComponentEnergy,
+    FinishedRequest,
     Ledger,
     RequestEnd,
     SettledEnergy,
@@ -30,7 +31,7 @@ def told_of(**fields: Any) -> CollectorRegistry:
     """A registry after one request of one attempt of the tier small."""
     metrics = Metrics(CollectorRegistry())
     ledger = Ledger(request_id="r", attempts=(attempt_of("small", **fields),), tier="small")
-    metrics.request_finished(ledger, 0.5)
+    metrics.requests_finished([FinishedRequest(ledger, 0.5, 0.0)])
     return metrics.registry
 
 
@@ -53,8 +54,8 @@ def test_a_tiers_first_token_is_timed_where_it_was_seen() -> None:
 
 def test_a_requests_first_token_is_timed_from_its_arrival() -> None:
     metrics = Metrics(CollectorRegistry())
-    metrics.request_finished(ledger_of(), 1.0)  # not streamed
-    metrics.request_finished(ledger_of(ttft_s=5.1), 9.0)
+    metrics.requests_finished([FinishedRequest(ledger_of(), 1.0, 0.0)])  # not streamed
+    metrics.requests_finished([FinishedRequest(ledger_of(ttft_s=5.1), 9.0, 0.0)])
     value, labels = metrics.registry.get_sample_value, {"kind": "cascade"}
     assert value("hybridserve_request_ttft_seconds_count", labels) == 1
     assert value("hybridserve_request_ttft_seconds_sum", labels) == 5.1
@@ -71,10 +72,12 @@ def test_what_is_not_known_is_no_observation() -> None:
 def test_what_one_tier_was_asked_and_calibration_are_counted_apart() -> None:
     metrics = Metrics(CollectorRegistry())
     for _ in range(3):
-        metrics.request_finished(ledger_of("small"), 0.5)
+        metrics.requests_finished([FinishedRequest(ledger_of("small"), 0.5, 0.0)])
     for tier in ("small", "giant"):
-        metrics.request_finished(ledger_of(tier, only_tier=tier), 0.5)
-        metrics.request_finished(ledger_of(tier, only_tier=tier, assess=True), 0.5)
+        metrics.requests_finished([FinishedRequest(ledger_of(tier, only_tier=tier), 0.5, 0.0)])
+        metrics.requests_finished(
+            [FinishedRequest(ledger_of(tier, only_tier=tier, assess=True), 0.5, 0.0)]
+        )
     assert metrics.answered() == {"small": 3}
 
     def n_answered(kind: str, tier: str) -> float | None:
@@ -92,7 +95,7 @@ def test_what_one_tier_was_asked_and_calibration_are_counted_apart() -> None:
 def test_requests_that_fail_and_those_whose_client_left_are_told_apart() -> None:
     metrics = Metrics(CollectorRegistry())
     for end in (RequestEnd.FAILED, RequestEnd.GIVEN_UP, RequestEnd.GIVEN_UP):
-        metrics.request_finished(ledger_of(None, end=end), 0.5)
+        metrics.requests_finished([FinishedRequest(ledger_of(None, end=end), 0.5, 0.0)])
     n_ended = {
         end: metrics.registry.get_sample_value(
             "hybridserve_requests_total", {"kind": "cascade", "tier": "none", "end": end}

@@ -13,7 +13,16 @@ from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.confidence.day_zero import DayZeroScorer
-from hybridserve_llm.records import Attempt, Endpoint, GenerateRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.records import (
+    Attempt,
+    Endpoint,
+    FinishedRequest,
+    GenerateRequest,
+    Ledger,
+    RequestEnd,
+    Verdict,
+)
+from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.spans import LeftOutSpans, SpanSink
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 
@@ -26,26 +35,27 @@ def exporter() -> InMemorySpanExporter:
     return InMemorySpanExporter()
 
 
-def sink_to(exporter: InMemorySpanExporter, clock: FakeClock) -> SpanSink:
+def sink_to(exporter: InMemorySpanExporter) -> SpanSink:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return SpanSink(provider, served_model_name="hybridserve", clock=clock, max_requests_per_s=2)
+    return SpanSink(provider, served_model_name="hybridserve", max_requests_per_s=2)
+
+
+def finish(sink: SpanSink, ledger: Ledger, latency_s: float, time_s: float = 1000.0) -> None:
+    sink.requests_finished([FinishedRequest(ledger, latency_s, time_s)])
 
 
 @pytest.fixture
 def sink(exporter: InMemorySpanExporter) -> SpanSink:
-    return sink_to(exporter, FakeClock(wall_s=1000.0))
+    return sink_to(exporter)
 
 
 def test_a_busy_second_has_spans_of_its_first_requests_only(
     exporter: InMemorySpanExporter,
 ) -> None:
-    clock = FakeClock()
-    sink = sink_to(exporter, clock)
+    sink = sink_to(exporter)
     for i in range(9):  # three in each of three seconds
-        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.0)
-        if i % 3 == 2:
-            clock.advance(1)
+        finish(sink, Ledger(request_id=f"r{i}", attempts=()), 0.0, 1000.0 + i // 3)
     ids = [
         (span.attributes or {})["hybridserve.request_id"] for span in exporter.get_finished_spans()
     ]
@@ -58,9 +68,9 @@ def test_a_busy_second_has_spans_of_its_first_requests_only(
 def test_what_is_not_sampled_takes_no_room(exporter: InMemorySpanExporter, sink: SpanSink) -> None:
     unwanted = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-00"}
     for i in range(9):  # there is room for two in a second
-        sink.request_finished(Ledger(request_id=f"n{i}", attempts=(), trace=unwanted), 0.0)
+        finish(sink, Ledger(request_id=f"n{i}", attempts=(), trace=unwanted), 0.0)
     for name in ("r0", "r1"):
-        sink.request_finished(Ledger(request_id=name, attempts=()), 0.0)
+        finish(sink, Ledger(request_id=name, attempts=()), 0.0)
     assert len(exporter.get_finished_spans()) == 2
     assert sink.n_left_out == 0
 
@@ -68,11 +78,9 @@ def test_what_is_not_sampled_takes_no_room(exporter: InMemorySpanExporter, sink:
 def test_what_a_sampler_leaves_out_takes_no_room(exporter: InMemorySpanExporter) -> None:
     provider = TracerProvider(shutdown_on_exit=False, sampler=ALWAYS_OFF)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    sink = SpanSink(
-        provider, served_model_name="hybridserve", clock=FakeClock(), max_requests_per_s=2
-    )
+    sink = SpanSink(provider, served_model_name="hybridserve", max_requests_per_s=2)
     for i in range(9):
-        sink.request_finished(Ledger(request_id=f"r{i}", attempts=()), 0.0)
+        finish(sink, Ledger(request_id=f"r{i}", attempts=()), 0.0)
     assert exporter.get_finished_spans() == ()
     assert sink.n_left_out == 0
 
@@ -101,7 +109,7 @@ def test_three_tiers_make_one_tree_of_four_spans(
         model="giant-model",
         endpoint=Endpoint.CHAT,
     )
-    sink.request_finished(ledger, 7.5)
+    finish(sink, ledger, 7.5)
     spans = by_name(exporter)
     assert set(spans) == {
         "chat hybridserve",
@@ -159,7 +167,7 @@ def test_a_failed_attempt_and_a_failed_request_are_errors(
         end=RequestEnd.FAILED,
         error=error,
     )
-    sink.request_finished(ledger, 1.0)
+    finish(sink, ledger, 1.0)
     spans = by_name(exporter)
     for name in ("text_completion hybridserve", "text_completion small-model"):
         assert spans[name].status.status_code is StatusCode.ERROR
@@ -172,7 +180,7 @@ def test_what_its_client_gave_up_is_no_error(
 ) -> None:
     aborted = attempt("small", Verdict.ABORT, 1.0, reason="given up")
     ledger = Ledger(request_id="r1", attempts=(aborted,), end=RequestEnd.GIVEN_UP)
-    sink.request_finished(ledger, 1.0)
+    finish(sink, ledger, 1.0)
     for span in exporter.get_finished_spans():
         assert span.status.status_code is StatusCode.UNSET
         assert "error.type" not in (span.attributes or {})
@@ -181,7 +189,7 @@ def test_what_its_client_gave_up_is_no_error(
 def test_a_request_is_named_by_the_model_that_was_asked_for(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
-    sink.request_finished(Ledger(request_id="r1", attempts=(), only_tier="giant"), 0.0)
+    finish(sink, Ledger(request_id="r1", attempts=(), only_tier="giant"), 0.0)
     (span,) = exporter.get_finished_spans()
     assert span.name == "chat giant"
     assert (span.attributes or {})["gen_ai.request.model"] == "giant"
@@ -191,7 +199,7 @@ def test_a_request_that_no_tier_was_asked_for_is_one_span(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
     ledger = Ledger(request_id="r1", attempts=(), end=RequestEnd.FAILED)
-    sink.request_finished(ledger, 0.0)
+    finish(sink, ledger, 0.0)
     (span,) = exporter.get_finished_spans()
     assert span.status.description == "no tier was asked"
 
@@ -210,9 +218,11 @@ async def test_the_routers_own_request_through_three_tiers_is_one_tree(
     ]
     policy = ScorePolicy(rules=(TierRule(accept_at=-0.5, skips=()),) * 3)
     policies = Policies(default=policy, last_only=policy)
-    router = CascadeRouter(tiers, policies, sink=sink, clock=FakeClock())
+    journal = Journal([sink], clock=FakeClock())
+    router = CascadeRouter(tiers, policies, journal=journal, clock=FakeClock())
     payload = {"messages": [{"role": "user", "content": "?"}]}
     await router.answer(GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload=payload))
+    journal.deliver()
     spans = by_name(exporter)
     root = spans.pop("chat hybridserve")
     assert list(spans) == ["chat m-small", "chat m-medium", "chat m-giant"]
@@ -224,7 +234,7 @@ def test_the_clients_span_is_the_parent_where_it_sent_its_context(
 ) -> None:
     context = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-01", "tracestate": "vendor=1"}
     attempts = (attempt("small", Verdict.ACCEPT, 0.1),)
-    sink.request_finished(Ledger(request_id="r", attempts=attempts, trace=context), 0.2)
+    finish(sink, Ledger(request_id="r", attempts=attempts, trace=context), 0.2)
     spans = by_name(exporter)
     request, child = spans["chat hybridserve"], spans["chat small-model"]
     assert request.parent is not None
@@ -240,5 +250,5 @@ def test_a_client_whose_trace_is_not_sampled_gets_no_spans(
     sink: SpanSink, exporter: InMemorySpanExporter
 ) -> None:
     context = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-00"}
-    sink.request_finished(Ledger(request_id="r", attempts=(), trace=context), 0.2)
+    finish(sink, Ledger(request_id="r", attempts=(), trace=context), 0.2)
     assert exporter.get_finished_spans() == ()
