@@ -1,20 +1,21 @@
 """What telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
 
     this process          two front ends, on core 0            engines
-    8 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
-    8 in flight ──TCP──> without                             ──unix──> escalates
-    (core 1)              (core 0)                              (core 1)
+    32 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
+    32 in flight ──TCP──> without                             ──unix──> escalates
+    (core 1)               (core 0)                              (core 1)
 
 The two are loaded in turns of half a second, so each has the core to itself, as a front end should,
-and a machine that changes its pace changes it for both. With `--together` they are loaded at once,
-each with half of the core: each then finds the processor's caches full of the other, which is the
-harder case. Several pairs of processes are measured, since two processes of one program differ by a
-percent. Requests a second are those of the turns; CPU time is all that a process used for as long
-as the pair was measured, what it did after its turns included. Target: less than 3 % of the
-requests a second. `on` is metering (NVML, scripted), counters for Prometheus and records; `off` has
-none of these; `spans` has OpenTelemetry spans beside all of `on`. Books and the record file are in
-a process of their own, as `hs-launch` has them (core 1; what it uses is told apart); with `--here`
-they are in the front end.
+and a machine that changes its pace changes it for both. So many are in flight that a front end
+never waits for the other core, which client, engines and bookkeeper share here. With `--together`
+they are loaded at once, each with half of the core: each then finds the processor's caches full of
+the other, which is the harder case. Several pairs of processes are measured, since two processes of
+one program differ by a percent. Requests a second are those of the turns; CPU time is all that a
+process used for as long as the pair was measured, what it did after its turns included. Target:
+less than 3 % of the requests a second. `on` is metering (NVML, scripted), counters for Prometheus
+and records; `off` has none of these; `spans` has OpenTelemetry spans beside all of `on`. Books and
+the record file are in a process of their own, as `hs-launch` has them (core 1; what it uses is told
+apart); with `--here` they are in the front end.
 """
 
 import argparse
@@ -275,7 +276,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=8, help="of each of a pair")
     parser.add_argument("--seconds", type=float, default=0.5, help="of one turn")
     parser.add_argument("--together", action="store_true", help="both under load at once")
-    parser.add_argument("--in-flight", type=int, default=8, help="at each front end")
+    parser.add_argument("--in-flight", type=int, default=32, help="at each front end")
     parser.add_argument("--bookkeeper", type=int, metavar="FD", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bookkeeper is not None:
