@@ -1,4 +1,4 @@
-"""The frozen values that pass between layers, and the attempt record shared with `eval/`.
+"""The values that pass between layers, all frozen but `Work`; the attempt record is `eval/`'s too.
 
 Absent is None everywhere: an unknown token count, a score that could not be computed and energy
 that nobody measured are None, never 0.

@@ -143,16 +143,13 @@ def step_table(
     in_stage = np.maximum(tokens / pp, 1.0)
     law = _Law(shape, step_constants, power_constants)
     fixed = law.stage(in_stage, context_tokens=0.0)
-    # Sampling and states are by sequence, not by token: they are taken off here and added by
-    # `sequence_s`.
+    # Sampling and states are by sequence, not by token: `sequence_s` adds them.
     sequence_s, sequence_j = law.sequence()
     stage_s = fixed.total_s - sequence_s * in_stage
     stage_j = law.joules(fixed) - sequence_j * in_stage
     cached_s, cached_j = law.cached_token(max(prompt_tokens + output_tokens / 2, 1.0))
     per_stage = np.maximum(pp / np.maximum(np.arange(shape.max_num_seqs + 1), 1), 1.0)
-    idle_w, idle_grade = shape.gpu.idle_awake_w * shape.n_gpus, shape.gpu.idle_grade
-    if profile is not None and profile.idle_w is not None:
-        idle_w, idle_grade = profile.idle_w, "measured"
+    idle_w, idle_grade = _idle(shape, profile)
     factor, power_factor, grade = _corrections(
         shape, prompt_tokens, output_tokens, profile, step_constants, power_constants
     )
@@ -232,6 +229,13 @@ class _Law:
             + law.computing_share * stage.computing_s
         )
         return np.asarray(self.busy_w * stage.total_s + tdp_w * above)
+
+
+def _idle(shape: ReplicaShape, profile: Profile | None) -> tuple[float, Grade]:
+    """Watts of the replica's GPUs while it waits, and what they rest on."""
+    if profile is not None and profile.idle_w is not None:
+        return profile.idle_w, "measured"
+    return shape.gpu.idle_awake_w * shape.n_gpus, shape.gpu.idle_grade
 
 
 def _corrections(

@@ -3,9 +3,8 @@
     event loop    observe(work) … the replica set fills in its end … the request is finished
     later         take() ──> Notes ──> `NotedWork.enter`: into the books, in this process or another
 
-A request waits for an append and no more. Notes are the very objects that the event loop had: they
-are told as they stand, all at once, which takes a third of what a note for each would (decision
-018).
+A request waits for an append and no more. Notes are the very objects that the event loop had, told
+as they stand, all at once: nothing is made for them while requests are served (decision 018).
 """
 
 from collections.abc import Iterable

@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 
 from hybridserve_llm.records import RequestEnd, RequestKind, SettledEnergy, Verdict
 
-NO_TIER = "none"
-"""The label of requests that no tier answered."""
+NONE = "none"
+"""The label where there is nothing to name: no tier answered, nothing is metered."""
 
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
@@ -103,8 +103,8 @@ class JoulesTally:
         """Counts a request, unless it is no user's."""
         if energy.booking != "user":
             return
-        tier = energy.tier or NO_TIER
-        own_j = energy.tiers.get(tier)
+        tier = energy.tier or NONE
+        own_j = None if energy.tier is None else energy.tiers.get(energy.tier)
         if energy.active_j is not None:
             self.tiers[tier].request_energy_j.add(energy.active_j)
         if own_j is not None:

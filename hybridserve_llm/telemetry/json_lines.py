@@ -13,7 +13,6 @@ is exact.
 import contextlib
 import itertools
 import logging
-import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
+from hybridserve_llm.records import FinishedRequest, SettledEnergy
 from hybridserve_llm.telemetry.counts import CountOf
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,6 @@ _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
 _PIECE_BYTES = 64 * 1024
 """Every write lets go of the interpreter's lock, which is dear to get back: few and large ones."""
-
-
-_LEDGER_FIELDS = Ledger.__struct_fields__
-_ledger_values = operator.attrgetter(*_LEDGER_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +64,12 @@ class RecordLines:
 
     def of_request(self, finished: FinishedRequest) -> bytes:
         """The line of a request that ended."""
-        ledger = finished.ledger
         line = {
             "kind": "request",
             "time_s": finished.time_s,
-            "request_id": ledger.request_id,
+            "request_id": finished.ledger.request_id,
             "latency_s": finished.latency_s,
-            **dict(zip(_LEDGER_FIELDS, _ledger_values(ledger), strict=True)),
+            **msgspec.structs.asdict(finished.ledger),
         }
         return self._encode(line) + b"\n"
 

@@ -18,7 +18,7 @@ from hybridserve_llm.records import (
     SettledEnergy,
 )
 from hybridserve_llm.telemetry.counts import (
-    NO_TIER,
+    NONE,
     CountsCollector,
     JoulesTally,
     KindCounts,
@@ -59,7 +59,7 @@ class Metrics:
         """Counts the request under the tier that answered, and its attempts."""
         kind = ledger.kind
         counts = self._kinds[kind]
-        ended = ledger.tier or NO_TIER, ledger.end
+        ended = ledger.tier or NONE, ledger.end
         counts.requests[ended] = counts.requests.get(ended, 0) + 1
         counts.latency_s.add(latency_s)
         if ledger.ttft_s is not None:
@@ -122,7 +122,7 @@ class Metrics:
             ["last_tier", "component"],
             registry=self.registry,
         )
-        gauge.labels(last_tier, component or NO_TIER).set(1)
+        gauge.labels(last_tier, component or NONE).set(1)
 
     def watch_gauges(
         self,

@@ -2,24 +2,9 @@
 
 import asyncio
 
-from hybridserve_llm.records import ComponentEnergy, FinishedRequest, Ledger, SettledEnergy
-from hybridserve_llm.telemetry.journal import Journal, tell_settled
+from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
+from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import FakeClock
-
-ENERGY = SettledEnergy(
-    request_id="r",
-    booking="user",
-    tier="small",
-    component="gpu",
-    active_j=3.5,
-    loaded_j=None,
-    source="nvml_energy",
-    reason=None,
-    edge_j=0.5,
-    flags=(),
-    tiers={"small": 3.5},
-    components={"gpu": ComponentEnergy(energy_j=3.5, source="nvml_energy")},
-)
 
 
 class Sink:
@@ -27,7 +12,6 @@ class Sink:
 
     def __init__(self) -> None:
         self.finished: list[FinishedRequest] = []
-        self.settled: list[SettledEnergy] = []
 
     @property
     def ids(self) -> list[str]:
@@ -37,7 +21,7 @@ class Sink:
         self.finished += finished
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        self.settled.append(energy)
+        raise AssertionError("a journal tells of ends alone")
 
 
 def ledger_of(request_id: str) -> Ledger:
@@ -78,9 +62,3 @@ async def test_a_single_request_is_told_of_soon() -> None:
             await asyncio.sleep(0.01)
     running.cancel()
     assert sink.ids == ["r"]
-
-
-def test_all_are_told_what_a_request_cost() -> None:
-    sinks = Sink(), Sink()
-    tell_settled(sinks, ENERGY)
-    assert [sink.settled for sink in sinks] == [[ENERGY]] * 2

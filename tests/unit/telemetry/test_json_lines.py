@@ -22,7 +22,9 @@ from hybridserve_llm.records import (
     Verdict,
 )
 from hybridserve_llm.telemetry import json_lines
+from hybridserve_llm.telemetry.journal import tell_settled
 from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
+from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock
 
 ATTEMPT = Attempt(tier="small", model="tiny", decision=Verdict.ACCEPT, reason="sure")
@@ -206,3 +208,12 @@ def test_a_file_that_cannot_be_opened_costs_none_that_are_kept(
     ids = {path.name: [one["request_id"] for one in lines_of(path)] for path in tmp_path.iterdir()}
     assert ids == {"records.jsonl": ["r3"], "records.jsonl.1": ["r2"], "records.jsonl.2": ["r1"]}
     assert len(told.messages) == 1
+
+
+def test_counters_and_records_are_both_told_what_a_request_cost(tmp_path: Path) -> None:
+    metrics, lines = Metrics(CollectorRegistry()), sink_at(tmp_path / "records.jsonl")
+    tell_settled((metrics, lines), ENERGY)
+    lines.close()
+    value = metrics.registry.get_sample_value
+    assert value("hybridserve_request_energy_joules_sum", {"tier": "small"}) == 3.5
+    assert [line["kind"] for line in lines_of(tmp_path / "records.jsonl")] == ["energy"]

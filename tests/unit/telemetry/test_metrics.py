@@ -14,6 +14,7 @@ from hybridserve_llm.records import (
     SettledEnergy,
     Verdict,
 )
+from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.metrics import Metrics
 
 
@@ -166,3 +167,26 @@ def test_requests_at_hand_are_read_when_scraped() -> None:
     assert metrics.registry.get_sample_value(name, labels) == 3
     n_waiting[0] = 0
     assert metrics.registry.get_sample_value(name, labels) == 0
+
+
+def test_joules_counted_elsewhere_are_added_once() -> None:
+    elsewhere, metrics = JoulesTally(), Metrics(CollectorRegistry())
+    metrics.request_settled(ENERGY)
+    for _ in range(2):
+        elsewhere.count(ENERGY)
+    for told in (*elsewhere.taken(), *elsewhere.taken()):  # the second time there is nothing
+        metrics.joules.absorb(told)
+    value, labels = metrics.registry.get_sample_value, {"tier": "giant"}
+    assert value("hybridserve_request_energy_joules_count", labels) == 3
+    assert value("hybridserve_request_energy_joules_sum", labels) == 22.5  # 3 * 7.5
+    assert value("hybridserve_answer_energy_joules_sum", labels) == 18  # 3 * 6
+    at_most_10 = value("hybridserve_request_energy_joules_bucket", {**labels, "le": "10.0"})
+    assert at_most_10 == 3
+
+
+def test_a_request_without_an_answer_has_no_joules_of_an_answer() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.request_settled(ENERGY._replace(tier=None, tiers={"none": 7.5}))
+    value, labels = metrics.registry.get_sample_value, {"tier": "none"}
+    assert value("hybridserve_request_energy_joules_sum", labels) == 7.5
+    assert value("hybridserve_answer_energy_joules_count", labels) in (None, 0)
