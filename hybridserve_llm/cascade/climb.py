@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from hybridserve_llm.cascade.policy import Bounds, Policy
 from hybridserve_llm.errors import HybridServeError, RequestError
 from hybridserve_llm.interfaces import Engine, Scorer
-from hybridserve_llm.records import Attempt, GenerateRequest, Ledger, RequestEnd, Seen
+from hybridserve_llm.values.answers import Seen
+from hybridserve_llm.values.ledger import Attempt, Ledger, RequestEnd
+from hybridserve_llm.values.requests import GenerateRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

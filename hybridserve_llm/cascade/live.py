@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import Chunk, Ledger, Usage, Verdict
+from hybridserve_llm.values.answers import Chunk, Usage
+from hybridserve_llm.values.ledger import Ledger, Verdict
 
 
 class Finish(Protocol):

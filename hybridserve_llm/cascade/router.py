@@ -25,18 +25,9 @@ from hybridserve_llm.errors import (
     RequestError,
 )
 from hybridserve_llm.interfaces import Clock, RequestJournal
-from hybridserve_llm.records import (
-    Assessment,
-    Attempt,
-    Completion,
-    EngineRequest,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Seen,
-    Usage,
-    Verdict,
-)
+from hybridserve_llm.values.answers import Assessment, Completion, Seen, Usage
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, Verdict
+from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
 
 class CascadeRouter:

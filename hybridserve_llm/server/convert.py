@@ -2,18 +2,8 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from hybridserve_llm.errors import InvalidRequest
-from hybridserve_llm.records import (
-    Attempt,
-    Endpoint,
-    GenerateRequest,
-    JsonObject,
-    Ledger,
-    Outcome,
-    Overrides,
-)
 from hybridserve_llm.server.protocol import (
     CascadeOverrides,
     ChatBody,
@@ -21,6 +11,8 @@ from hybridserve_llm.server.protocol import (
     GenerationBody,
     engine_payload,
 )
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, JsonObject, Overrides
 
 _JSON_FORMATS = frozenset({"json_object", "json_schema"})
 _COMPLETION_TOKENS = 16
@@ -209,9 +201,3 @@ def _total(ledger: Ledger, name: str) -> float | None:
     """The sum over all attempts, or None when one of them is unknown."""
     values = [getattr(attempt, name) for attempt in ledger.attempts]
     return None if not values or any(value is None for value in values) else sum(values)
-
-
-def checkpoint_name(model: str) -> str:
-    """How clients see a checkpoint: a hub id as it is, a local folder by its name alone."""
-    path = urlsplit(model).path
-    return path.rstrip("/").rsplit("/", 1)[-1] if path.startswith("/") else model

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hybridserve_llm.records import JsonObject
+from hybridserve_llm.values.requests import JsonObject
 
 _MAX_TOP_LOGPROBS = 20
 

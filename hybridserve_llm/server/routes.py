@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError, InvalidRequest, ModelNotFound
-from hybridserve_llm.records import GenerateRequest, JsonObject, Outcome
 from hybridserve_llm.server.cascade_json import cascade_json
 from hybridserve_llm.server.convert import to_request, to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
@@ -25,6 +24,8 @@ from hybridserve_llm.server.parts import Parts
 from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
 from hybridserve_llm.server.sse import EventStream, events_of, give_up, keeping_alive
 from hybridserve_llm.units import MIB
+from hybridserve_llm.values.ledger import Outcome
+from hybridserve_llm.values.requests import GenerateRequest, JsonObject
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -11,10 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import Endpoint, GenerateRequest, JsonObject, Outcome
 from hybridserve_llm.server.convert import ledger_json, to_response, trimmed_choice
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import error_body
+from hybridserve_llm.values.ledger import Outcome
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, JsonObject
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting for an answer that is good enough\n\n"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.prompt_router import router_paths
-from eval.question_tokens import QuestionTokens
-from eval.records_csv import outcomes_of, read_records
+from eval.recorded.question_tokens import QuestionTokens
+from eval.recorded.records_csv import outcomes_of, read_records
+from eval.rivals.prompt_router import router_paths
 from hybridserve_llm.errors import ConfigError
 
 JOULES = {"org/Small-1B": 0.01, "org/Mid-8B-Instruct": 0.08, "org/Big-70B": 0.7}

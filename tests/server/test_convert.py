@@ -7,18 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from hybridserve_llm.errors import InvalidRequest
-from hybridserve_llm.records import (
-    Attempt,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Usage,
-    Verdict,
-)
-from hybridserve_llm.server.convert import checkpoint_name, ledger_json, to_request, to_response
+from hybridserve_llm.promise.fingerprint import checkpoint_name
+from hybridserve_llm.server.convert import ledger_json, to_request, to_response
 from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
+from hybridserve_llm.values.answers import Completion, Usage
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, Verdict
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 CHAT: dict[str, Any] = {"model": "hybridserve", "messages": [{"role": "user", "content": "hi"}]}
 

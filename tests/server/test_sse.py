@@ -7,15 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from hybridserve_llm.records import (
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Usage,
-)
 from hybridserve_llm.server.sse import DONE, KEEP_ALIVE, EventStream, held_events, keeping_alive
+from hybridserve_llm.values.answers import Completion, Usage
+from hybridserve_llm.values.ledger import Ledger, Outcome
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 LEDGER = Ledger(request_id="r", attempts=(), tier="small", model="s")
 

@@ -21,20 +21,10 @@ from hybridserve_llm.errors import (
     HybridServeError,
     InvalidRequest,
 )
-from hybridserve_llm.records import (
-    Attempt,
-    Completion,
-    Endpoint,
-    EngineRequest,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Overrides,
-    RequestEnd,
-    RequestKind,
-    Verdict,
-)
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Completion
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, RequestEnd, RequestKind, Verdict
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest, Overrides
 
 SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
 
