@@ -5,11 +5,6 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-def ms_to_s(milliseconds: float) -> float:
-    """Seconds in `milliseconds`."""
-    return milliseconds / 1000
-
-
 def s_to_ms(seconds: float) -> float:
     """Milliseconds in `seconds`."""
     return seconds * 1000

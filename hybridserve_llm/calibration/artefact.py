@@ -12,7 +12,7 @@ from hybridserve_llm.calibration.fitted import states_of
 from hybridserve_llm.calibration.logistic import Logistic
 from hybridserve_llm.calibration.outcomes import Ints, Outcomes
 from hybridserve_llm.calibration.policies import Replay, WholePolicy, replay
-from hybridserve_llm.calibration.walk import Step
+from hybridserve_llm.calibration.walk import WalkStep
 from hybridserve_llm.confidence.risk_models import state_feature_names
 from hybridserve_llm.config.certificate import (
     BandPart,
@@ -93,7 +93,7 @@ def certificate_of(
     )
 
 
-def stricter(certified: Sequence[Step], chosen: Step) -> Step | None:
+def stricter(certified: Sequence[WalkStep], chosen: WalkStep) -> WalkStep | None:
     """What an alarm falls back on: the cheapest certified step that lost at most half as much.
 
     None where the chosen one lost nothing, or every such step accepts nothing.
@@ -124,7 +124,7 @@ def disagreement_bound(n_disagreed: int, n: int, *, delta: float) -> float:
     return float(stats.beta.ppf(1 - delta, n_disagreed + 1, n - n_disagreed))
 
 
-def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPart:
+def _policy(step: WalkStep, calibration: Calibration, certify: Outcomes) -> PolicyPart:
     """The policy with what the watch needs; its bound holds for the whole path at once.
 
     The step was chosen by looking at the certify split, and so was how many are certified. Hence a

@@ -14,11 +14,11 @@ from hybridserve_llm.calibration.path import (
     N_STEPS_TO_CHOOSE,
     N_STEPS_TO_WALK,
     finely_stepped,
-    policy_path,
+    price_path,
 )
 from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, escalate_all
 from hybridserve_llm.calibration.sharing import growing_shares
-from hybridserve_llm.calibration.walk import Step, tested, walk
+from hybridserve_llm.calibration.walk import WalkStep, tested, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,9 @@ class Calibration:
     promise: Promise
     fitted: FittedModels
     estimates: tuple[ChainEstimate, ...]
-    certified: tuple[Step, ...]
+    certified: tuple[WalkStep, ...]
     n_walkable: int
-    chosen: Step | None
+    chosen: WalkStep | None
     last: int
 
     @property
@@ -93,7 +93,7 @@ def certify_fitted(
         estimates.sort(
             key=lambda estimate: -len(estimate.chain)
         )  # stable: gate or not stays chosen
-    path = best_path(estimates[0], fitted, fit, promise)
+    path = path_to_walk(estimates[0], fitted, fit, promise)
     certified = walk(
         path,
         fitted.risks(path[0], certify),
@@ -113,7 +113,7 @@ def certify_fitted(
     )
 
 
-def best_path(
+def path_to_walk(
     best: ChainEstimate, fitted: FittedModels, fit: Outcomes, promise: Promise
 ) -> list[WholePolicy]:
     """The path of the chain `best`, strict to lax, as it is walked on the certify split.
@@ -124,7 +124,7 @@ def best_path(
     risks = fitted.out_of_fold
     if best.has_gate:
         risks[NO_TIER] = fitted.gates_out_of_fold[best.chain[0]]
-    prices = policy_path(best.chain, risks, fit, N_PRICES_TO_WALK)
+    prices = price_path(best.chain, risks, fit, N_PRICES_TO_WALK)
     served = fitted.risks(prices[0], fit)
     path = finely_stepped(prices, risks, served, N_STEPS_TO_WALK)
     pivot = pivot_of(path, served, fit, promise.loss, promise.epsilon)
@@ -163,7 +163,7 @@ def calibrate_knee(
     )
 
 
-def _cheapest(certified: tuple[Step, ...], last_cost: float) -> Step | None:
+def _cheapest(certified: tuple[WalkStep, ...], last_cost: float) -> WalkStep | None:
     """The certified step that costs least on the certify split, if that is less than the last tier.
 
     All certified policies hold at once, so choosing among them costs nothing.

@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.path import (
     N_PRICES_TO_CHOOSE,
     N_STEPS_TO_CHOOSE,
     finely_stepped,
-    policy_path,
+    price_path,
 )
 from hybridserve_llm.calibration.policies import NO_TIER, Risks, WholePolicy, replay
 from hybridserve_llm.calibration.risk_models import states_below
@@ -67,7 +67,7 @@ def estimate_chains(
     for state in states_below(outcomes.last):
         chain = (*state, outcomes.last)
         for has_gate, known in with_and_without_gate(chain, risks, gates):
-            prices = policy_path(chain, known, outcomes, N_PRICES_TO_CHOOSE)
+            prices = price_path(chain, known, outcomes, N_PRICES_TO_CHOOSE)
             path = finely_stepped(prices, known, known, N_STEPS_TO_CHOOSE)
             mean_cost = _mean_cost(path, known, outcomes, loss, epsilon)
             estimates.append(ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=mean_cost))

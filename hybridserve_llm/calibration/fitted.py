@@ -9,8 +9,8 @@ from hybridserve_llm.calibration.gate import GateModel, fit_gates
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes, State
 from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy
 from hybridserve_llm.calibration.risk_models import (
+    FittedStateModel,
     Judgement,
-    StateModel,
     fit_state_models,
     states_below,
 )
@@ -20,7 +20,7 @@ from hybridserve_llm.calibration.risk_models import (
 class FittedModels:
     """Models of every state below the last tier, and gates by the index of a chain's first tier."""
 
-    states: Mapping[State, StateModel]
+    states: Mapping[State, FittedStateModel]
     gates: Mapping[int, GateModel]
 
     @property

@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.choice import (
 )
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, policy_path
+from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, price_path
 from hybridserve_llm.calibration.policies import Risks, WholePolicy, escalate_all
 from hybridserve_llm.calibration.risk_models import states_below
 
@@ -51,7 +51,7 @@ def knee_policy(
 def _at_knee(
     chain: tuple[int, ...], has_gate: bool, outcomes: Outcomes, risks: Risks, loss: Loss
 ) -> _Candidate:
-    path = policy_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
+    path = price_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
     figures = figures_of(path, risks, outcomes, loss)
     last_cost, least_cost = float(outcomes.costs[outcomes.last]), float(outcomes.costs.min())
     whole_loss = max(float(outcomes.harmful(0).mean()), 1 / outcomes.n_questions)

@@ -12,11 +12,9 @@ loses it, -1 where it rescues it, 0 elsewhere. The design names a betting test (
 Ramdas, arXiv 2010.09686); for these three-valued differences we use an exact one instead, because
 a wealth must reach 1/delta at the given bets while an exact tail uses all of delta: at n = 600,
 epsilon = 0.02 and ten rescues it allows a net loss of 5 where the best bet in hindsight allows 1
-(decision 005). Losses graded between -1 and 1 keep the betting test.
+(decision 005).
 """
 
-import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -31,7 +29,6 @@ _NUISANCE_RISK = 0.002
 _NUISANCE_POINTS = 60
 _TAIL_CUT = 1e-7
 _EPSILON_STEP = 1e-4
-_BETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def p_value(n_lost: int, n_rescued: int, n: int, epsilon: float, *, loss: Loss) -> float:
@@ -87,19 +84,6 @@ def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
         )
         worst = max(worst, float(good.sum()))
     return min(1.0, worst + _NUISANCE_RISK + _TAIL_CUT)
-
-
-def graded_net_p_value(differences: Sequence[float] | Floats, epsilon: float) -> float:
-    """Betting p-value of the hypothesis that differences in [-1, 1] have a mean >= `epsilon`.
-
-    One over the mean wealth of constant bets, which does not depend on the order of the questions
-    (Waudby-Smith and Ramdas, arXiv 2010.09686, section 4, with a mixture in place of a plug-in).
-    """
-    excess = epsilon - np.asarray(differences, dtype=np.float64)
-    log_wealth = [float(np.log1p(bet * excess).sum()) for bet in _BETS]
-    top = max(log_wealth)
-    log_mean = top + math.log(math.fsum(math.exp(w - top) for w in log_wealth) / len(_BETS))
-    return min(1.0, math.exp(-log_mean))
 
 
 def _rescue_rate_bounds(n_rescued: int, n: int, epsilon: float) -> tuple[float, float]:

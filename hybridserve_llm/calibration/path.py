@@ -26,7 +26,7 @@ _LOWEST_PRICE = 0.75
 """Prices of one harm, in costs of asking the last tier."""
 
 
-def policy_path(
+def price_path(
     chain: Sequence[int], risks: Risks, outcomes: Outcomes, n_prices: int
 ) -> list[WholePolicy]:
     """Different policies of one chain, strict to lax; `risks` are out of fold on `outcomes`.

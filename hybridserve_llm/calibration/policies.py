@@ -114,7 +114,7 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
         was_asked[here, state[-1]] = True
         if state[-1] == outcomes.last:
             continue
-        accepted, goes_to = decide(policy.rules[state], risks[state])
+        accepted, goes_to = apply_rule(policy.rules[state], risks[state])
         answering[here & accepted] = state[-1]
         final_risk = np.where(here & accepted, risks[state], final_risk)
         for tier in np.unique(goes_to[here & ~accepted]):
@@ -128,13 +128,13 @@ def _entries(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> dict[Stat
     """Which questions begin at each tier where any does, each [n_questions]."""
     enters_at = np.full(outcomes.n_questions, policy.chain[0])
     if policy.has_gate:
-        _, enters_at = decide(policy.rules[NO_TIER], risks[NO_TIER])
+        _, enters_at = apply_rule(policy.rules[NO_TIER], risks[NO_TIER])
     if policy.share < 1:
         enters_at = np.where(outcomes.draws < policy.share, enters_at, outcomes.last)
     return {(tier,): enters_at == tier for tier in policy.chain if (enters_at == tier).any()}
 
 
-def decide(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
+def apply_rule(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
     """Where the answer is accepted, and the tier index to go to where it is not; both [n]."""
     accepted = risk <= rule.accept_at_most
     goes_to = np.full(len(risk), rule.bands[0].to_tier)

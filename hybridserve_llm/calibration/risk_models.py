@@ -22,7 +22,7 @@ RIDGES = (5.0, 20.0, 80.0)
 """Penalties tried; one is taken for all states, by the sum of their log-losses out of fold."""
 
 
-def score_pair(scores: Floats) -> Floats:
+def score_pairs(scores: Floats) -> Floats:
     """`[lp, -log(1 - exp lp)]` of log-probability scores, shape [n] -> [n, 2].
 
     Source: Zellinger and Thomson, arXiv 2410.02173 (the second); both together have the shape of
@@ -42,12 +42,12 @@ def above_knots(pair: Floats) -> Floats:
     return np.asarray(np.maximum(log_odds - np.array(KNOTS), 0.0), dtype=np.float64)
 
 
-def state_features(outcomes: Outcomes, state: State) -> Floats:
+def feature_matrix(outcomes: Outcomes, state: State) -> Floats:
     """The features of a state, shape [n_questions, n_features]; NaN where a tier gave no score.
 
     In the order of `confidence.risk_models.state_feature_names`.
     """
-    pairs = [score_pair(outcomes.scores[:, tier]) for tier in state]
+    pairs = [score_pairs(outcomes.scores[:, tier]) for tier in state]
     agreements = [
         (outcomes.answers[:, a] == outcomes.answers[:, b]).astype(np.float64)[:, None]
         for a, b in itertools.combinations(state, 2)
@@ -57,7 +57,7 @@ def state_features(outcomes: Outcomes, state: State) -> Floats:
 
 
 def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
-    """Which columns of `state_features` may be read, from the own score alone to all of them."""
+    """Which columns of `feature_matrix` may be read, from the own score alone to all of them."""
     n_scores, n_pairs = 2 * len(state), len(state) * (len(state) - 1) // 2
     n_of_scores = n_scores + n_pairs + len(KNOTS)
     sizes = dict.fromkeys((n_of_scores, n_of_scores + outcomes.answer_features.shape[2]))
@@ -66,7 +66,7 @@ def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateModel:
+class FittedStateModel:
     """Confidence and risk of the answer on the table in one state.
 
     Attributes:
@@ -84,7 +84,7 @@ class StateModel:
 
     def judge(self, outcomes: Outcomes) -> "Judgement":
         """Confidence and risk of accepting in this state, each [n_questions]."""
-        features = state_features(outcomes, self.state)[:, self.columns]
+        features = feature_matrix(outcomes, self.state)[:, self.columns]
         wrong, last_right = self.wrong.predict(features), self.last_right.predict(features)
         return _judgement(outcomes, self.state, wrong, last_right)
 
@@ -120,7 +120,7 @@ def fold_of_groups(outcomes: Outcomes, rng: np.random.Generator) -> Ints:
     return np.asarray([fold_of_key[distinct[key]] for key in by_group], dtype=np.int64)
 
 
-def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State, StateModel]:
+def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State, FittedStateModel]:
     """The model of every state below the last tier, fitted on `outcomes`.
 
     The answering tier's own score is always read. Scores and agreement of all tiers visited, and
@@ -136,7 +136,7 @@ def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State
 
 def _best_ridge(outcomes: Outcomes, states: Sequence[State], folds: Ints) -> float:
     """The penalty of least log-loss out of fold over all states, their full features read."""
-    cases = [(state_features(outcomes, s), ~outcomes.is_right[:, s[-1]]) for s in states]
+    cases = [(feature_matrix(outcomes, s), ~outcomes.is_right[:, s[-1]]) for s in states]
 
     def total_loss(ridge: float) -> float:
         return sum(
@@ -147,8 +147,8 @@ def _best_ridge(outcomes: Outcomes, states: Sequence[State], folds: Ints) -> flo
     return min(RIDGES, key=total_loss)
 
 
-def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> StateModel:
-    features, is_wrong = state_features(outcomes, state), ~outcomes.is_right[:, state[-1]]
+def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> FittedStateModel:
+    features, is_wrong = feature_matrix(outcomes, state), ~outcomes.is_right[:, state[-1]]
     columns, *richer_sets = feature_sets(outcomes, state)
     wrong = cross_fitted(features[:, columns], is_wrong, folds, ridge)
     for richer in richer_sets:
@@ -163,7 +163,7 @@ def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> S
         read_if_wrong, right_if_wrong = nothing, np.full(len(read), _share(last_right[is_wrong]))
     else:
         read_if_wrong = read
-    return StateModel(
+    return FittedStateModel(
         state=state,
         columns=columns,
         wrong=fit_logistic(read, is_wrong, ridge),

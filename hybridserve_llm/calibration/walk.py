@@ -16,7 +16,7 @@ from hybridserve_llm.calibration.policies import Risks, WholePolicy, replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class WalkStep:
     """One tested policy: counts on the certify split, p-value, mean cost of a request there.
 
     `n_accepted` questions were answered below the last tier.
@@ -39,9 +39,9 @@ def walk(
     loss: Loss,
     epsilon: float,
     delta: float,
-) -> tuple[Step, ...]:
+) -> tuple[WalkStep, ...]:
     """The certified policies of the path, in its order; none when the first is not certifiable."""
-    certified: list[Step] = []
+    certified: list[WalkStep] = []
     for policy in path:
         step = tested(policy, risks, outcomes, loss, epsilon)
         if step.p_value > delta:
@@ -52,12 +52,12 @@ def walk(
 
 def tested(
     policy: WholePolicy, risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
-) -> Step:
+) -> WalkStep:
     """What the certify split `outcomes` says of one policy."""
     done = replay(policy, risks, outcomes)
     n = outcomes.n_questions
     n_lost, n_rescued = int(done.is_lost(outcomes).sum()), int(done.is_rescued(outcomes).sum())
-    return Step(
+    return WalkStep(
         policy=policy,
         n=n,
         n_accepted=int((done.answering != outcomes.last).sum()),

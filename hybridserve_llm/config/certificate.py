@@ -18,11 +18,11 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Part(BaseModel):
+class _CertificatePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LinearPart(_Part):
+class LinearPart(_CertificatePart):
     """`sigmoid(intercept + sum_i slopes_i (features_i - means_i))`; an absent feature adds 0."""
 
     intercept: Finite
@@ -37,7 +37,7 @@ class LinearPart(_Part):
         return self
 
 
-class StatePart(_Part):
+class StatePart(_CertificatePart):
     """The models of the answer of the last of `asked`, given all answers so far."""
 
     asked: tuple[str, ...] = Field(min_length=1)
@@ -45,14 +45,14 @@ class StatePart(_Part):
     last_right: LinearPart
 
 
-class BandPart(_Part):
+class BandPart(_CertificatePart):
     """Risks above `risk_above` (null: all) send the prompt to `tier`."""
 
     risk_above: Finite | None
     tier: str
 
 
-class RulePart(_Part):
+class RulePart(_CertificatePart):
     """Accept where risk <= `accept_at_risk` (null: nothing), else the last band that applies."""
 
     asked: tuple[str, ...]
@@ -60,7 +60,7 @@ class RulePart(_Part):
     else_ask: tuple[BandPart, ...] = Field(min_length=1)
 
 
-class PolicyPart(_Part):
+class PolicyPart(_CertificatePart):
     """A whole policy and what the certify split says of it.
 
     Attributes:
@@ -82,7 +82,7 @@ class PolicyPart(_Part):
     mean_cost: float = Field(gt=0)
 
 
-class CostPart(_Part):
+class CostPart(_CertificatePart):
     """Mean cost of a request: each tier's own, and the cascade's beside the last tier's alone.
 
     `cascade` and `last` are those of the test questions, or of the certify questions without any.
@@ -94,14 +94,14 @@ class CostPart(_Part):
     last: float = Field(gt=0)
 
 
-class FingerprintPart(_Part):
+class FingerprintPart(_CertificatePart):
     """What the certificate holds for; `hash` is of `parts`."""
 
     hash: str
     parts: dict[str, Any]
 
 
-class Certificate(_Part):
+class Certificate(_CertificatePart):
     """A fitted cascade with its promise, or the finding that nothing can be promised that pays."""
 
     schema_: Literal["hybridserve-certificate/1"] = Field(alias="schema")

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 Level = Annotated[float, Field(gt=0, le=1000)]
 
 
-class _Settings(BaseModel):
+class _PlanningSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TierWorkload(_Settings):
+class TierWorkload(_PlanningSettings):
     """What reaches one tier; a GPU plan is made for it."""
 
     reach: float | None = Field(
@@ -32,7 +32,7 @@ class TierWorkload(_Settings):
     )
 
 
-class WorkloadConfig(_Settings):
+class WorkloadConfig(_PlanningSettings):
     """The load that a GPU plan is made for; what is left out is assumed, and printed."""
 
     requests_per_s: float | None = Field(
@@ -52,7 +52,7 @@ class WorkloadConfig(_Settings):
     )
 
 
-class SloConfig(_Settings):
+class SloConfig(_PlanningSettings):
     """Bounds that a plan keeps; none where left out. Without p95 they are on means."""
 
     ttft_s: float | None = Field(None, gt=0, description="seconds to a tier's first token")
@@ -71,7 +71,7 @@ class SloConfig(_Settings):
     )
 
 
-class PlannerConfig(_Settings):
+class PlannerConfig(_PlanningSettings):
     """How replicas are planned on GPUs (docs/planner.md)."""
 
     objective: Literal["energy", "throughput"] = Field(
@@ -89,7 +89,7 @@ class PlannerConfig(_Settings):
     )
 
 
-class NodeConfig(_Settings):
+class NodeConfig(_PlanningSettings):
     """Machines of one kind."""
 
     name: str = Field(
@@ -100,7 +100,7 @@ class NodeConfig(_Settings):
     count: int = Field(1, ge=1, le=4096, description="how many there are")
 
 
-class ClusterConfig(_Settings):
+class ClusterConfig(_PlanningSettings):
     """GPUs to plan for, instead of those of this machine; for --dry-run."""
 
     nodes: tuple[NodeConfig, ...] = Field(min_length=1)

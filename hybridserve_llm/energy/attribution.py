@@ -71,7 +71,7 @@ class Stint:
         return finish_s - begin_s if finish_s > begin_s else 0.0
 
 
-class Sweep:
+class StintSweep:
     """Finds the stints of windows that follow each other, without looking at all for each."""
 
     def __init__(self, stints: Iterable[Stint]) -> None:

@@ -14,7 +14,7 @@ from hybridserve_llm.energy.attribution import (
     Booking,
     Slice,
     Stint,
-    Sweep,
+    StintSweep,
     TokenWeights,
     busy_edges,
     shares,
@@ -114,7 +114,7 @@ class Site:
             by_replica[stint.replica].append(stint)
         edges = [edge for stints in by_replica.values() for edge in busy_edges(stints)]
         entries: list[Entry] = []
-        sweeps = {name: Sweep(stints) for name, stints in by_replica.items()}
+        sweeps = {name: StintSweep(stints) for name, stints in by_replica.items()}
         for start_s, end_s in windows(self.settled_until_s, until_s, edges):
             present = {
                 name: slices(sweep.within(start_s, end_s), start_s, end_s)

@@ -20,11 +20,11 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _ORDER_OF_MAGNITUDE = 10
 
 
-class _Part(BaseModel):
+class _ProfilePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ProfilePoint(_Part):
+class ProfilePoint(_ProfilePart):
     """What was measured while `concurrency` requests were in flight at a time.
 
     Attributes:
@@ -78,7 +78,7 @@ class ProfilePoint(_Part):
         return self
 
 
-class Profile(_Part):
+class Profile(_ProfilePart):
     """Measurements of one model on one replica, concurrency rising.
 
     Attributes:
