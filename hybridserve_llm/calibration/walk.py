@@ -1,4 +1,4 @@
-"""The walk down one path of policies on the certify split: fixed-sequence testing.
+"""Walk down one path of policies on the certify split by fixed-sequence testing.
 
 Policies are tested in the path's order, strict to lax, each at level delta; the walk ends at the
 first that is not shown to keep its loss below epsilon. Path and order come from other data, so the
@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.policies import Risks, WholePolicy, replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalkStep:
-    """One tested policy: counts on the certify split, p-value, mean cost of a request there.
+    """Hold one tested policy: counts on the certify split, p-value, mean cost of a request there.
 
     `n_accepted` questions were answered below the last tier.
     """
@@ -40,7 +40,10 @@ def walk(
     epsilon: float,
     delta: float,
 ) -> tuple[WalkStep, ...]:
-    """The certified policies of the path, in its order; none when the first is not certifiable."""
+    """Return the certified policies of the path, in its order.
+
+    It is empty where the first policy cannot be certified.
+    """
     certified: list[WalkStep] = []
     for policy in path:
         step = tested(policy, risks, outcomes, loss, epsilon)
@@ -53,7 +56,7 @@ def walk(
 def tested(
     policy: WholePolicy, risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> WalkStep:
-    """What the certify split `outcomes` says of one policy."""
+    """Test one policy on the certify split `outcomes`."""
     done = replay(policy, risks, outcomes)
     n = outcomes.n_questions
     n_lost, n_rescued = int(done.is_lost(outcomes).sum()), int(done.is_rescued(outcomes).sum())
