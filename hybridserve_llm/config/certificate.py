@@ -1,7 +1,8 @@
-"""The certificate file: what `hs-calibrate` found, in JSON that a person can read and compare.
+"""Define the certificate file, in which `hs-calibrate` writes what it found.
 
-Tiers and features go by name, numbers are plain, -inf ("never") is null. Reading it checks its
-form; whether it holds for a running cascade is the fingerprint's to say.
+It is JSON that a person can read and compare. Tiers and features go by name, numbers are plain,
+-inf ("never") is null. Reading it checks its form. The fingerprint decides if it holds for a
+running cascade.
 """
 
 from pathlib import Path
@@ -19,11 +20,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _CertificatePart(BaseModel):
+    """Forbid unknown keys and changes in every part of a certificate."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LinearPart(_CertificatePart):
-    """`sigmoid(intercept + sum_i slopes_i (features_i - means_i))`; an absent feature adds 0."""
+    """Hold `sigmoid(intercept + sum_i slopes_i (features_i - means_i))`.
+
+    An absent feature adds 0.
+    """
 
     intercept: Finite
     features: tuple[str, ...]
@@ -38,7 +44,7 @@ class LinearPart(_CertificatePart):
 
 
 class StatePart(_CertificatePart):
-    """The models of the answer of the last of `asked`, given all answers so far."""
+    """Hold the models of the answer of the last of `asked`, given all answers so far."""
 
     asked: tuple[str, ...] = Field(min_length=1)
     wrong: LinearPart
@@ -46,14 +52,14 @@ class StatePart(_CertificatePart):
 
 
 class BandPart(_CertificatePart):
-    """Risks above `risk_above` (null: all) send the prompt to `tier`."""
+    """Send a prompt with a risk above `risk_above` (null: any risk) to `tier`."""
 
     risk_above: Finite | None
     tier: str
 
 
 class RulePart(_CertificatePart):
-    """Accept where risk <= `accept_at_risk` (null: nothing), else the last band that applies."""
+    """Accept where risk <= `accept_at_risk` (null: nothing), else apply the last band that fits."""
 
     asked: tuple[str, ...]
     accept_at_risk: Finite | None
@@ -61,14 +67,14 @@ class RulePart(_CertificatePart):
 
 
 class PolicyPart(_CertificatePart):
-    """A whole policy and what the certify split says of it.
+    """Hold a whole policy and its figures on the certify split.
 
     Attributes:
         share: Of all prompts, how many go through the chain, by a number made from their text; the
             others go to the last tier at once.
         acceptance: Share of all certify questions that each tier below the last answers.
-        disagreement: Upper bound on the share of all requests that are answered below the last
-            tier and disagree with it; the watch looks after this one.
+        disagreement: Upper bound on the share of all requests that are answered below the last tier
+            and disagree with it; the watch tests this bound.
     """
 
     rules: tuple[RulePart, ...]
@@ -83,7 +89,7 @@ class PolicyPart(_CertificatePart):
 
 
 class CostPart(_CertificatePart):
-    """Mean cost of a request: each tier's own, and the cascade's beside the last tier's alone.
+    """Hold the mean cost of a request at each tier, in the cascade, and at the last tier alone.
 
     `cascade` and `last` are those of the test questions, or of the certify questions without any.
     """
@@ -95,14 +101,14 @@ class CostPart(_CertificatePart):
 
 
 class FingerprintPart(_CertificatePart):
-    """What the certificate holds for; `hash` is of `parts`."""
+    """Hold what the certificate is valid for; `hash` is of `parts`."""
 
     hash: str
     parts: dict[str, Any]
 
 
 class Certificate(_CertificatePart):
-    """A fitted cascade with its promise, or the finding that nothing can be promised that pays."""
+    """Hold a fitted cascade with its promise, or the finding that no promise pays."""
 
     schema_: Literal["hybridserve-certificate/1"] = Field(alias="schema")
     created: str
@@ -151,22 +157,22 @@ class Certificate(_CertificatePart):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Tiers that do not pay, and are asked nothing."""
+        """Return the tiers that do not pay, and are asked nothing."""
         return tuple(name for name in self.tiers if name not in self.chain)
 
     @property
     def cost_ratio(self) -> float:
-        """Cost of the last tier alone over the cascade's."""
+        """Return the cost of the last tier alone over the cascade's."""
         return self.cost.last / self.cost.cascade
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of this class."""
+        """Return the file's text: indented, keys in the order of this class."""
         values = self.model_dump(mode="json", by_alias=True)
         return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def load_certificate(path: Path) -> Certificate:
-    """The certificate in the file `path`.
+    """Read the certificate in the file `path`.
 
     Raises:
         ConfigError: The file cannot be read, or is not a certificate of a schema known here.
@@ -181,16 +187,16 @@ def load_certificate(path: Path) -> Certificate:
 
 
 def certified_reach(certificate: Certificate, *, shadow_share: float) -> dict[str, float]:
-    """Share of requests that ask each tier of the certificate's chain, at most.
+    """Return the share of requests that ask each tier of the certificate's chain, at most.
 
-    A tier below the last is asked by those of the policy's `share` of prompts that none below it
-    answered; gates and skips only make that less. The last is asked by all that none answered, and
-    by the watch's shadows. Acceptance counts all prompts, those outside the share too. Without a
-    policy all go to the last tier.
+    A tier below the last is asked by those of the policy's `share` of prompts that no lower tier
+    answered; gates and skips only make that less. The last is asked by all prompts that no tier
+    answered, and by the watch's shadows. Acceptance counts all prompts, those outside the share
+    too. Without a policy all go to the last tier.
 
     Args:
-        certificate: Whose chain it is.
-        shadow_share: Of accepted answers, how many the last tier is asked for too
+        certificate: The certificate of the cascade.
+        shadow_share: Share of the accepted answers that are asked of the last tier too
             (`watch.shadow_share`).
     """
     last = certificate.chain[-1]

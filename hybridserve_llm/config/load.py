@@ -1,4 +1,7 @@
-"""From a YAML file to one frozen `CascadeConfig`; the only file of this package that reads disk."""
+"""Read a YAML file into one frozen `CascadeConfig`.
+
+It is the only file of this package that reads the disk, apart from `certificate.py`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from hybridserve_llm.files import read_text
 
 
 def load_config(path: Path) -> CascadeConfig:
-    """The configuration in the YAML file `path`.
+    """Read the configuration in the YAML file `path`.
 
     A tier's `model` that begins with `./` or `../` is taken relative to the file's folder, as are
     a tier's `profiles`, `certificate`, `server.api_keys_file`, `launch.run_folder`,
@@ -33,7 +36,7 @@ def load_config(path: Path) -> CascadeConfig:
 
 
 def parse_config(values: dict[str, Any], *, source: str) -> CascadeConfig:
-    """The configuration in decoded `values`; `source` names where they came from in errors.
+    """Return the configuration in decoded `values`; `source` names their origin in errors.
 
     Raises:
         ConfigError: As in `load_config`; one line that names every fault.

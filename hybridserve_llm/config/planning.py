@@ -1,4 +1,4 @@
-"""The configuration file's models of what is planned for: load, bounds, and GPUs described."""
+"""Define the sections of the configuration file that plans need: load, bounds, described GPUs."""
 
 from typing import Annotated, Literal
 
@@ -8,11 +8,13 @@ Level = Annotated[float, Field(gt=0, le=1000)]
 
 
 class _PlanningSettings(BaseModel):
+    """Forbid unknown keys, changes, infinities and NaN in every section."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TierWorkload(_PlanningSettings):
-    """What reaches one tier; a GPU plan is made for it."""
+    """Describe the requests that reach one tier; a GPU plan is made for them."""
 
     reach: float | None = Field(
         None,
@@ -33,7 +35,7 @@ class TierWorkload(_PlanningSettings):
 
 
 class WorkloadConfig(_PlanningSettings):
-    """The load that a GPU plan is made for; what is left out is assumed, and printed."""
+    """Describe the load of a GPU plan; missing values are assumed, and printed."""
 
     requests_per_s: float | None = Field(
         None, gt=0, description="requests per second to the cascade; without it 1 is assumed"
@@ -53,7 +55,10 @@ class WorkloadConfig(_PlanningSettings):
 
 
 class SloConfig(_PlanningSettings):
-    """Bounds that a plan keeps; none where left out. Without p95 they are on means."""
+    """Set bounds that a plan keeps.
+
+    A bound that is left out does not bind. Those without p95 are on means.
+    """
 
     ttft_s: float | None = Field(None, gt=0, description="seconds to a tier's first token")
     itl_s: float | None = Field(None, gt=0, description="seconds between a tier's tokens")
@@ -72,7 +77,7 @@ class SloConfig(_PlanningSettings):
 
 
 class PlannerConfig(_PlanningSettings):
-    """How replicas are planned on GPUs (docs/planner.md)."""
+    """Configure how replicas are planned on GPUs (docs/planner.md)."""
 
     objective: Literal["energy", "throughput"] = Field(
         "energy",
@@ -90,17 +95,17 @@ class PlannerConfig(_PlanningSettings):
 
 
 class NodeConfig(_PlanningSettings):
-    """Machines of one kind."""
+    """Describe machines of one kind."""
 
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name; NAME-0, … if many"
     )
     gpu_type: str = Field(min_length=1, description="GPU type, such as H100-80GB")
     gpus: int = Field(ge=1, le=64, description="GPUs of each")
-    count: int = Field(1, ge=1, le=4096, description="how many there are")
+    count: int = Field(1, ge=1, le=4096, description="number of such machines")
 
 
 class ClusterConfig(_PlanningSettings):
-    """GPUs to plan for, instead of those of this machine; for --dry-run."""
+    """Describe GPUs to plan for, instead of those of this machine; for --dry-run."""
 
     nodes: tuple[NodeConfig, ...] = Field(min_length=1)
