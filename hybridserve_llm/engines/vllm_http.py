@@ -196,8 +196,8 @@ class VllmHttpEngine:
         status, content = await self._probe("GET", "/version")
         if status != 200:
             return None
-        told = decoded_object(content, engine=self.address).get("version")
-        return told if isinstance(told, str) else None
+        found = decoded_object(content, engine=self.address).get("version")
+        return found if isinstance(found, str) else None
 
     async def token_id_of(self, text: str) -> int | None:
         """Return the id of `text` where it is exactly one token; None where it is not.

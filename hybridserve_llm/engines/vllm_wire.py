@@ -127,8 +127,8 @@ def _chat_answer(choice: dict[str, Any]) -> Answer:
 
 def _text_answer(choice: dict[str, Any]) -> Answer:
     logprobs = choice.get("logprobs")
-    told = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
-    values, top = told.get("token_logprobs"), told.get("top_logprobs")
+    given = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
+    values, top = given.get("token_logprobs"), given.get("top_logprobs")
     return Answer(
         text=_checked(choice.get("text"), str, "text"),
         finish_reason=choice.get("finish_reason"),
@@ -136,7 +136,7 @@ def _text_answer(choice: dict[str, Any]) -> Answer:
         if values is None
         else tuple(map(_logprob, _checked(values, list, "logprobs.token_logprobs"))),
         token_ids=_token_ids(choice.get("token_ids")),
-        token_bytes=_encoded(told.get("tokens")),
+        token_bytes=_encoded(given.get("tokens")),
         margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
     )
 
