@@ -1,11 +1,12 @@
 """Make paths that serve a growing share of the prompts by one policy, not stricter policies.
 
 Of all ways to spend an allowed loss, the cheapest are policies on the lower convex hull of cost
-against loss, and draws between neighbours on it (Altman, Constrained Markov Decision Processes,
-1999, chapter 3: with one constraint an optimal policy draws between two deterministic ones). One
-end of the hull is the last tier alone. Where scores predict little, or a tier costs nearly as much
-as the last, a strict threshold pays for answers that it then rejects. It is then cheaper to send
-only a share of the prompts into the chain, and to accept there as a laxer policy does.
+against loss, and draws between neighbours on it. Source: Altman, Constrained Markov Decision
+Processes, 1999, chapter 3: with one constraint an optimal policy draws between two deterministic
+ones. One end of the hull is the last tier alone. Where scores predict little, or a tier costs
+nearly as much as the last, a strict threshold pays for answers that it then rejects. It is then
+cheaper to send only a share of the prompts into the chain, and to accept there as a laxer policy
+does.
 
 An allowed loss is still no lottery: a policy may be shared only where less than half of the answers
 that it accepts do harm. Otherwise a tier that is always wrong would "save" what the loss allows.
@@ -61,8 +62,9 @@ class Pivot:
     def is_worth_it(self) -> bool:
         """Return True where it saves more than the path as it is does, by LEAST_GAIN.
 
-        Two paths that are alike on the fit split are not on the certify split, and thresholds are
-        the safer one: their losses are few, a share's are many and rest on their balance.
+        Two paths that are alike on the fit split are not alike on the certify split. Thresholds are
+        the safer one: their losses are few. A share's losses are many, and rescues have to balance
+        them.
         """
         saved_without = max(self.last_cost - self.mean_cost_without, _ROUNDING)
         saved = self.last_cost - self.mean_cost

@@ -1,10 +1,10 @@
 """Walk down one path of policies on the certify split by fixed-sequence testing.
 
-Policies are tested in the path's order, strict to lax, each at level delta; the walk ends at the
-first that is not shown to keep its loss below epsilon. Path and order come from other data, so the
+Policies are tested in the path's order, strict to lax, each at level delta. The walk ends at the
+first that is not shown to keep its loss below epsilon. Path and order come from other data. So the
 chance that any certified policy has a loss above epsilon is at most delta: only the first such
-policy on the path can cause an error (Angelopoulos et al., Learn then Test, arXiv 2110.01052,
-section 3.1). Neither the risk models nor the monotony of the loss is trusted.
+policy on the path can cause an error. Source: Angelopoulos et al., Learn then Test, arXiv
+2110.01052, section 3.1. The proof trusts neither the risk models nor a monotone loss.
 """
 
 from collections.abc import Sequence

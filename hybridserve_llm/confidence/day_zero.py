@@ -1,7 +1,7 @@
 """Compute the day-0 score of an answer, which needs no label and is not certified.
 
 Short answers are scored by the sum of their tokens' log-probabilities, longer ones by their 5 %
-quantile: over long text a sum measures length and a mean hides the one wrong word. Both are weak
+quantile. Over long text a sum measures length, and a mean hides the one wrong word. Both are weak
 priors; `hs-calibrate` replaces them by a model fitted to labels and a certificate.
 """
 

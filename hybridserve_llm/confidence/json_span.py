@@ -35,9 +35,9 @@ _LEXEME = re.compile(
 class JsonValue(NamedTuple):
     """Hold the bytes [start, end) of one scalar; a string's are those between its quotes.
 
-    An empty string, object or array has no byte of its own: the closing delimiter stands for it,
-    since choosing that one is how the model left it empty. A tuple, since one is made for every
-    value on the hot path, and a frozen dataclass takes three times as long.
+    An empty string, object or array has no byte of its own. The closing delimiter stands for it,
+    since the model left it empty by choosing that one. A tuple, since one is made for every value
+    on the hot path, and a frozen dataclass takes three times as long.
     """
 
     start: int

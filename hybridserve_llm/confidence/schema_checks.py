@@ -1,8 +1,8 @@
 """Find the JSON schemas that a request sets for its answer, and check instances against them.
 
 A schema that cannot be checked (it is invalid, refers to a document elsewhere, or has a pattern
-with look-around or back-references) lets no answer through: a check that was asked for and not made
-is a failed one. Engines refuse such schemas where they compile them; where they do not, as for the
+with look-around or back-references) lets no answer through. A check that was asked for and not made
+counts as failed. Engines refuse such schemas where they compile them; where they do not, as for the
 tools of `tool_choice: auto`, the answer escalates and the ledger says why.
 
 Schemas come from clients. So nothing is fetched (`$ref` to a URL fails), patterns run on a

@@ -129,8 +129,8 @@ def _values(request: GenerateRequest, answer: Answer, start: int) -> tuple[JsonV
 def tokens_holding(values: Sequence[JsonValue], pieces: Sequence[bytes]) -> tuple[int, ...]:
     """Return the indices of the tokens that hold any byte of a value; O(bytes).
 
-    vLLM gives a character that several tokens share to the last of them; the others, left empty,
-    count as holding the byte that comes next, which is the first of that character.
+    vLLM gives a character that several tokens share to the last of them. The other tokens are
+    empty. They count as holding the next byte, which is the first of that character.
 
     Args:
         values: In bytes of the stream that `pieces` make up.

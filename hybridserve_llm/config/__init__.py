@@ -1,1 +1,1 @@
-"""What a person writes down: the configuration's models, and its one loader."""
+"""Define the files that a person writes: the configuration's models, and their one loader."""

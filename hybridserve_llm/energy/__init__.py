@@ -1,1 +1,1 @@
-"""Measured energy: meters, the samples they give, and who is charged for the joules."""
+"""Measure joules, and share them among requests."""

@@ -6,11 +6,12 @@
     windows   |        |   1 s   | rest   |        |   cut where busy or idle begins
 
 A window's joules are shared by the tokens computed in it: prompt tokens that were not cached, and
-output. On a batching engine that is within 7 to 10 % (median) of sharing by the work of every step,
-where counting output alone is 26 to 50 % off (compared on simulated batches, for this design).
+output. On a batching engine that is within 7 to 10 % (median) of sharing by the work of every step.
+Counting output alone is 26 to 50 % off (compared on simulated batches, for this design).
 
-How a request's tokens lie in time is known only in part: the prompt before the first token, the
-output after it, each evenly; where the first token's time is not known, both evenly over all of it.
+The times of a request's tokens are known only in part. The prompt is taken to lie evenly before the
+first token, the output evenly after it. Where the first token's time is not known, both lie evenly
+over the whole request.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Keep the books: who works where and when, its cost once its time is settled, and the totals.
 
-    begin ── the stint's end ── request_finished      from `notes.NotedWork`, in batches └── settle
-                    (once a second) ──> on_settled(SettledEnergy), and the totals grow
+    begin ── the stint's end ── request_finished      from `notes.NotedWork`, in batches
+                    └── settle (once a second) ──> on_settled(SettledEnergy), and the totals grow
 
 Time is settled when the meters are final for it and every request that ran in it has ended, so that
 its tokens are known. A request that runs for longer than `settle_within_s` is not waited for: its

@@ -48,7 +48,7 @@ class CounterSettings:
         power_source: Their label where power was integrated.
         max_power_w: Watts that the device can draw; a counter that moved faster is not believed.
         wraps_at_j: The ranges after which its counter may begin anew.
-        stall_s: How long the counter may stand still. Even an idle device draws watts.
+        stall_s: Seconds that the counter may stand still. Even an idle device draws watts.
         longest_gap_s: Power is integrated over no longer gap between two readings than this.
     """
 

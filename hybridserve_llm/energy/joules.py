@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hybridserve_llm.values.joules import Flag, Joules, Source
 
 RANK = {source: rank for rank, source in enumerate(Source)}
-"""How far down the ladder a source is: 0 is the best."""
+"""Place of a source on the ladder: 0 is the best."""
 
 
 def unknown(reason: str) -> Joules:

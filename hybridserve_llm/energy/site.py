@@ -49,7 +49,7 @@ class SiteSettings:
         is_activity_late: Activity comes in samples longer than a window, as a GPU's do. Activity of
             a replica without work belongs to another window, so it counts for those that work in
             this one.
-        weights: What tokens count, by tier; 1 each where a tier is not named.
+        weights: Weights of tokens, by tier; 1 each where a tier is not named.
     """
 
     component: str

@@ -4,7 +4,7 @@
     between         |---------------|                       -> a part of two segments
 
 A segment is spread evenly over its time. Nothing finer is known: an energy counter of NVML moves
-about every 100 ms (planner of Zeus and the ML.ENERGY blog say so), so a span that begins inside a
+about every 100 ms (planner of Zeus and the ML.ENERGY blog say so). So a span that begins inside a
 segment is off by at most that segment's energy, which is reported as `edge_j`.
 """
 

@@ -1,10 +1,10 @@
 """Read GPUs that NVML does not serve through Zeus: AMD's, and the one inside an Apple chip.
 
 Zeus (https://ml.energy/zeus, read at version 0.16.0) puts AMD's library and Apple's counters behind
-calls that count millijoules as NVML does, so all that makes a trace of NVML's readings makes one of
-these. It is not a dependency: the extra `zeus` installs it, and it is imported only here and only
-when asked for. Zeus' own windows (`ZeusMonitor.begin_window`) are not used: a window belongs to one
-piece of work, and here many requests overlap.
+calls that count millijoules as NVML does. So the same code makes traces of both. It is not a
+dependency: the extra `zeus` installs it, and it is imported only here and only when asked for.
+Zeus' own windows (`ZeusMonitor.begin_window`) are not used: a window belongs to one piece of work,
+and here many requests overlap.
 """
 
 import importlib

@@ -95,7 +95,7 @@ def transport_errors(engine: str) -> Iterator[None]:
 
     Raises:
         EngineUnavailable: No connection could be made, or it broke.
-        EngineFailed: What came back is not HTTP.
+        EngineFailed: The answer is not HTTP.
         DeadlineExceeded: The block's own `asyncio.timeout` expired.
     """
     try:

@@ -15,7 +15,7 @@ from hybridserve_llm.values.answers import Answer, Chunk, Completion, ToolCall, 
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
 
 _MISSING_LOGPROB = -9999.0
-"""What vLLM writes for a token whose log-probability it lacks, and for minus infinity
+"""The number that vLLM writes where it lacks a log-probability, and for minus infinity
 (`entrypoints/openai/chat_completion/protocol.py` of 0.32)."""
 
 

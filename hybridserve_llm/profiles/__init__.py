@@ -1,1 +1,1 @@
-"""Measured tables of models on GPUs, and the step-time and power model fitted to them."""
+"""Provide measured tables of models on GPUs, and the step-time and power model fitted to them."""

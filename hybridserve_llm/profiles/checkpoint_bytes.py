@@ -1,4 +1,4 @@
-"""Bits that a checkpoint's weights are stored in, from the `quantization_config` it ships with."""
+"""Find the bits in which a checkpoint stores its weights, from its `quantization_config`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,17 +17,17 @@ _MXFP4_BITS, _NVFP4_BITS = 4 + 8 / 32, 4 + 8 / 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """How weights are stored: bits of each, and of the numbers that are multiplied."""
+    """Describe how weights are stored: bits of each, and of the numbers that are multiplied."""
 
     bits_of: Callable[[Weight], float]
     matmul_bits: int
 
 
 def storage_of(config: Values) -> Storage:
-    """How the checkpoint with this configuration stores its weights.
+    """Return how the checkpoint with this configuration stores its weights.
 
-    Linear layers and experts are quantised; embeddings, output head, norms and routers are not,
-    and neither is what the configuration names as left out. Scales are counted.
+    Linear layers and experts are quantised. Embeddings, output head, norms and routers are not, and
+    neither are the parts that the configuration leaves out by name. Scales are counted.
 
     Raises:
         ConfigError: The data type or the quantisation method is not known.
@@ -56,7 +56,7 @@ def _plain_bits(config: Values) -> int:
 
 
 def _quantised_bits(quantisation: Mapping[str, Any]) -> tuple[float, int]:
-    """Bits a quantised weight takes with its scales, and bits of the numbers multiplied."""
+    """Return the bits of a quantised weight with its scales, and of the numbers multiplied."""
     method = quantisation.get("quant_method")
     if method in ("fp8", "fbgemm_fp8"):
         return 8 + _FP8_BLOCK_SCALE_BITS, 8
@@ -86,7 +86,10 @@ def _compressed_tensors_bits(quantisation: Mapping[str, Any]) -> tuple[float, in
 
 
 def _left_out(quantisation: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Whether a weight of a name is left out: the names listed are parts of names, or `re:`."""
+    """Return a function that is True for the names of weights that stay unquantised.
+
+    The listed names are parts of names, or patterns after `re:`.
+    """
     listed = first_of(quantisation, "modules_to_not_convert", "ignore", "exclude_modules")
     names = [str(name) for name in listed or ()]
     patterns = [re.compile(name[3:]) for name in names if name.startswith("re:")]

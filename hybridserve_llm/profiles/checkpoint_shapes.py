@@ -1,4 +1,4 @@
-"""From a Hugging Face configuration, as a mapping, to the facts of the model; pure.
+"""Derive the facts of a model from its Hugging Face configuration, given as a mapping; pure.
 
 `launch/plans/model_config.py` fetches the configuration. Only the language model counts:
 encoders of images and sound are left out, which a text request never runs.
@@ -28,7 +28,7 @@ _MAMBA_STATE_BYTES = 4  # mamba_ssm_cache_dtype is float32 in the configurations
 
 
 def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
-    """The facts of the model that a Hugging Face `config.json` describes.
+    """Return the facts of the model that a Hugging Face `config.json` describes.
 
     Raises:
         ConfigError: Model type, data type or quantisation is not known, or a number is missing.
@@ -69,7 +69,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 
 
 def _text_config(config: Values) -> Values:
-    """The language model's part, with what stands beside it and not in it."""
+    """Return the language model's part, completed by keys that only the outer level has."""
     inner = first_of(config, "text_config", "llm_config", default=None)
     if inner is None and "thinker_config" in config:
         return _text_config(config["thinker_config"])
@@ -96,7 +96,7 @@ def _experts_per_token(config: Values) -> int:
 
 
 def _scored_numbers(config: Values) -> int:
-    """Numbers of a head, or what latent attention multiplies in place of them.
+    """Return the numbers of a head, or those that latent attention multiplies instead.
 
     Its scores read the latent and the rotary part, its values the latent alone: the mean of both.
     """
@@ -106,7 +106,7 @@ def _scored_numbers(config: Values) -> int:
 
 
 def _kv_numbers(config: Values) -> int:
-    """Numbers that one layer keeps of one token."""
+    """Return the numbers that one layer keeps of one token."""
     if rank := config.get("kv_lora_rank"):
         return int(rank + whole_number(config, "qk_rope_head_dim"))
     n_heads = whole_number(config, "num_key_value_heads", "num_attention_heads")

@@ -1,8 +1,8 @@
-"""Every weight of a checkpoint by name and shape, as its Hugging Face configuration implies.
+"""List every weight of a checkpoint by name and shape, as its Hugging Face configuration implies.
 
-Written from the layouts of the model classes in transformers 5; a test counts them against those
-classes. One list gives parameters, bytes under quantisation (names decide what is left out of it)
-and what a token meets.
+It is written from the layouts of the model classes in transformers 5; a test counts the weights
+against those classes. The one list gives parameters, bytes under quantisation (names decide what is
+left out of it) and the weights that a token meets.
 """
 
 import math
@@ -18,7 +18,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Tensors of one name; `part` says what quantisation and a decoding step do with them."""
+    """Name tensors of one kind; `part` says how quantisation and a decoding step treat them."""
 
     name: str
     n_parameters: int
@@ -28,7 +28,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Family:
-    """What a model type fixes and its configuration does not say."""
+    """Hold what a model type fixes and its configuration does not say."""
 
     qkv_bias: bool = False
     has_head_norms: bool = False
@@ -70,15 +70,15 @@ _HYBRID_BLOCKS: Mapping[str, str] = {
 
 
 def first_of(config: Values, *keys: str, default: Any = None) -> Any:
-    """The first value among `keys` that is there and not null."""
+    """Return the first value among `keys` that exists and is not null."""
     return next((config[key] for key in keys if config.get(key) is not None), default)
 
 
 def whole_number(config: Values, *keys: str) -> int:
-    """The whole number under the first of `keys` that is there.
+    """Return the whole number under the first of `keys` that exists.
 
     Raises:
-        ConfigError: None is there, or it is not a whole number.
+        ConfigError: None of the keys exists, or the value is not a whole number.
     """
     value = first_of(config, *keys)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -87,10 +87,10 @@ def whole_number(config: Values, *keys: str) -> int:
 
 
 def weights_of(config: Values) -> Iterator[Weight]:
-    """All weights of the language model that `config` describes; other towers are left out.
+    """Yield all weights of the language model that `config` describes, without other towers.
 
     Args:
-        config: Of the text model itself: `text_config` of a model of text and images.
+        config: Configuration of the text model itself: `text_config` of a model of text and images.
 
     Raises:
         ConfigError: Its `model_type` is not one of those known here, or a number is missing.
@@ -114,7 +114,7 @@ def weights_of(config: Values) -> Iterator[Weight]:
 
 
 def layer_blocks(config: Values) -> list[tuple[str, ...]]:
-    """Of each layer the blocks it is made of: attention, mamba, mlp, moe."""
+    """Return for each layer the blocks it is made of: attention, mamba, mlp, moe."""
     if config.get("model_type") == "nemotron_h":
         listed = config.get("layers_block_type") or config.get("hybrid_override_pattern") or ()
         return [(_HYBRID_BLOCKS.get(block, str(block)),) for block in listed]
@@ -123,14 +123,14 @@ def layer_blocks(config: Values) -> list[tuple[str, ...]]:
 
 
 def n_routed_experts(config: Values) -> int:
-    """Experts that a layer routes tokens to; 0 for a dense model."""
+    """Return the experts that a layer routes tokens to; 0 for a dense model."""
     keys = ("num_local_experts", "num_experts", "n_routed_experts")
     count = int(first_of(config, *keys, default=0))
     return count if count > 1 else 0
 
 
 def has_experts(config: Values) -> bool:
-    """Whether any layer routes; transformers gives dense hybrids a number of experts too."""
+    """Return True where any layer routes; dense hybrids of transformers name experts too."""
     return any("moe" in blocks for blocks in layer_blocks(config))
 
 
@@ -167,7 +167,7 @@ def _matrix(name: str, rows: int, columns: int) -> Weight:
 
 
 def head_dim(config: Values) -> int:
-    """Numbers in an attention head."""
+    """Return the numbers in an attention head."""
     default = whole_number(config, "hidden_size") // whole_number(config, "num_attention_heads")
     return int(first_of(config, "head_dim", default=default))
 
@@ -190,7 +190,7 @@ def _attention(config: Values, family: _Family, name: str) -> Iterator[Weight]:
 
 
 def _latent_attention(config: Values, _family: _Family, name: str) -> Iterator[Weight]:
-    """DeepSeek's multi-head latent attention (arXiv:2405.04434, section 2.1)."""
+    """Yield DeepSeek's multi-head latent attention (arXiv:2405.04434, section 2.1)."""
     hidden, heads = whole_number(config, "hidden_size"), whole_number(config, "num_attention_heads")
     rank, rope = whole_number(config, "kv_lora_rank"), whole_number(config, "qk_rope_head_dim")
     nope, value = whole_number(config, "qk_nope_head_dim"), whole_number(config, "v_head_dim")
@@ -238,7 +238,7 @@ def _shared_width(config: Values, inner: int) -> int:
 
 
 def _mamba(config: Values, name: str) -> Iterator[Weight]:
-    """A Mamba-2 block (arXiv:2405.21060, section 7)."""
+    """Yield a Mamba-2 block (arXiv:2405.21060, section 7)."""
     hidden, heads = whole_number(config, "hidden_size"), whole_number(config, "mamba_num_heads")
     width = heads * whole_number(config, "mamba_head_dim")
     mixed = width + 2 * whole_number(config, "n_groups") * whole_number(config, "ssm_state_size")
@@ -249,7 +249,7 @@ def _mamba(config: Values, name: str) -> Iterator[Weight]:
 
 
 def mamba_state_numbers(config: Values) -> tuple[int, int]:
-    """Numbers of one layer's state of one sequence: of the convolution, and of the recurrence."""
+    """Return the numbers of one sequence's state in one layer: convolution, recurrence."""
     width = whole_number(config, "mamba_num_heads") * whole_number(config, "mamba_head_dim")
     state = whole_number(config, "ssm_state_size")
     mixed = width + 2 * whole_number(config, "n_groups") * state

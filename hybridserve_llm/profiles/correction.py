@@ -1,4 +1,4 @@
-"""Measured points of a curve: read between them, or a modelled curve corrected by a few."""
+"""Read a curve between its measured points, or correct a modelled curve by a few of them."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,25 +7,25 @@ from hybridserve_llm.profiles.step_work import Floats
 
 
 def read_time_s(batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike) -> Floats:
-    """The step time at `batch`, [n], by a table: linear over the batch between two points.
+    """Read the step time at `batch`, [n], from a table, linearly between two points.
 
     A step is a fixed part and one that grows with the batch. Interpolating logarithms is twice as
     far off on dense models (docs/planner-fit.md, Tables). Beyond the points it is the time at the
-    nearest one: a caller that has no table there does not ask.
+    nearest one; callers must not ask there.
 
     Args:
         batch: Batches to read at, [n].
         at: Batches that were measured, rising, [k].
-        measured: What was measured there, [k].
+        measured: Step times that were measured there, [k].
     """
     points, times = np.asarray(at, dtype=np.float64), np.asarray(measured, dtype=np.float64)
     return np.asarray(np.interp(np.asarray(batch, dtype=np.float64), points, times))
 
 
 def read_power_w(batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike) -> Floats:
-    """Watts at `batch`, [n], by a table: linear in the logarithms of both, as they level off.
+    """Read watts at `batch`, [n], from a table, linearly in the logarithms of both.
 
-    Arguments are those of `read_time_s`.
+    Watts level off, and logarithms follow that. Arguments are those of `read_time_s`.
     """
     points, watts = np.log(np.asarray(at)), np.log(np.asarray(measured))
     return np.asarray(np.exp(np.interp(np.log(np.asarray(batch)), points, watts)))
@@ -39,19 +39,19 @@ def corrected_time_s(
     measured: ArrayLike,
     modelled_at: ArrayLike,
 ) -> Floats:
-    """The modelled step time, corrected so that it meets what was measured, [n].
+    """Correct the modelled step time so that it meets the measurements, [n].
 
-    A step's time is a sum of a fixed part and of parts that grow with the batch, and so is what the
-    model lacks: the difference of measurement and model is interpolated linearly over the batch.
-    Beyond the first and the last point the ratio of both stays what it is there; between points it
-    stays within the ratios of all points, so that the time remains above 0.
+    A step's time is a sum of a fixed part and of parts that grow with the batch, and so is the
+    error of the model. Hence the difference of measurement and model is interpolated linearly over
+    the batch. Beyond the first and the last point the ratio of both stays as it is there. Between
+    points it stays within the ratios of all points, so that the time remains above 0.
 
     Args:
         batch: Batches to correct at, [n].
-        modelled: What the model says at them, [n].
+        modelled: Values of the model at them, [n].
         at: Batches that were measured, rising, [k].
-        measured: What was measured there, [k].
-        modelled_at: What the model says there, [k].
+        measured: Values that were measured there, [k].
+        modelled_at: Values of the model there, [k].
     """
     batches, points = np.asarray(batch, dtype=np.float64), np.asarray(at, dtype=np.float64)
     times, known = np.asarray(modelled, dtype=np.float64), np.asarray(measured, dtype=np.float64)
@@ -66,17 +66,17 @@ def corrected_time_s(
 def correction_factor(
     batch: ArrayLike, *, at: ArrayLike, measured: ArrayLike, modelled: ArrayLike
 ) -> Floats:
-    """By what to multiply modelled power at `batch`, [n], so that it meets what was measured.
+    """Return the factor for modelled power at `batch`, [n], that makes it meet measurements.
 
     The logarithm of measured over modelled is interpolated linearly over the logarithm of the
-    batch; beyond the first and the last point the factor stays what it is there. One point gives a
+    batch. Beyond the first and the last point the factor stays as it is there. One point gives a
     constant factor.
 
     Args:
         batch: Batches to correct at, [n].
         at: Batches that were measured, rising, [k].
-        measured: What was measured there, [k].
-        modelled: What the model says there, [k].
+        measured: Values that were measured there, [k].
+        modelled: Values of the model there, [k].
     """
     log_ratio = np.log(np.asarray(measured, dtype=np.float64) / np.asarray(modelled))
     log_batch = np.log(np.asarray(batch, dtype=np.float64))

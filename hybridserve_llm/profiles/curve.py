@@ -1,13 +1,12 @@
-"""Step time and power of a replica over its batch: from the fitted model, from a profile, or both.
+"""Compute step time and power of a replica over its batch, from the model, a profile, or both.
 
-A table, which is three points or more, is read between its points: step time linearly over the
-batch, as a step is a fixed part and one that grows with the batch, and watts in logarithms. It is
-never read beyond them. The fitted model may go beyond: there the ratio of measurement to model
-stays what it is at the nearest point, and the grade says so. Fewer points correct the model between
-them.
+A table, which is three points or more, is read between its points and never beyond them. Step time
+is linear over the batch, as a step is a fixed part and one that grows with the batch. Watts are
+linear in logarithms. The fitted model may go beyond: there the ratio of measurement to model stays
+as it is at the nearest point, and the grade says so. Fewer points correct the model between them.
 
-What `hs-profile --check` judges is this reading, and the planner uses the same: at a batch inside
-the table and the profile's own lengths both say the same to the last digit.
+`hs-profile --check` judges this reading, and the planner uses the same. At a batch inside the table
+and the profile's own lengths both agree to the last digit.
 """
 
 import math
@@ -43,17 +42,17 @@ _SAME_LENGTH = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCurve:
-    """A replica at every batch from 1 to its `max_num_seqs`.
+    """Describe a replica at every batch from 1 to its `max_num_seqs`.
 
     Attributes:
         batch: Sequences that decode at a time: 1, 2, ... [n].
         step_time_s: Seconds from one token of a sequence to its next, [n].
-        power_w: Watts of all GPUs of the replica together, [n]; None where nobody knows.
-        prefill_token_s: Seconds that each prompt token takes; None where nobody knows.
-        grade: What `step_time_s` and `power_w` are worth over the whole curve.
-        measured_to: Up to this batch they are read off a table; 0 where nowhere.
-        ttft_s: Measured mean seconds to the first token of requests that are in flight in such
-            numbers, their prompts included, [n]; None where nobody measured it.
+        power_w: Watts of all GPUs of the replica together, [n]; None where not known.
+        prefill_token_s: Seconds that each prompt token takes; None where not known.
+        grade: The grade of `step_time_s` and `power_w` over the whole curve.
+        measured_to: Up to this batch both are read from a table; 0 for none.
+        ttft_s: Measured mean seconds to the first token with so many requests in flight, their
+            prompts included, [n]; None where nobody measured it.
         itl_s: Measured mean seconds between two tokens of a request, without the wait for the
             first, [n]; None where nobody measured it.
     """
@@ -81,23 +80,23 @@ def batch_curve(
     step_constants: StepConstants = H100_STEP,
     power_constants: PowerConstants = H100_POWER,
 ) -> BatchCurve:
-    """The fitted model's curve, corrected by `profile` where there is one.
+    """Return the fitted model's curve, corrected by `profile` where there is one.
 
     Inside a table the profile is read, beyond it the model is corrected. Where the profile was
-    measured with other prompts and answers, the model carries it over: the factor that corrects is
-    measured over modelled, both at the profile's own lengths; then nothing is graded `measured`.
+    measured with other prompts and answers, the model carries it over. The factor of the correction
+    is measured over modelled, both at the profile's own lengths. Then nothing is graded `measured`.
 
     Args:
         facts: The model.
-        gpu: What it runs on.
+        gpu: The GPU type that it runs on.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Stages that share the layers.
         max_num_seqs: The largest batch.
         context_tokens: Mean tokens that a sequence has in its KV cache.
         prefill_ratio: Prompt tokens computed per output token.
         profile: Measurements of this model on this hardware.
-        step_constants: What is fitted of time.
-        power_constants: What is fitted of power.
+        step_constants: Fitted constants of time.
+        power_constants: Fitted constants of power.
 
     Raises:
         ConfigError: `profile` is of another GPU type or of other parallel sizes.
@@ -131,7 +130,7 @@ def batch_curve(
 
 
 def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> BatchCurve:
-    """A profile alone as a curve, read between its points; power is None where it has none.
+    """Return a profile alone as a curve, read between its points; power may be None.
 
     Args:
         profile: Measured from one request at a time on.
@@ -163,7 +162,7 @@ def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> Batch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Replica:
-    """One replica and the constants its model runs on."""
+    """Hold one replica and the constants of its model."""
 
     facts: ModelFacts
     gpu: GpuType
@@ -175,7 +174,7 @@ class _Replica:
     def modelled(
         self, batch: Floats, context_tokens: float, prefill_ratio: float
     ) -> tuple[Floats, Floats]:
-        """Step time and power of the whole replica."""
+        """Return step time and power of the whole replica."""
         time_s = step_time_s(
             self.facts,
             self.gpu,
@@ -200,7 +199,7 @@ class _Replica:
         return time_s, watts * (self.tensor_parallel_size * self.pipeline_parallel_size)
 
     def prefill_token_s(self) -> float:
-        """Seconds that each prompt token takes."""
+        """Return the seconds that each prompt token takes."""
         return prefill_token_s(
             self.facts,
             self.gpu,
@@ -212,7 +211,7 @@ class _Replica:
     def corrected(
         self, profile: Profile, batch: Floats, time_s: Floats, watts: Floats
     ) -> tuple[Floats, Floats]:
-        """Both, meeting the profile; power stays as modelled where none was measured.
+        """Correct both to meet the profile; power stays as modelled where none was measured.
 
         The profile's own lengths give the factor; the model carries it over to other lengths.
         """
@@ -234,7 +233,7 @@ class _Replica:
         return time_s, watts
 
     def check(self, profile: Profile) -> None:
-        """Raises ConfigError where `profile` is not of this replica's hardware."""
+        """Raise ConfigError where `profile` is not of this replica's hardware."""
         if profile.gpu is None or gpu_type(profile.gpu).name != self.gpu.name:
             raise ConfigError(
                 f"the profile of {profile.model} was measured on {profile.gpu or 'a CPU'}, "
@@ -250,14 +249,14 @@ class _Replica:
 
 
 def _measured_to(profile: Profile) -> int:
-    """The largest batch that both time and power of a table from 1 on hold; 0 for none."""
+    """Return the largest batch of which a table from 1 on holds time and power; 0 for none."""
     first, last = profile.points[0].concurrency, profile.points[-1].concurrency
     is_table = len(profile.points) >= _POINTS_OF_A_TABLE and profile.has_power and first <= 1
     return math.floor(last) if is_table else 0
 
 
 def _is_same_length(profile: Profile, context_tokens: float, prefill_ratio: float) -> bool:
-    """Whether these are the lengths that `profile` was measured with."""
+    """Return True where these are the lengths that `profile` was measured with."""
     context = profile.prompt_tokens + profile.output_tokens / 2
     ratio = profile.prompt_tokens / profile.output_tokens
     return math.isclose(context_tokens, context, rel_tol=_SAME_LENGTH) and math.isclose(
@@ -275,6 +274,6 @@ def _powers(profile: Profile) -> Floats | None:
 
 
 def _between(batch: Floats, at: Floats, values: Sequence[float | None]) -> Floats | None:
-    """Interpolated linearly over the batch; None where any value is missing."""
+    """Interpolate linearly over the batch; None where any value is missing."""
     known = [value for value in values if value is not None]
     return np.asarray(np.interp(batch, at, known)) if len(known) == len(values) else None

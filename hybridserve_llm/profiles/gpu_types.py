@@ -1,9 +1,8 @@
-"""GPU types with memory, bandwidth, compute, link and power, each with its datasheet.
+"""List GPU types with memory, bandwidth, compute, link and power, each with its datasheet.
 
-Memory is what counts in GiB: NVIDIA's "80 GB" are 80 GiB of chips. `usable_memory_bytes` is what
-the driver reports as total, less than that by ECC and firmware. Tensor figures are dense, without
-the factor of two that sparsity has in datasheets. Link bandwidth is the datasheet's total of both
-directions.
+Memory is in GiB: NVIDIA's "80 GB" are 80 GiB of chips. `usable_memory_bytes` is the total that the
+driver reports, which is less by ECC and firmware. Tensor figures are dense, without the factor of
+two that sparsity has in datasheets. Link bandwidth is the datasheet's total of both directions.
 """
 
 from dataclasses import dataclass, replace
@@ -21,10 +20,10 @@ _PCIE_BYTES_S = 64e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuType:
-    """One type of GPU.
+    """Describe one type of GPU.
 
     Attributes:
-        names: What else it is called: NVML's product name first.
+        names: Its other names: NVML's product name first.
         bandwidth_bytes_s: Of device memory.
         flops_s: Dense BF16 (FP16 on a T4, which has no BF16) with FP32 accumulation.
         flops_fp8_s: Dense FP8; None without FP8 units.
@@ -225,7 +224,7 @@ GPU_TYPES: tuple[GpuType, ...] = (
 
 
 def gpu_type(name: str) -> GpuType:
-    """The GPU type called `name`: a name of the catalogue, NVML's, or a common short one.
+    """Return the GPU type called `name`: a name of the catalogue, NVML's, or a common short one.
 
     Raises:
         ConfigError: No type has this name.
@@ -239,7 +238,7 @@ def gpu_type(name: str) -> GpuType:
 
 
 def without_nvlink(gpu: GpuType) -> GpuType:
-    """The same type with its GPUs talking over PCIe; itself where they do so anyway."""
+    """Return the type with a link over PCIe only; itself where it has no faster link."""
     if gpu.link_bytes_s <= _PCIE_BYTES_S:
         return gpu
     return replace(gpu, link_bytes_s=_PCIE_BYTES_S)

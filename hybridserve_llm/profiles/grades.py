@@ -1,4 +1,4 @@
-"""How much an estimate of time, power or energy is worth; printed with every figure."""
+"""Grade how much an estimate of time, power or energy is worth; printed with every figure."""
 
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -16,9 +16,9 @@ GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
 def worst_grade(grades: Iterable[Grade]) -> Grade:
-    """The grade of a figure that is made of others: the worst of theirs.
+    """Return the grade of a figure that is made of others: the worst of theirs.
 
     Raises:
-        ValueError: There are none.
+        ValueError: `grades` is empty.
     """
     return max(grades, key=GRADES.index)

@@ -1,7 +1,7 @@
-"""Public models by hub id: the sizes in their `config.json`, from which the facts are derived.
+"""List public models by hub id, with the sizes in their `config.json` that facts are derived from.
 
 The same code reads a checkpoint's own configuration, so a figure here can be checked against the
-hub. Kept: what sizes follow from. Left out: encoders of images and sound.
+hub. Only keys that sizes follow from are kept. Encoders of images and sound are left out.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _MXFP4 = {"quant_method": "mxfp4"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownModel:
-    """One shape, the keys of `config.json` as they are, and the hub ids that have it."""
+    """Hold one shape, the keys of `config.json` as they are, and the hub ids that have it."""
 
     ids: tuple[str, ...]
     config: Mapping[str, Any]
@@ -301,7 +301,7 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {
 
 
 def known_model_facts(model: str) -> ModelFacts | None:
-    """The facts of the public model with this hub id; None where it is not in the catalogue."""
+    """Return the facts of the public model with this hub id; None where it is not listed."""
     wanted = model.casefold()
     for known in KNOWN_MODELS.values():
         if wanted in {name.casefold() for name in known.ids}:

@@ -1,4 +1,4 @@
-"""How an engine fills a GPU's memory: weights, overhead, and what is left for KV cache."""
+"""Compute how an engine fills a GPU's memory: weights, overhead, and the rest for KV cache."""
 
 import math
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.profiles.step_work import seen_tokens
 from hybridserve_llm.units import GIB, MIB
 
-# Activations of a full step, CUDA graphs and the context: what vLLM's profiling run takes off an
-# H100 beside the weights comes to 3 to 3.5 GB; NCCL's buffers to 0.35 to 0.4 GB.
+# Activations of a full step, CUDA graphs and the context take 3 to 3.5 GB of an H100, by vLLM's
+# profiling run; NCCL's buffers take 0.35 to 0.4 GB.
 _OVERHEAD_BYTES = 3 * GIB
 _NCCL_BYTES = 384 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
-    """Bytes on the fullest GPU of a replica; `kv_bytes` is below 0 where weights do not fit."""
+    """Hold bytes on a replica's fullest GPU; `kv_bytes` is below 0 where weights do not fit."""
 
     weight_bytes: int
     overhead_bytes: int
@@ -30,15 +30,15 @@ def memory_use(
     pipeline_parallel_size: int,
     overhead_bytes: int = _OVERHEAD_BYTES,
 ) -> MemoryUse:
-    """How an engine that may take `memory_bytes_per_gpu` of each GPU fills it.
+    """Return how an engine that may take `memory_bytes_per_gpu` of each GPU fills it.
 
     Args:
         facts: The model.
-        memory_bytes_per_gpu: What the engine may take: usable memory times
+        memory_bytes_per_gpu: Bytes that the engine may take: usable memory times
             `gpu_memory_utilization`.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Stages; the fullest has the layers rounded up.
-        overhead_bytes: What an engine takes beside weights and KV cache; on one GPU.
+        overhead_bytes: Bytes that an engine takes on one GPU without weights and KV cache.
     """
     weights = math.ceil(
         facts.weight_bytes * _stage_share(facts, pipeline_parallel_size) / tensor_parallel_size
@@ -60,9 +60,9 @@ def kv_capacity_tokens(
     pipeline_parallel_size: int,
     overhead_bytes: int = _OVERHEAD_BYTES,
 ) -> int:
-    """Tokens that the KV cache of a replica holds; 0 or below where the weights do not fit.
+    """Return the tokens that a replica's KV cache holds; 0 or below where weights do not fit.
 
-    Every layer is taken to keep every token; with window layers a cache holds more sequences than
+    Every layer is taken to keep every token. With window layers a cache holds more sequences than
     that, see `kv_capacity_sequences`. A model without attention has no such limit: `sys.maxsize`
     would be a lie, so one token is taken to cost one byte.
     """
@@ -84,7 +84,7 @@ def kv_capacity_tokens(
 def kv_tokens(
     facts: ModelFacts, kv_bytes: int, *, tensor_parallel_size: int, pipeline_parallel_size: int
 ) -> int:
-    """Tokens that `kv_bytes` of KV cache on each rank hold; counted as `kv_capacity_tokens` is."""
+    """Return the tokens that `kv_bytes` on each rank hold; counted as `kv_capacity_tokens` is."""
     share = _kv_share(facts, tensor_parallel_size, pipeline_parallel_size)
     return math.floor(kv_bytes / max(facts.kv_bytes_per_token * share, 1))
 
@@ -98,9 +98,9 @@ def kv_capacity_sequences(
     pipeline_parallel_size: int,
     overhead_bytes: int = _OVERHEAD_BYTES,
 ) -> int:
-    """Sequences of `context_tokens` each that fit at a time; 0 or below where weights do not.
+    """Return how many sequences of `context_tokens` fit; 0 or below where weights do not.
 
-    Counts that window layers keep their window only, and the states of Mamba layers.
+    Window layers count with their window only, and the states of Mamba layers count too.
     """
     use = memory_use(
         facts,
@@ -118,11 +118,14 @@ def kv_capacity_sequences(
 
 
 def _stage_share(facts: ModelFacts, pipeline_parallel_size: int) -> float:
-    """Share of the layers in the fullest stage."""
+    """Return the share of the layers in the fullest stage."""
     return math.ceil(facts.n_layers / pipeline_parallel_size) / facts.n_layers
 
 
 def _kv_share(facts: ModelFacts, tensor_parallel_size: int, pipeline_parallel_size: int) -> float:
-    """Share of a token's KV cache on the fullest GPU: whole heads, repeated where GPUs are more."""
+    """Return the share of a token's KV cache on the fullest GPU.
+
+    GPUs hold whole heads, which are repeated where GPUs are more.
+    """
     heads = math.ceil(facts.n_kv_heads / tensor_parallel_size) / facts.n_kv_heads
     return heads * _stage_share(facts, pipeline_parallel_size)

@@ -1,4 +1,4 @@
-"""Power of a GPU in a decoding step, by what its time goes to."""
+"""Compute the power of a GPU in a decoding step from the parts of the step's time."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ from hybridserve_llm.profiles.step_work import Floats, step_work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConstants:
-    """Shares of TDP; fitted by `hs-eval planner-fit`.
+    """Hold shares of TDP; fitted by `hs-eval planner-fit`.
 
     Attributes:
-        busy_share: Of a GPU that runs a step, whatever it does in it.
-        reading_share: Further, while weights are read.
-        caching_share: Further, while the KV cache is read.
-        computing_share: Further, while numbers are multiplied.
-        gpu: Name of the GPU type that was fitted on.
+        busy_share: Share of a GPU that runs any step.
+        reading_share: Further share while weights are read.
+        caching_share: Further share while the KV cache is read.
+        computing_share: Further share while numbers are multiplied.
+        gpu: Name of the GPU type of the fitted measurements.
     """
 
     busy_share: float
@@ -54,10 +54,10 @@ def power_w(
     constants: PowerConstants = H100_POWER,
     step_constants: StepConstants = H100_STEP,
 ) -> Floats:
-    """Watts of each GPU of a replica that decodes `batch` sequences without a pause, [n].
+    """Return the watts of each GPU of a replica that decodes `batch` without a pause, [n].
 
     Arguments are those of `step_time_s`. A pipeline with fewer sequences than stages leaves stages
-    waiting; these draw what an awake GPU draws.
+    waiting; these draw as much as an awake GPU.
     """
     work = step_work(
         facts,
@@ -77,7 +77,7 @@ def power_w(
 
 
 def busy_power_w(gpu: GpuType, stage: StageTime, constants: PowerConstants) -> Floats:
-    """Watts of a GPU while it works on a stage.
+    """Return the watts of a GPU while it works on a stage.
 
     `TDP * min(1, busy + reading * r + caching * k + computing * c)` with r, k and c the shares of
     the stage's time.

@@ -1,8 +1,8 @@
-"""The profile file: what was measured of one model on one replica's hardware, as JSON.
+"""Define the profile file: measurements of one model on one replica's hardware, as JSON.
 
-Text that a person can read and compare. Reading it checks its form and that its numbers make
-sense; what it is used for is `hybridserve_llm/profiles/curve.py`'s to say. An engine on the CPU
-has a profile too: its `gpu` is null, and so is power that nobody measured.
+It is text that a person can read and compare. Reading it checks its form and that its numbers make
+sense; `hybridserve_llm/profiles/curve.py` decides its use. An engine on the CPU has a profile too:
+its `gpu` is null, and so is power that nobody measured.
 """
 
 from pathlib import Path
@@ -21,33 +21,36 @@ _ORDER_OF_MAGNITUDE = 10
 
 
 class _ProfilePart(BaseModel):
+    """Forbid unknown keys and changes in every part of a profile."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ProfilePoint(_ProfilePart):
-    """What was measured while `concurrency` requests were in flight at a time.
+    """Hold the measurements with `concurrency` requests in flight at a time.
 
     Attributes:
         concurrency: Mean requests in flight; need not be whole.
         step_time_s: Mean seconds from one token of a sequence to its next, prompts of others
             included: concurrency / output_tokens_per_s.
-        output_tokens_per_s: Of all sequences together.
-        power_w: Of all GPUs of the replica together, on a CPU of all its packages; null where
+        output_tokens_per_s: Output tokens of all sequences together.
+        power_w: Watts of all GPUs of the replica together, on a CPU of all its packages; null where
             nobody measured it.
         power_source: The meter: `nvml_energy`, `rapl`, `nvml_power_integrated`, `model:user` for
             CPU time by watts that a person named, `unavailable`; null where nobody noted it.
-        power_reason: Why power is null, or what else to know of it; null for nothing.
+        power_reason: Why power is null, or a remark on it; null for none.
         ttft_s: Mean seconds to the first token; null where nobody measured it.
         itl_s: Mean seconds between two tokens of a request, as the engine counts them; shorter than
             `step_time_s`, which holds the wait for the first token too. This and all that follows
             is null where nobody measured it.
         requests_per_s: Requests that ended.
-        prompt_tokens_per_s: Computed, of all requests together.
+        prompt_tokens_per_s: Prompt tokens computed, of all requests together.
         engine_cores: CPU cores that the engine's processes used, on average.
-        other_cores: The same of all else on the machine, which may have slowed the engine down.
-        lowest_output_tokens_per_s: Of the windows whose median `output_tokens_per_s` is.
-        highest_output_tokens_per_s: Likewise.
-        repeats: How many windows there were.
+        other_cores: CPU cores that all else on the machine used, which may have slowed the engine.
+        lowest_output_tokens_per_s: Lowest value of the windows whose median is
+            `output_tokens_per_s`.
+        highest_output_tokens_per_s: Highest value of these windows.
+        repeats: Number of these windows.
     """
 
     concurrency: Positive
@@ -79,10 +82,10 @@ class ProfilePoint(_ProfilePart):
 
 
 class Profile(_ProfilePart):
-    """Measurements of one model on one replica, concurrency rising.
+    """Hold measurements of one model on one replica, concurrency rising.
 
     Attributes:
-        model: As the engine was given it.
+        model: The model's name as given to the engine.
         gpu: GPU type by a name of `hybridserve_llm/profiles/gpu_types.py`; null on a CPU.
         hardware: The machine in words.
         engine: Name and version of the engine: another version has another profile.
@@ -91,12 +94,12 @@ class Profile(_ProfilePart):
         top_logprobs: Alternatives per token that were asked for; null for no log-probabilities, or
             where nobody noted it.
         idle_w: Watts of the same devices while the engine waits; null where nobody measured it.
-        idle_source: The meter of them, as `power_source`.
-        idle_reason: Why they are null, or what else to know of them.
+        idle_source: The meter of `idle_w`, as `power_source`.
+        idle_reason: Why `idle_w` is null, or a remark on it.
         bare_idle_w: Watts of the same GPUs before any engine was started; null on a CPU, or where
             nobody measured it.
-        bare_idle_source: The meter of them, as `power_source`.
-        source: Who measured, and with what command.
+        bare_idle_source: The meter of `bare_idle_w`, as `power_source`.
+        source: The person or program that measured, and the command.
     """
 
     schema_: Literal["hybridserve-profile/1"] = Field("hybridserve-profile/1", alias="schema")
@@ -129,19 +132,19 @@ class Profile(_ProfilePart):
 
     @property
     def has_power(self) -> bool:
-        """Whether power was measured: watts that a model gave are none."""
+        """Return True where power was measured; watts of a model do not count."""
         first = self.points[0]
         is_modelled = (first.power_source or "").startswith("model")
         return first.power_w is not None and not is_modelled
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of this class."""
+        """Return the file's text: indented, keys in the order of this class."""
         values = self.model_dump(mode="json", by_alias=True)
         return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in the file `path`.
+    """Read the profile in the file `path`.
 
     Raises:
         ConfigError: The file cannot be read, or is not a profile of a schema known here.
@@ -156,7 +159,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def write_profile(profile: Profile, path: Path) -> None:
-    """Writes `profile` to the file `path`.
+    """Write `profile` to the file `path`.
 
     Raises:
         ConfigError: The file cannot be written.

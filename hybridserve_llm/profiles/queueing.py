@@ -1,16 +1,17 @@
-"""A replica under a given arrival rate: batch, power and latency, from a birth-death chain.
+"""Compute batch, power and latency of a replica at given request rates, by a birth-death chain.
 
-Requests arrive as a Poisson process and are taken into the batch as they come; a request leaves
-when its output is done, and how fast that goes depends on how many run. The state is the number of
-requests in the replica, n. With B = `max_num_seqs`, L output tokens a request and t(b) the step
-time at a batch of b, requests leave at the rate
+Requests arrive as a Poisson process and are taken into the batch as they come. A request leaves
+when its output is done. Its speed depends on the number of running requests. The state is the
+number of requests in the replica, n. With B = `max_num_seqs`, L output tokens a request and t(b)
+the step time at a batch of b, requests leave at the rate
 
     mu(n) = min(n, B) / (L * t(min(n, B))).
 
 Source: the state-dependent M/M/1 model of Inferno (github.com/llm-inferno/queue-analysis).
-Deviations: the queue has no end (the tail beyond B is a geometric series, summed in closed form),
-everything is in logarithms, and waiting for the prompts of others is added to TTFT, which the chain
-itself does not see. docs/planner-fit.md says how far it can be trusted: TTFT is its weak side.
+Deviations: the queue has no end; its tail beyond B is a geometric series, summed in closed form.
+Everything is in logarithms. Waiting for the prompts of others is added to TTFT, since the chain
+itself does not see it. docs/planner-fit.md shows how exact it is: its TTFT is the least exact
+figure.
 """
 
 import math
@@ -32,7 +33,7 @@ _P95_OF_EXPONENTIAL = math.log(1 / _TAIL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaLoad:
-    """A replica at each of m request rates; every array is [m].
+    """Describe a replica at each of m request rates; every array is [m].
 
     Where the rate is not sustainable (`utilisation` of 1 or more) the latencies that include
     waiting are infinite, and batch, power and ITL are those of a full batch.
@@ -50,11 +51,11 @@ class ReplicaLoad:
         p95_itl_s: Step time at the batch that 95 % of tokens do not exceed.
         p95_ttft_s: 95th percentile of waiting and of the prompt's time, added, and one step; an
             upper estimate, as both are rarely long at once.
-        p95_latency_s: `p95_ttft_s` and the tokens that 95 % of answers do not exceed, at
-            `p95_itl_s`: an upper estimate.
+        p95_latency_s: `p95_ttft_s`, and `p95_itl_s` for each token of an answer that 95 % do not
+            exceed: an upper estimate.
         max_rate_per_s: Requests per second that a full batch serves, one number.
-        grades: What these figures are worth, [m]: `measured` where 95 % of tokens come of batches
-            that the curve's table holds, else the curve's grade.
+        grades: Grades of these figures, [m]: `measured` where 95 % of tokens come from batches that
+            the curve's table holds, else the curve's grade.
     """
 
     power_w: Floats | None
@@ -80,16 +81,16 @@ def replica_load(
     idle_w: float | None,
     p95_output_tokens: float | None = None,
 ) -> ReplicaLoad:
-    """What a replica with this curve comes to at each of the rates, [m]; O(m * max_num_seqs).
+    """Return the figures of a replica with this curve at each rate, [m]; O(m * max_num_seqs).
 
     Args:
         curve: At the same prompt and output lengths.
         request_rate_per_s: Requests per second that reach this one replica, 0 or more, [m].
         output_tokens: Mean per request.
         prompt_tokens: Mean per request, of those that are computed (not cached).
-        idle_w: Watts of the whole replica while it waits; None where nobody knows, which leaves
-            power unknown.
-        p95_output_tokens: What 95 % of answers do not exceed; None takes all as long as the mean.
+        idle_w: Watts of the whole replica while it waits; None where not known, which leaves power
+            unknown.
+        p95_output_tokens: Tokens that 95 % of answers do not exceed; None takes the mean for all.
 
     Raises:
         ConfigError: A rate is below 0, or `output_tokens` is not above 0.
@@ -135,7 +136,7 @@ def replica_load(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chain:
-    """The chain at rest: share of time at each batch 0 ... B, [m, B + 1], and waiting, [m]."""
+    """Hold the chain at rest: time shares of batches 0 ... B, [m, B + 1], and waiting, [m]."""
 
     at_batch: Floats
     wait_s: Floats
@@ -143,11 +144,11 @@ class _Chain:
 
 
 def _chain(rates: Floats, leaving: Floats) -> _Chain:
-    """The stationary distribution at rates below `leaving[-1]`.
+    """Return the stationary distribution at rates below `leaving[-1]`.
 
-    pi(n) = pi(0) * prod rate / mu(i). From B on mu stays, so pi falls by r = rate / mu(B) a step:
-    all states of a full batch together are pi(B) / (1 - r), and r / (1 - r) wait on average in
-    them.
+    pi(n) = pi(0) * prod rate / mu(i). From B on mu is constant, so pi falls by r = rate / mu(B) a
+    step. All states of a full batch together are pi(B) / (1 - r), and r / (1 - r) wait on average
+    in them.
     """
     with np.errstate(divide="ignore"):
         log_rates = np.log(rates)[:, None]
@@ -168,10 +169,10 @@ def _chain(rates: Floats, leaving: Floats) -> _Chain:
 
 
 def _token_shares(curve: BatchCurve, chain: _Chain, has_rest: NDArray[np.bool_]) -> Floats:
-    """Share of tokens that come of each batch 1 ... B, [m, B].
+    """Return the share of tokens that come from each batch 1 ... B, [m, B].
 
-    Tokens, not moments, are what a request sees: batches weigh by the tokens made in them. The
-    first request of an idle replica runs alone; other rows without a rest are not used.
+    A request sees tokens, not moments, so batches weigh by the tokens made in them. The first
+    request of an idle replica runs alone. Rows at rates that are not sustainable are not used.
     """
     tokens = chain.at_batch[:, 1:] * (curve.batch / curve.step_time_s)
     tokens[~has_rest, 0] = 1.0
@@ -179,7 +180,7 @@ def _token_shares(curve: BatchCurve, chain: _Chain, has_rest: NDArray[np.bool_])
 
 
 def _first(curve: BatchCurve, chain: _Chain) -> Floats:
-    """Measured mean seconds from entering the batch to the first token, [m].
+    """Return the measured mean seconds from entering the batch to the first token, [m].
 
     Poisson arrivals see the chain as time does: one that finds n requests makes it n + 1.
     """
@@ -188,16 +189,16 @@ def _first(curve: BatchCurve, chain: _Chain) -> Floats:
 
 
 def _quantile_index(shares: Floats) -> NDArray[np.intp]:
-    """Index of the first batch up to which 95 % of `shares`, [m, B], lie."""
+    """Return the index of the first batch up to which 95 % of `shares`, [m, B], lie."""
     reached = np.cumsum(shares, axis=1) >= (1 - _TAIL) - 1e-12
     return np.asarray(np.argmax(reached, axis=1), dtype=np.intp)
 
 
 def _prompt_time(curve: BatchCurve, rates: Floats, prompt_tokens: float) -> Floats:
-    """Mean seconds of a prompt with those before it: an M/M/1 queue of prompts, [m].
+    """Return the mean seconds of a prompt with those before it: an M/M/1 queue, [m].
 
-    Prompts are computed one after the other, each for as long as its tokens take; their lengths are
-    taken to be spread as an exponential distribution is. 0 where the curve does not know prompts.
+    Prompts are computed one after the other, each for as long as its tokens take. Their lengths are
+    taken to be exponentially distributed. 0 where the curve does not know prompts.
     """
     alone_s = prompt_tokens * (curve.prefill_token_s or 0.0)
     use = rates * alone_s

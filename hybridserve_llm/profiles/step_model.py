@@ -1,4 +1,4 @@
-"""Time of a decoding step: an additive roofline with constants fitted to public measurements."""
+"""Compute the time of a decoding step: an additive roofline fitted to public measurements."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ from hybridserve_llm.profiles.step_work import Floats, StepWork, step_work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepConstants:
-    """What the datasheet does not say of a step; fitted by `hs-eval planner-fit`.
+    """Hold what the datasheet does not say of a step; fitted by `hs-eval planner-fit`.
 
     Attributes:
-        bandwidth_share: Share of the datasheet's bandwidth that reading weights comes to.
-        expert_bandwidth_share: The same of reading weights of routed experts.
-        kv_bandwidth_share: The same of reading the KV cache.
+        bandwidth_share: Share of the datasheet's bandwidth that is reached in reading weights.
+        expert_bandwidth_share: The same in reading weights of routed experts.
+        kv_bandwidth_share: The same in reading the KV cache.
         compute_share: Share of the datasheet's compute.
         expert_spread: Share of the tokens that choose experts of their own.
-        fixed_s: Seconds of a step whatever it does.
+        fixed_s: Fixed seconds of any step.
         layer_s: Seconds of each layer.
         expert_layer_s: Further seconds of each layer of a mixture of experts.
         sequence_s: Seconds for each sequence of the batch: scheduling and sampling.
-        all_reduce_s: Seconds of an all-reduce whatever it moves.
+        all_reduce_s: Fixed seconds of an all-reduce of any size.
         fp8_factor: Seconds of a layer with 8-bit activations over those of one with 16.
-        link_share: Share of the link's bandwidth that an all-reduce comes to; not fitted.
-        gpu: Name of the GPU type that was fitted on.
+        link_share: Share of the link's bandwidth that an all-reduce reaches; not fitted.
+        gpu: Name of the GPU type of the fitted measurements.
     """
 
     bandwidth_share: float
@@ -47,14 +47,14 @@ class StepConstants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
-    """Seconds of one pipeline stage over one step, by what they go to; each of the batch's shape.
+    """Hold the seconds of one pipeline stage over one step, by cause; each of the batch's shape.
 
     Attributes:
-        reading_s: Weights are read.
-        caching_s: The KV cache and states are read.
-        computing_s: Numbers are multiplied.
-        talking_s: GPUs exchange results.
-        fixed_s: Launching kernels, scheduling and sampling.
+        reading_s: Seconds in which weights are read.
+        caching_s: Seconds in which the KV cache and states are read.
+        computing_s: Seconds in which numbers are multiplied.
+        talking_s: Seconds in which GPUs exchange results.
+        fixed_s: Seconds of launching kernels, scheduling and sampling.
     """
 
     reading_s: Floats
@@ -65,7 +65,7 @@ class StageTime:
 
     @property
     def total_s(self) -> Floats:
-        """Seconds of the stage."""
+        """Return the seconds of the stage."""
         return np.asarray(
             self.reading_s + self.caching_s + self.computing_s + self.talking_s + self.fixed_s
         )
@@ -99,20 +99,21 @@ def step_time_s(
     prefill_ratio: ArrayLike,
     constants: StepConstants = H100_STEP,
 ) -> Floats:
-    """Seconds in which each of `batch` sequences gets one token, prompts of others included.
+    """Return the seconds in which each of `batch` sequences gets one token.
 
-    With p pipeline stages the batch is cut into p parts that follow each other through the stages:
-    a token takes p stage times of `batch / p` sequences, of one sequence at least.
+    Prompts of others are included. With p pipeline stages the batch is cut into p parts that follow
+    each other through the stages: a token takes p stage times of `batch / p` sequences, of one
+    sequence at least.
 
     Args:
         facts: The model.
-        gpu: What it runs on.
+        gpu: The GPU type that it runs on.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Stages that share the layers.
         batch: Sequences that decode at a time, [n].
         context_tokens: Mean tokens that a sequence has in its KV cache, [n] or one.
         prefill_ratio: Prompt tokens computed per output token, [n] or one.
-        constants: What is fitted.
+        constants: Fitted constants.
     """
     work = step_work(
         facts,
@@ -127,7 +128,7 @@ def step_time_s(
 
 
 def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
-    """Sequences that are in one stage at a time."""
+    """Return the sequences that are in one stage at a time."""
     sequences = np.asarray(batch, dtype=np.float64)
     if pipeline_parallel_size == 1:
         return sequences
@@ -137,7 +138,7 @@ def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
 def stage_time(
     facts: ModelFacts, gpu: GpuType, work: StepWork, constants: StepConstants
 ) -> StageTime:
-    """Where the time of one pipeline stage goes over the work of one step.
+    """Return the time of one pipeline stage over the work of one step, by cause.
 
     Terms add up: on measured engines reading, computing and communicating hardly overlap within a
     decoding step, and a maximum of them fits worse (docs/planner-fit.md).
@@ -166,7 +167,7 @@ def prefill_token_s(
     pipeline_parallel_size: int,
     constants: StepConstants = H100_STEP,
 ) -> float:
-    """Seconds that one more prompt token adds to a step of one stage."""
+    """Return the seconds that one more prompt token adds to a step of one stage."""
     per_token = [
         float(
             step_time_s(
@@ -190,7 +191,7 @@ _PROMPT_CHUNKS = (1024.0, 2048.0)
 
 
 def flops_s(facts: ModelFacts, gpu: GpuType) -> float:
-    """Operations per second of the datasheet, at the precision in which the model multiplies."""
+    """Return the datasheet's operations per second, at the precision of the model's products."""
     if facts.matmul_bits == 8 and gpu.flops_fp8_s is not None:
         return gpu.flops_fp8_s
     return gpu.flops_s

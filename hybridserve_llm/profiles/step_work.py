@@ -1,4 +1,4 @@
-"""What one decoding step asks of a GPU: bytes to read and operations to do.
+"""Count the work of one decoding step on a GPU: bytes to read and operations to do.
 
 Step time and power both follow from it. Batches are arrays, so a whole curve is one call; they
 need not be whole numbers.
@@ -17,15 +17,15 @@ _ACTIVATION_BYTES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
-    """One step of one pipeline stage on one GPU; every array is of the shape of the batch.
+    """Count one step of one pipeline stage on one GPU; every array has the shape of the batch.
 
     Attributes:
         batch: Sequences that decode in the step.
         weight_bytes: Weights read, of routed experts included.
         expert_bytes: Of these, weights of routed experts.
         kv_bytes: KV cache and states read.
-        flops: Operations, of decoding and of the prompt tokens that ride along.
-        all_reduce_bytes: What a GPU sends and receives in the all-reduces of tensor parallelism.
+        flops: Operations of decoding, and of the prompt tokens computed in the same step.
+        all_reduce_bytes: Bytes that a GPU sends and receives in all-reduces of tensor parallelism.
         n_all_reduces: All-reduces of the stage; 0 without tensor parallelism.
         n_layers: Layers of the stage.
         expert_share: Share of the routed experts that the step's tokens go to; 0 for dense models.
@@ -52,7 +52,7 @@ def step_work(
     prefill_ratio: ArrayLike,
     expert_spread: float = 1.0,
 ) -> StepWork:
-    """What a step in which every one of `batch` sequences gets one token asks of each GPU.
+    """Return the work on each GPU of a step in which every one of `batch` gets one token.
 
     Args:
         facts: The model.
@@ -77,7 +77,7 @@ def step_work(
     hit = expert_share_hit(facts, tokens, spread=expert_spread)
     expert_bytes = hit * facts.expert_weight_bytes
     shared_bytes = facts.weight_bytes - facts.expert_weight_bytes
-    # Input embeddings are stored in 16 bits whatever the rest is in.
+    # Input embeddings are stored in 16 bits, also where the rest is not.
     read_bytes = shared_bytes - 2 * facts.n_lookup_parameters + expert_bytes
     seen = seen_tokens(facts, context)
     layer_bytes = facts.kv_bytes_per_token / max(facts.n_attention_layers, 1)
@@ -104,7 +104,7 @@ def step_work(
 
 
 def seen_tokens(facts: ModelFacts, context_tokens: ArrayLike) -> Floats:
-    """Cached tokens that a new token attends to, added up over the layers."""
+    """Return the cached tokens that a new token attends to, added up over the layers."""
     context = np.asarray(context_tokens, dtype=np.float64)
     in_window = np.minimum(context, facts.window_tokens or np.inf)
     full = facts.n_attention_layers - facts.n_window_layers
@@ -112,10 +112,11 @@ def seen_tokens(facts: ModelFacts, context_tokens: ArrayLike) -> Floats:
 
 
 def expert_share_hit(facts: ModelFacts, tokens: ArrayLike, *, spread: float = 1.0) -> Floats:
-    """Expected share of a layer's routed experts that `tokens` go to; 0 for a dense model.
+    """Return the expected share of a layer's routed experts that `tokens` go to.
 
-    `1 - (1 - k / E)^max(1, spread * tokens)` with k of E experts a token. With a `spread` of 1 each
-    token chooses by itself; below 1 tokens that are alike choose alike, so that fewer are hit.
+    It is 0 for a dense model, and `1 - (1 - k / E)^max(1, spread * tokens)` with k of E experts a
+    token. With a `spread` of 1 each token chooses by itself. Below 1 similar tokens choose similar
+    experts, so that fewer are hit.
     """
     counts = np.asarray(tokens, dtype=np.float64)
     if not facts.n_experts:

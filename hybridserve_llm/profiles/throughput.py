@@ -1,4 +1,4 @@
-"""Throughput of a replica, read off its curve: the one formula that planner and profiler share."""
+"""Read the throughput of a replica from its curve, by the formula of planner and profiler."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from hybridserve_llm.profiles.step_work import Floats
 
 
 def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
-    """What a replica with this curve generates while `concurrency` requests are always in flight.
+    """Return the output tokens per second while `concurrency` requests are in flight.
 
     As many sequences decode as are in flight, and each gets a token every step:
 
@@ -29,8 +29,9 @@ def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
 
 
 def requests_per_s(curve: BatchCurve, output_tokens: float) -> Floats:
-    """Requests of `output_tokens` each that end per second at every batch of `curve`, [n].
+    """Return the requests that end per second at every batch of `curve`, [n].
 
-    It is `output_tokens_per_s` there over the output tokens of a request.
+    Each has `output_tokens`. It is `output_tokens_per_s` at that batch over the output tokens of a
+    request.
     """
     return np.asarray(curve.batch / (output_tokens * curve.step_time_s))

@@ -1,1 +1,1 @@
-"""What an operator sees: metrics and records."""
+"""Show an operator what happens: metrics, records and spans."""

@@ -1,4 +1,4 @@
-"""What is counted of requests and attempts, and how Prometheus is told of it when it scrapes.
+"""Count requests and attempts, and report the counts when Prometheus scrapes.
 
 prometheus_client's own counters take a lock and check their arguments at every step: 7 us a request
 of two attempts, where these take 2. They belong to one thread, that of the event loop: requests are
@@ -18,7 +18,7 @@ from hybridserve_llm.values.joules import SettledEnergy
 from hybridserve_llm.values.ledger import RequestEnd, RequestKind, Verdict
 
 NONE = "none"
-"""The label where there is nothing to name: no tier answered, nothing is metered."""
+"""The label where no tier answered, or where nothing is metered."""
 
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
@@ -26,57 +26,57 @@ _ENERGY_BUCKETS_J = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_00
 
 
 class Tally:
-    """A histogram: how many values were at most each bound, and their sum."""
+    """Count values in a histogram: how many were at most each bound, and their sum."""
 
     __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """`bounds` rise; values above the last are counted too."""
+        """Begin with no values; `bounds` rise, and values above the last are counted too."""
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        """Counts one value; O(log of the bounds)."""
+        """Count one value; O(log of the bounds)."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
     def taken(self) -> "Tallied":
-        """What was counted, which is forgotten here."""
-        told = Tallied(tuple(self._counts), self.sum)
+        """Return the counts, and begin again at 0."""
+        counted = Tallied(tuple(self._counts), self.sum)
         self._counts, self.sum = [0] * len(self._counts), 0.0
-        return told
+        return counted
 
-    def absorb(self, told: "Tallied") -> None:
-        """Adds what a tally of the same bounds has counted elsewhere."""
-        self._counts = [a + b for a, b in zip(self._counts, told.counts, strict=True)]
-        self.sum += told.sum
+    def absorb(self, counted: "Tallied") -> None:
+        """Add the counts that a tally of the same bounds made elsewhere."""
+        self._counts = [a + b for a, b in zip(self._counts, counted.counts, strict=True)]
+        self.sum += counted.sum
 
     @property
     def buckets(self) -> list[tuple[str, float]]:
-        """Upper bounds as Prometheus writes them, each with the number of values up to it."""
+        """Return upper bounds as Prometheus writes them, each with the count of values up to it."""
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         return list(zip(names, accumulate(self._counts), strict=True))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was counted."""
+        """Return True where nothing was counted."""
         return not any(self._counts)
 
 
 class Tallied(NamedTuple):
-    """Values of a histogram: how many fell into each bucket, and their sum."""
+    """Hold the values of a histogram: how many fell into each bucket, and their sum."""
 
     counts: tuple[int, ...]
     sum: float
 
 
 class TierJoules:
-    """Active joules of users' requests, by the tier that answered (`none`: no tier did).
+    """Count active joules of users' requests, by the tier that answered (`none`: no tier did).
 
     Attributes:
-        request_energy_j: Over all tiers of a request.
-        answer_energy_j: Of the tier that answered alone.
+        request_energy_j: Joules over all tiers of a request.
+        answer_energy_j: Joules of the tier that answered, alone.
     """
 
     __slots__ = ("answer_energy_j", "request_energy_j")
@@ -87,7 +87,7 @@ class TierJoules:
 
 
 class TalliedJoules(NamedTuple):
-    """`TierJoules` of one tier, as counted since the last time."""
+    """Hold the `TierJoules` of one tier, as counted since the last time."""
 
     tier: str
     request_energy_j: Tallied
@@ -95,13 +95,13 @@ class TalliedJoules(NamedTuple):
 
 
 class JoulesTally:
-    """Counts what users' requests cost; joules that nobody knows are no observation."""
+    """Count the energy of users' requests; joules that are not known are no observation."""
 
     def __init__(self) -> None:
         self.tiers = defaultdict[str, TierJoules](TierJoules)
 
     def count(self, energy: SettledEnergy) -> None:
-        """Counts a request, unless it is no user's."""
+        """Count a request, unless it is no user's."""
         if energy.booking != "user":
             return
         tier = energy.tier or NONE
@@ -112,22 +112,22 @@ class JoulesTally:
             self.tiers[tier].answer_energy_j.add(own_j)
 
     def taken(self) -> tuple[TalliedJoules, ...]:
-        """What was counted, which is forgotten here."""
+        """Return the counts, and begin again at 0."""
         return tuple(
             TalliedJoules(tier, one.request_energy_j.taken(), one.answer_energy_j.taken())
             for tier, one in self.tiers.items()
             if not one.request_energy_j.is_empty or not one.answer_energy_j.is_empty
         )
 
-    def absorb(self, told: TalliedJoules) -> None:
-        """Adds what was counted elsewhere."""
-        mine = self.tiers[told.tier]
-        mine.request_energy_j.absorb(told.request_energy_j)
-        mine.answer_energy_j.absorb(told.answer_energy_j)
+    def absorb(self, counted: TalliedJoules) -> None:
+        """Add counts that were made elsewhere."""
+        mine = self.tiers[counted.tier]
+        mine.request_energy_j.absorb(counted.request_energy_j)
+        mine.answer_energy_j.absorb(counted.answer_energy_j)
 
 
 class KindCounts:
-    """Everything that is counted of requests of one kind: their ends, and their attempts'."""
+    """Count all requests of one kind: their ends, their attempts, and their times."""
 
     __slots__ = ("attempts", "latency_s", "requests", "ttft_s")
 
@@ -139,7 +139,7 @@ class KindCounts:
 
 
 class TierCounts:
-    """What is counted of one tier whatever was asked; tokens are None until an engine told some."""
+    """Count one tier over all requests; tokens are None until an engine reported some."""
 
     __slots__ = ("completion_tokens", "confidence", "latency_s", "prompt_tokens", "ttft_s")
 
@@ -152,7 +152,7 @@ class TierCounts:
 
 
 class CountsCollector(Collector):
-    """The counts in Prometheus' words; what was never counted has no sample."""
+    """Report the counts to Prometheus; a value that was never counted has no sample."""
 
     def __init__(
         self,
@@ -165,11 +165,11 @@ class CountsCollector(Collector):
         self._joules = joules
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing: a registry then does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """All families, as they stand now."""
+        """Yield all families, as they stand now."""
         yield from _ends(self._kinds)
         yield from _tokens(self._tiers)
         yield from _histograms(_OF_KINDS, "kind", self._kinds)
@@ -178,41 +178,41 @@ class CountsCollector(Collector):
 
 
 class CountOf(Collector):
-    """One counter that somebody else keeps, read when it is scraped."""
+    """Report one counter that another object keeps; it is read when scraped."""
 
     def __init__(self, name: str, meaning: str, read: Callable[[], int]) -> None:
-        """`name` is without `_total`."""
+        """Report the value of `read` as the counter `name`, given without `_total`."""
         self._name = name
         self._meaning = meaning
         self._read = read
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing: a registry then does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """The one counter."""
+        """Yield the one counter."""
         counter = CounterMetricFamily(self._name, self._meaning)
         counter.add_metric([], self._read())
         yield counter
 
 
 class ResponseCounts(Collector):
-    """How often each HTTP status was answered, requests that no tier was asked for included."""
+    """Count responses by HTTP status, also of requests for which no tier was asked."""
 
     def __init__(self) -> None:
         self._by_status: dict[int, int] = {}
 
     def add(self, status: int) -> None:
-        """Counts one response."""
+        """Count one response."""
         self._by_status[status] = self._by_status.get(status, 0) + 1
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing: a registry then does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """The one counter."""
+        """Yield the one counter."""
         responses = CounterMetricFamily(
             "hybridserve_responses",
             "Responses of the two endpoints that generate, by HTTP status",

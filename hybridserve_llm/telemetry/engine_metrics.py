@@ -1,6 +1,6 @@
-"""The launcher's engines in Prometheus' words: read when scraped, so nothing is counted twice.
+"""Report the launcher's engines to Prometheus; they are read when scraped, so counted only once.
 
-Who starts engines hands its view of them down as `EngineReport`s; nothing here knows a launcher.
+The starter of engines passes its view of them on as `EngineReport`s; nothing here knows a launcher.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ ENGINE_STATES = ("starting", "healthy", "restarting", "failed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
-    """One engine as who started it sees it.
+    """Describe one engine as its starter sees it.
 
     Attributes:
         tier: The tier that it is a replica of.
@@ -30,20 +30,20 @@ class EngineReport:
 
 
 class EngineCollector(Collector):
-    """State and restarts of every engine that was started from here."""
+    """Report state and restarts of every engine that was started from here."""
 
     def __init__(self, engines: Callable[[], Sequence[EngineReport]]) -> None:
         self._engines = engines
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing: a registry then does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Both families, as the engines stand now."""
+        """Yield both families, as the engines stand now."""
         state = GaugeMetricFamily(
             "hybridserve_engine_state",
-            "1 for what the launcher says of an engine",
+            "1 for the state that the launcher reports of an engine",
             labels=["tier", "replica", "state"],
         )
         restarts = CounterMetricFamily(

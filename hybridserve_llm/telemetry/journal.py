@@ -1,11 +1,11 @@
-"""Where the router's news of requests goes: to every record sink, a pack at a time.
+"""Deliver the router's finished requests to every record sink, a pack at a time.
 
     request_finished ── a pack is full, or a tenth of a second is over ──> every sink, one by one
-                    └── somebody asks how things stand (deliver) ───────>
+                    └── a caller needs them now (deliver) ─────────────>
 
-What a sink does for one request in the middle of all else costs several times what it costs for the
-next of a pack, since code and data have to be brought back into the processor's caches first. A
-pack is small enough for its ledgers to be still there (decision 018).
+The work of a sink for one single request costs several times as much as for the next of a pack,
+since code and data have to be brought back into the processor's caches first. A pack is small
+enough for its ledgers to be still there (decision 018).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _DELIVERY_INTERVAL_S = 0.1
 
 
 class Journal:
-    """An `interfaces.RequestJournal` over `sinks`, which are told in order."""
+    """Act as an `interfaces.RequestJournal` over `sinks`, which receive requests in order."""
 
     def __init__(self, sinks: Sequence[RecordSink], *, clock: Clock) -> None:
         self._sinks = tuple(sinks)
@@ -28,13 +28,13 @@ class Journal:
         self._finished: list[FinishedRequest] = []
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """Takes a request that ended now."""
+        """Take a request that ended now."""
         self._finished.append(FinishedRequest(ledger, latency_s, self._clock.wall_s()))
         if len(self._finished) >= _PACK:
             self.deliver()
 
     def deliver(self) -> None:
-        """Tells the sinks of all requests that have ended."""
+        """Pass all requests that have ended on to the sinks."""
         if not self._finished:
             return
         finished, self._finished = self._finished, []
@@ -42,13 +42,13 @@ class Journal:
             sink.requests_finished(finished)
 
     async def run(self) -> None:
-        """Delivers ten times a second, until cancelled."""
+        """Deliver ten times a second, until cancelled."""
         while True:
             await asyncio.sleep(_DELIVERY_INTERVAL_S)
             self.deliver()
 
 
 def tell_settled(sinks: Sequence[RecordSink], energy: SettledEnergy) -> None:
-    """Tells each of `sinks` what a request cost."""
+    """Pass the energy of a request on to each of `sinks`."""
     for sink in sinks:
         sink.request_settled(energy)

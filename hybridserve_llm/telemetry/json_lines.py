@@ -1,12 +1,12 @@
-"""The record sink: a file with one line of JSON per request and one for what it cost.
+"""Write records to a file: one line of JSON per request and one for its energy.
 
     {"kind": "request", "time_s": …, "request_id": …, "latency_s": …, "tier": …, "attempts": […]}
     {"kind": "energy",  "time_s": …, "request_id": …, "active_j": …, "loaded_j": …, …}
 
 The second comes seconds after the first; the request's id joins them. No prompt and no answer is
 written. Writing happens in a thread behind a bounded queue: a request never waits for a disk, and a
-record that finds the queue full, or that the disk refuses, is dropped and counted. What was written
-of a piece that the disk refused is cut off again, so that the files hold whole lines, and the count
+record that finds the queue full, or that the disk refuses, is dropped and counted. If the disk
+refuses a piece, its written part is cut off again, so that the files hold whole lines and the count
 is exact.
 """
 
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 _DISK_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.1
 _PIECE_BYTES = 64 * 1024
-"""Every write lets go of the interpreter's lock, which is dear to get back: few and large ones."""
+"""Every write gives up the interpreter's lock, which is slow to get back: so few and large ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonLinesSettings:
-    """Where to write, and how much to keep: `file`, then `file.1` (the newest) to `file.N`."""
+    """Say where to write, and how much to keep: `file`, then `file.1` (newest) to `file.N`."""
 
     file: Path
     max_file_bytes: int
@@ -46,7 +46,7 @@ class JsonLinesSettings:
 
 
 class DroppedRecords(CountOf):
-    """How many records were dropped, in Prometheus' words."""
+    """Report to Prometheus how many records were dropped."""
 
     def __init__(self, n_dropped: Callable[[], int]) -> None:
         super().__init__(
@@ -57,14 +57,14 @@ class DroppedRecords(CountOf):
 
 
 class RecordLines:
-    """The lines of the file, as bytes that end in a newline."""
+    """Make the lines of the file, as bytes that end in a newline."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
 
     def of_request(self, finished: FinishedRequest) -> bytes:
-        """The line of a request that ended."""
+        """Return the line of a request that ended."""
         line = {
             "kind": "request",
             "time_s": finished.time_s,
@@ -75,17 +75,17 @@ class RecordLines:
         return self._encode(line) + b"\n"
 
     def of_energy(self, energy: SettledEnergy) -> bytes:
-        """The line of what it cost."""
+        """Return the line of a request's energy."""
         line = {"kind": "energy", "time_s": self._clock.wall_s(), **energy._asdict()}
         line["components"] = {name: part._asdict() for name, part in energy.components.items()}
         return self._encode(line) + b"\n"
 
 
 class JsonLinesSink:
-    """A RecordSink that writes; `close` waits until all that was taken is on disk."""
+    """Write records as a RecordSink; `close` waits until all that was taken is on disk."""
 
     def __init__(self, settings: JsonLinesSettings, *, clock: Clock) -> None:
-        """Starts the writer.
+        """Start the writer.
 
         Raises:
             OSError: The file cannot be opened for appending.
@@ -108,29 +108,29 @@ class JsonLinesSink:
 
     @property
     def n_dropped(self) -> int:
-        """Records that were not written: queue full, disk refused, or writer died."""
+        """Return the number of lost records: queue full, disk refused, or writer died."""
         return self._n_refused + self._n_lost
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Takes ledgers."""
+        """Take ledgers."""
         for one in finished:
             if self._has_room():
                 self._waiting.append(self._lines.of_request(one))
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Takes what the request cost."""
+        """Take the energy of a request."""
         if self._has_room():
             self._waiting.append(self._lines.of_energy(energy))
 
     def close(self) -> None:
-        """Writes what waits and ends; gives up on a disk that hangs for 10 s, and says so."""
+        """Write what waits and end; give up on a disk that hangs for 10 s, and log that."""
         self._stopping.set()
         self._thread.join(timeout=_DISK_PATIENCE_S)
         if self._thread.is_alive():
             log.error("records: %s hangs; the last records are lost", self._settings.file)
 
     def _has_room(self) -> bool:
-        """Whether one more line may wait; one that may not is counted as dropped."""
+        """Return True where one more line may wait; one that may not is counted as dropped."""
         if len(self._waiting) >= self._settings.queue_size:
             self._n_refused += 1
             return False
@@ -145,7 +145,7 @@ class JsonLinesSink:
         self._close_file()
 
     def _next_piece(self) -> list[bytes]:
-        """Lines that wait: up to a piece, or until the file is full; at least one."""
+        """Take lines that wait: up to a piece, or until the file is full; at least one."""
         room_bytes = self._settings.max_file_bytes - self._file_bytes
         if room_bytes <= 0:  # the piece goes into the next file
             room_bytes = self._settings.max_file_bytes
@@ -156,7 +156,7 @@ class JsonLinesSink:
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
-        """Writes the piece, all of it or nothing; lines that the disk refused are counted."""
+        """Write the piece, all of it or nothing; lines that the disk refused are counted."""
         try:
             self._append(b"".join(lines))
         except OSError as exc:
@@ -169,7 +169,7 @@ class JsonLinesSink:
             self._has_failed = False
 
     def _append(self, piece: bytes) -> None:
-        """One write for the piece, as a rule; straight to the file, so nothing is left in between.
+        """Append the piece, as a rule in one write, without a buffer in between.
 
         Raises:
             OSError: The disk refused; the file holds what it held before.
@@ -199,10 +199,10 @@ class JsonLinesSink:
                 file.close()
 
     def _rotate(self) -> None:
-        """Moves files on by one, up to the first free name; without one the oldest is lost.
+        """Rename each file to the next number, up to the first free one; else the oldest is lost.
 
-        Only as far as needed, and before a file is opened: a move or an opening that fails and is
-        tried again takes no file from those that are kept.
+        Files move only as far as needed, and before a file is opened. So a move or an opening that
+        fails and is tried again loses none of the kept files.
         """
         self._close_file()
         places = [self._settings.file]

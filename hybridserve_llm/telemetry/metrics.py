@@ -1,4 +1,4 @@
-"""The Prometheus metrics of the front end: name with unit, bounded labels, one line of help.
+"""Define the front end's Prometheus metrics: name with unit, bounded labels, one line of help.
 
 Counters and histograms are in `counts.py`, gauges here. Each has a row in `docs/metrics.md`; a test
 compares the two.
@@ -22,7 +22,7 @@ from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Requ
 
 
 class Metrics:
-    """A RecordSink that counts. The registry is passed in, so that tests do not share one."""
+    """Count as a RecordSink; the registry is passed in, so that tests do not share one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -34,7 +34,7 @@ class Metrics:
         registry.register(self.responses)
 
     def answered(self) -> dict[str, int]:
-        """How many requests to the cascade each tier has answered, by tier; no zeros.
+        """Return how many requests to the cascade each tier has answered, by tier; no zeros.
 
         Requests to a tier by its own name, and those for calibration, say nothing of shares.
         """
@@ -45,12 +45,12 @@ class Metrics:
         }
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Counts requests and their attempts."""
+        """Count requests and their attempts."""
         for one in finished:
             self._count_request(one.ledger, one.latency_s)
 
     def _count_request(self, ledger: Ledger, latency_s: float) -> None:
-        """Counts the request under the tier that answered, and its attempts."""
+        """Count the request under the tier that answered, and its attempts."""
         kind = ledger.kind
         counts = self._kinds[kind]
         ended = ledger.tier or NONE, ledger.end
@@ -69,7 +69,7 @@ class Metrics:
 
     @staticmethod
     def _count_attempt(attempt: Attempt, counts: TierCounts) -> None:
-        """Counts what a tier did; tokens only where the engine reported them."""
+        """Count what a tier did; tokens only where the engine reported them."""
         if attempt.latency_s is not None:
             counts.latency_s.add(attempt.latency_s)
         if attempt.ttft_s is not None:
@@ -80,14 +80,14 @@ class Metrics:
             counts.completion_tokens = (counts.completion_tokens or 0) + attempt.completion_tokens
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Counts the joules of users' requests."""
+        """Count the joules of users' requests."""
         self.joules.count(energy)
 
     def show_state(self, state: str, states: Sequence[str]) -> None:
-        """Says which of `states` the cascade is in; it does not change while it serves."""
+        """Show which of `states` the cascade is in; it does not change while it serves."""
         gauge = Gauge(
             "hybridserve_cascade_state",
-            "1 for what the cascade may promise (docs/calibrate.md)",
+            "1 for the promise that the cascade may make (docs/calibrate.md)",
             ["state"],
             registry=self.registry,
         )
@@ -95,10 +95,10 @@ class Metrics:
             gauge.labels(name).set(float(name == state))
 
     def show_certificate(self, status: str, statuses: Sequence[str]) -> None:
-        """Says which of `statuses` the certificate has; it does not change while it serves."""
+        """Show which of `statuses` the certificate has; it does not change while it serves."""
         gauge = Gauge(
             "hybridserve_certificate_status",
-            "1 for how the certificate stands to the cascade that runs",
+            "1 for the status of the certificate in the cascade that runs",
             ["status"],
             registry=self.registry,
         )
@@ -106,9 +106,9 @@ class Metrics:
             gauge.labels(name).set(float(name == status))
 
     def show_cascade(self, last_tier: str, component: str | None) -> None:
-        """Says what dashboards have to know of the cascade; it does not change while it serves.
+        """Show what dashboards need of the cascade; it does not change while it serves.
 
-        `component` is what joules of requests are of; None where nothing is metered.
+        `component` is the one that joules of requests are of; None where nothing is metered.
         """
         gauge = Gauge(
             "hybridserve_cascade_info",
@@ -124,7 +124,7 @@ class Metrics:
         healthy_replicas: Mapping[str, Callable[[], int]],
         outstanding: Mapping[str, Callable[[], int]],
     ) -> None:
-        """Registers gauges that are read when scraped; the last two are by tier."""
+        """Register gauges that are read when scraped; the last two are by tier."""
         gauge = Gauge(
             "hybridserve_requests_in_flight",
             "Requests being served now",

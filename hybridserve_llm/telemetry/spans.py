@@ -1,4 +1,4 @@
-"""OpenTelemetry spans: one per request, and inside it one per attempt, in a row.
+"""Make OpenTelemetry spans: one per request, and inside it one per attempt, in a row.
 
     chat hybridserve  |==========================================|
     chat small        |======|  escalate
@@ -6,12 +6,12 @@
     chat giant                            |======================|  accept
 
 Names and attributes follow the GenAI semantic conventions of OpenTelemetry (in development as of
-1.37); what is ours begins with `hybridserve.`. No prompt and no answer is in them. A request's
-spans are made when it ends, from its ledger: an attempt begins where the one before it ended, so
-what the router itself took is not seen. The request's is named by the model that the client asked
-for. What failed is an error, with `error.type`; what a client gave up is none. A client that sent a
-W3C trace context (`traceparent`) is the parent of the first, and decides whether the trace is
-sampled; engines got the same context, so that their spans stand beside ours.
+1.37); our own begin with `hybridserve.`. No prompt and no answer is in them. A request's spans are
+made when it ends, from its ledger. An attempt begins where the one before it ended, so the router's
+own time is not seen. The request's span is named by the model that the client asked for. A failure
+is an error, with `error.type`; a request that its client gave up is none. A client that sent a W3C
+trace context (`traceparent`) is the parent of the first span, and decides if the trace is sampled.
+Engines got the same context, so that their spans stand next to ours.
 """
 
 import math
@@ -37,7 +37,7 @@ Attributes = dict[str, str | bool | int | float]
 
 
 class LeftOutSpans(CountOf):
-    """How many requests have no spans because their second had its share, for Prometheus."""
+    """Report to Prometheus how many requests have no spans, as their second had its share."""
 
     def __init__(self, n_left_out: Callable[[], int]) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class LeftOutSpans(CountOf):
 
 
 class SpanSink:
-    """A RecordSink that makes spans; the provider's processor says when they are sent."""
+    """Make spans as a RecordSink; the provider's processor decides when they are sent."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SpanSink:
         served_model_name: str,
         max_requests_per_s: int,
     ) -> None:
-        """Of more than `max_requests_per_s` requests a second, the first so many have spans.
+        """Make spans of at most the first `max_requests_per_s` requests of each second.
 
         `n_left_out` counts the others; requests whose trace is not sampled are in neither.
         """
@@ -70,7 +70,7 @@ class SpanSink:
         self._model = served_model_name
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Makes the requests' spans, with the times they had."""
+        """Make the requests' spans, with the times they had."""
         for one in finished:
             self._make_spans(one.ledger, one.latency_s, one.time_s)
 
@@ -103,7 +103,7 @@ class SpanSink:
     def _make_children(
         self, span: Span, ledger: Ledger, operation: str, start_ns: int, end_ns: int
     ) -> None:
-        """A span for every attempt, one after the other from the request's start."""
+        """Make a span for every attempt, one after the other from the request's start."""
         inside = trace.set_span_in_context(span)
         at_ns = start_ns
         for attempt in ledger.attempts:
@@ -120,15 +120,15 @@ class SpanSink:
             child.end(end_time=at_ns)
 
     def _parent_of(self, ledger: Ledger) -> Context:
-        """The span of the client that sent its trace context; without one the trace begins here."""
+        """Return the client's span from its trace context; without one the trace begins here."""
         nobody = trace.set_span_in_context(trace.INVALID_SPAN)
         return nobody if ledger.trace is None else self._propagator.extract(ledger.trace, nobody)
 
     def _has_room(self, now_s: float) -> bool:
-        """Counts the request; False where this second has had its share already.
+        """Count the request; return False where this second has had its share already.
 
-        A request's spans take a third of a millisecond of CPU to make and send, as much as a third
-        of all else that the front end does for it, so a busy one must not make them all.
+        A request's spans take a third of a millisecond of CPU to make and send. That is a third of
+        the front end's other work for it, so a busy front end must not make them all.
         """
         if not 0 <= now_s - self._second_began_s < 1:  # the time of day may be set back
             self._second_began_s, self._n_this_second = now_s, 0
@@ -136,16 +136,16 @@ class SpanSink:
         return self._n_this_second <= self._max_requests_per_s
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Nothing: a span that has ended takes no more attributes; records have the joules."""
+        """Do nothing: a span that has ended takes no more attributes; records have the joules."""
 
 
 def _is_sampled(ledger: Ledger) -> bool:
-    """Whether its client wants the trace; one that sent no context leaves it to us."""
+    """Return True where the client wants the trace, or sent no context and leaves it to us."""
     return ledger.trace is None or bool(int(ledger.trace["traceparent"][-2:], 16) & _SAMPLED)
 
 
 def _error_type(error: str | None, *, is_error: bool) -> str | None:
-    """The class of an error, which the conventions want of whatever failed; `_OTHER` is theirs."""
+    """Return the class of an error; the conventions ask for it, and `_OTHER` is theirs."""
     return (error or "_OTHER") if is_error else None
 
 
@@ -187,5 +187,5 @@ def _attempt_attributes(attempt: Attempt, operation: str) -> Attributes:
 
 
 def _known(values: Mapping[str, str | bool | int | float | None]) -> Attributes:
-    """Attributes cannot be null: what is not known is left out."""
+    """Leave out what is not known, since attributes cannot be null."""
     return {name: value for name, value in values.items() if value is not None}

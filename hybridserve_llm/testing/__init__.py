@@ -1,13 +1,15 @@
-"""Public fakes for tests of this library and of what builds on it; never imported at run time.
+"""Provide public fakes for tests of this library and of code that builds on it.
 
-* `FakeClock`: time that moves when told.
+They are never imported at run time.
+
+* `FakeClock`: time that moves only when a test moves it.
 * `FakeEngine`: an `interfaces.Engine` (and a replica) that answers from a script, waits and fails
   on demand, and keeps the requests it saw; `scripted_answer` makes its answers.
 * `create_fake_vllm_app`: an ASGI app that speaks vLLM's API with a one-token-per-byte "model";
   `serving` puts it on a unix socket inside the running loop. `tests/contract` runs the same checks
   on it and on a real vLLM engine, which is why it can be trusted.
-* `ScriptedNvml`: an NVML whose counter stalls, wraps, is reset or is not there, as told.
-* `chat_body`, `completion_body`: the JSON that vLLM answers with.
+* `ScriptedNvml`: an NVML whose counter stalls, wraps, is reset or is missing, as a test wants it.
+* `chat_body`, `completion_body`: the JSON bodies of vLLM's answers.
 """
 
 from hybridserve_llm.testing.bodies import chat_body, completion_body

@@ -1,4 +1,4 @@
-"""The JSON bodies that vLLM answers with, made from their parts."""
+"""Make the JSON bodies that vLLM answers with from their parts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def chat_body(
     token_ids: Sequence[int] | None = None,
     usage: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A `chat.completion` with one choice.
+    """Return a `chat.completion` with one choice.
 
     Args:
         text: Content of the message; None where the model wrote none.
@@ -26,7 +26,7 @@ def chat_body(
         logprobs: Of every generated token; an entry of None leaves the field out.
         tokens: Texts of the same tokens; made up when absent.
         finish_reason: Why the model stopped.
-        reasoning: What it thought, in the field of its own.
+        reasoning: Text of the reasoning, which has its own field.
         tool_calls: Name and arguments (JSON text) of each call.
         token_ids: Ids of the generated tokens.
         usage: In place of the counts made from `logprobs`.
@@ -67,7 +67,7 @@ def completion_body(
     token_ids: Sequence[int] | None = None,
     usage: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A `text_completion` with one choice; the arguments are those of `chat_body`."""
+    """Return a `text_completion` with one choice; the arguments are those of `chat_body`."""
     choice: dict[str, Any] = {
         "index": 0,
         "text": text,
@@ -91,7 +91,10 @@ def chat_logprobs(
     *,
     n_alternatives: int = 0,
 ) -> dict[str, Any]:
-    """The `logprobs` object of a chat choice; alternatives are 1 nat apart, its own token first."""
+    """Return the `logprobs` object of a chat choice.
+
+    Alternatives are 1 nat apart, the choice's own token first.
+    """
     entries: list[dict[str, Any]] = []
     for logprob, token in zip(logprobs, tokens or _made_up(logprobs), strict=True):
         entry: dict[str, Any] = {"token": token, "bytes": list(token.encode()), "top_logprobs": []}
@@ -111,7 +114,7 @@ def text_logprobs(
     *,
     n_alternatives: int = 0,
 ) -> dict[str, Any]:
-    """The `logprobs` object of a completions choice; alternatives as in `chat_logprobs`."""
+    """Return the `logprobs` object of a completions choice; alternatives as in `chat_logprobs`."""
     tokens = tokens or _made_up(logprobs)
     return {
         "tokens": list(tokens),
@@ -120,7 +123,7 @@ def text_logprobs(
         "top_logprobs": [
             None
             if logprob is None
-            # vLLM gives the sampled token beside the alternatives, so there is always one entry.
+            # vLLM adds the sampled token to the alternatives, so there is always one entry.
             else {
                 (token if i == 0 else f"alt{i}"): logprob - i for i in range(max(1, n_alternatives))
             }
@@ -130,7 +133,7 @@ def text_logprobs(
 
 
 def usage_of(logprobs: Sequence[float | None] | None, *, prompt_tokens: int = 10) -> dict[str, Any]:
-    """The `usage` object for as many tokens as there are log-probabilities (3 without any)."""
+    """Return the `usage` object for as many tokens as there are `logprobs` (3 without any)."""
     n_tokens = 3 if logprobs is None else len(logprobs)
     return {
         "prompt_tokens": prompt_tokens,

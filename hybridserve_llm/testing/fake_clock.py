@@ -1,23 +1,23 @@
-"""A clock that stands still until a test moves it."""
+"""Provide a clock that stands still until a test moves it."""
 
 
 class FakeClock:
-    """An `interfaces.Clock` whose two readings move together, by `advance` alone."""
+    """Act as an `interfaces.Clock` whose two readings move together, by `advance` alone."""
 
     def __init__(self, *, monotonic_s: float = 1000.0, wall_s: float = 1_700_000_000.0) -> None:
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary start."""
+        """Return seconds since an arbitrary start."""
         return self._monotonic_s
 
     def wall_s(self) -> float:
-        """Seconds since the Unix epoch."""
+        """Return seconds since the Unix epoch."""
         return self._wall_s
 
     def advance(self, seconds: float) -> None:
-        """Moves both readings forward.
+        """Move both readings forward.
 
         Raises:
             ValueError: `seconds` is negative; a monotonic clock never goes back.

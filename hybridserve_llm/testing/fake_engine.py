@@ -1,4 +1,4 @@
-"""An engine that answers from a script, for tests of everything above `engines/`."""
+"""Provide an engine that answers from a script, for tests of everything above `engines/`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
 
 Reply = str | Completion | HybridServeError
-"""What the script says: a text (every token's log-probability is -0.1), an answer, or an error."""
+"""A reply of the script: a text (each token's log-probability is -0.1), an answer, or an error."""
 Script = Reply | Mapping[str, Reply] | Callable[[EngineRequest], Reply]
 
 
 def prompt_of(request: EngineRequest) -> str:
-    """The text of the last message, or the prompt of a completions request."""
+    """Return the text of the last message, or the prompt of a completions request."""
     payload = request.request.payload
     if request.request.endpoint is Endpoint.COMPLETIONS:
         return str(payload["prompt"])
@@ -31,17 +31,17 @@ def scripted_answer(
     endpoint: Endpoint = Endpoint.CHAT,
     **parts: Any,
 ) -> Completion:
-    """An answer decoded from a body as vLLM sends it; `parts` go to `chat_body`."""
+    """Return an answer decoded from a body as vLLM sends it; `parts` go to `chat_body`."""
     make_body = chat_body if endpoint is Endpoint.CHAT else completion_body
     return completion_of(make_body(text, logprobs=logprobs, **parts), endpoint, engine="fake")
 
 
 class FakeEngine:
-    """A scripted `interfaces.Engine`, usable as a replica of a `ReplicaSet` too.
+    """Answer from a script as an `interfaces.Engine`, usable as a replica of a `ReplicaSet` too.
 
     Attributes:
         requests: Every request seen, in order.
-        is_healthy: What `check_health` says; None makes it wait until cancelled.
+        is_healthy: The result of `check_health`; None makes it wait until cancelled.
         gate: While set and not yet fired, answers wait for it: whole answers at once, streams
             after `n_chunks_before_gate` chunks.
         is_waiting: Fired when a request has reached the gate.
@@ -59,7 +59,7 @@ class FakeEngine:
         n_chunks_before_gate: int = 0,
         error_after_chunks: HybridServeError | None = None,
     ) -> None:
-        """Answers from `script`: one reply to all, one per prompt (KeyError if none), or a call."""
+        """Answer from `script`: one reply to all, one per prompt (else KeyError), or a call."""
         self.script = script
         self.is_healthy = is_healthy
         self.gate = gate
@@ -71,20 +71,20 @@ class FakeEngine:
         self.n_cancelled = 0
 
     async def complete(self, request: EngineRequest) -> Completion:
-        """The scripted answer, after the gate.
+        """Return the scripted answer, after the gate.
 
         Raises:
-            HybridServeError: The script says so.
+            HybridServeError: The script gives this error.
         """
         with self._running(request):
             await self._pass_gate()
             return self._reply(request)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        """The scripted answer, one chunk per character of its text; the usage comes last.
+        """Yield the scripted answer, one chunk per character of its text; the usage comes last.
 
         Raises:
-            HybridServeError: The script says so, or `error_after_chunks` does.
+            HybridServeError: The script gives this error, or `error_after_chunks` is set.
         """
         with self._running(request):
             chunks = list(_stream_bodies(self._reply(request), request.request.endpoint))
@@ -96,7 +96,7 @@ class FakeEngine:
                 yield chunk_of(body, engine="fake")
 
     async def check_health(self) -> bool:
-        """What `is_healthy` says."""
+        """Return `is_healthy`."""
         if self.is_healthy is None:
             await asyncio.Event().wait()
         return bool(self.is_healthy)

@@ -1,4 +1,4 @@
-"""What the fake vLLM is asked to generate, and why it refuses, worded as vLLM 0.32 words it."""
+"""Decide what the fake vLLM generates, and why it refuses, in the words of vLLM 0.32."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _TURN = "<|{role}|>{content}<|end|>"
 
 @dataclass(slots=True)
 class FakeVllm:
-    """The state behind the app; `app.state.fake_vllm`.
+    """Hold the state behind the app, as `app.state.fake_vllm`.
 
     Attributes:
         gate: While set and not fired, an answer stops after its first token until it fires.
@@ -21,9 +21,9 @@ class FakeVllm:
             reversed up to the limit.
         bodies: The JSON bodies of generation requests, in order.
         headers: Their headers.
-        n_running: Generations in progress, as `/metrics` tells.
+        n_running: Generations in progress, as `/metrics` reports.
         n_aborted: Generations whose client went away.
-        n_prompt_tokens: Of prompts of generations that began, as `/metrics` tells.
+        n_prompt_tokens: Tokens in prompts of generations that began, likewise.
         n_output_tokens: Tokens generated, likewise.
         n_first_tokens: Generations that gave a token, likewise.
     """
@@ -46,7 +46,7 @@ class FakeVllm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One accepted generation: the tokens it will give, and how they are told."""
+    """Hold one accepted generation: its tokens, and the form of its answer."""
 
     body: dict[str, Any]
     is_chat: bool
@@ -56,7 +56,7 @@ class Job:
 
     @property
     def n_alternatives(self) -> int | None:
-        """Alternatives per token; None for no log-probabilities at all."""
+        """Return the alternatives per token; None for no log-probabilities at all."""
         if not self.is_chat:
             count: int | None = self.body.get("logprobs")
             return count
@@ -64,7 +64,7 @@ class Job:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The counts of the whole answer."""
+        """Return the counts of the whole answer."""
         return {
             "prompt_tokens": self.n_prompt_tokens,
             "completion_tokens": len(self.tokens),
@@ -72,7 +72,7 @@ class Job:
         }
 
     def logprobs(self, tokens: list[int]) -> dict[str, Any] | None:
-        """The `logprobs` object for some of the tokens; None when nobody asked for it."""
+        """Return the `logprobs` object for some of the tokens; None when nobody asked for it."""
         if self.n_alternatives is None:
             return None
         make = chat_logprobs if self.is_chat else text_logprobs
@@ -81,7 +81,7 @@ class Job:
 
 
 class RequestFaultError(Exception):
-    """The request is refused; `body` and `status` are the answer."""
+    """Report that the request is refused; `body` and `status` are the answer."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
         super().__init__(message)
@@ -92,13 +92,13 @@ class RequestFaultError(Exception):
 
 
 def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
-    """The work that `body` asks for.
+    """Return the work that `body` asks for.
 
     Raises:
         RequestFaultError: vLLM would refuse it.
     """
     if state.status is not None:
-        raise RequestFaultError("the fake was told to fail", status=state.status)
+        raise RequestFaultError("the fake was set to fail", status=state.status)
     if body.get("model") != state.model:
         raise RequestFaultError(f"The model `{body.get('model')}` does not exist.", status=404)
     temperature = body.get("temperature", 1.0)
@@ -128,7 +128,7 @@ def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
 
 
 def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) -> int:
-    """Tokens to generate; as vLLM 0.32, a limit beyond the room left is lowered to it."""
+    """Count the tokens to generate; as in vLLM 0.32, a limit beyond the room is lowered to it."""
     limit, room = state.max_model_len, state.max_model_len - n_prompt_tokens
     name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
     wanted = body.get(name)
@@ -155,7 +155,7 @@ def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) 
 
 
 def _prompt_text(prompt: str | list[int]) -> str:
-    """The prompt of a completions request, which may be a list of token ids."""
+    """Return the prompt of a completions request, which may be a list of token ids."""
     return prompt if isinstance(prompt, str) else token_text(prompt)
 
 

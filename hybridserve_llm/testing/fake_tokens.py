@@ -1,4 +1,4 @@
-"""The fake engine's tokenizer: one token per UTF-8 byte, and the demo family's special tokens."""
+"""Tokenize for the fake engine: one token per UTF-8 byte, and the demo family's special tokens."""
 
 import re
 
@@ -15,7 +15,7 @@ _SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 
 def byte_tokens(text: str) -> list[int]:
-    """The ids of `text`: 0 to 6 for the special tokens, 7 and more for bytes."""
+    """Return the ids of `text`: 0 to 6 for the special tokens, 7 and more for bytes."""
     ids: list[int] = []
     at = 0
     for match in _SPECIAL.finditer(text):
@@ -27,6 +27,6 @@ def byte_tokens(text: str) -> list[int]:
 
 
 def token_text(ids: list[int]) -> str:
-    """The text of `ids` without special tokens; bytes that are no UTF-8 become U+FFFD."""
+    """Return the text of `ids` without special tokens; bytes that are no UTF-8 become U+FFFD."""
     n_special = len(SPECIAL_TOKENS)
     return bytes(i - n_special for i in ids if i >= n_special).decode("utf-8", errors="replace")

@@ -1,7 +1,7 @@
-"""An ASGI app that answers as vLLM 0.32 does, with a "model" of one token per byte.
+"""Provide an ASGI app that answers as vLLM 0.32 does, with a "model" of one token per byte.
 
-The model answers a prompt with its text reversed, again and again up to `max_tokens`, unless it is
-told an answer; the chat template is that of the demo family. Log-probabilities are made from the
+The model answers a prompt with its text reversed, again and again up to `max_tokens`, unless an
+answer was set. The chat template is that of the demo family. Log-probabilities are made from the
 token alone, so they are the same in every run.
 """
 
@@ -26,7 +26,7 @@ from hybridserve_llm.testing.fake_tokens import byte_tokens, token_text
 def create_fake_vllm_app(
     *, model: str = "fake", max_model_len: int = 512, token_delay_s: float = 0.0
 ) -> Starlette:
-    """The app; its `FakeVllm` is at `app.state.fake_vllm`.
+    """Return the app; its `FakeVllm` is at `app.state.fake_vllm`.
 
     Args:
         model: Name under which it serves; any other answers 404.
@@ -50,14 +50,14 @@ def create_fake_vllm_app(
 
 @asynccontextmanager
 async def serving(app: Starlette, socket: Path) -> AsyncIterator[str]:
-    """Serves `app` on the unix socket inside the running loop; gives the engine address of it."""
+    """Serve `app` on the unix socket inside the running loop; yield its engine address."""
     config = uvicorn.Config(app, uds=str(socket), log_level="error", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve())
             while not server.started:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)  # uvicorn tells of its start by this flag alone
+                await asyncio.sleep(0.001)  # uvicorn reports its start by this flag alone
             try:
                 yield f"unix:{socket}"
             finally:
@@ -81,7 +81,7 @@ async def _generate(http: Request) -> Response:
 
 
 async def _tokens(state: FakeVllm, job: Job) -> AsyncGenerator[int]:
-    """The job's tokens as they come; being closed early is an abort."""
+    """Yield the job's tokens as they come; closing it early counts as an abort."""
     state.n_running += 1
     state.n_prompt_tokens += job.n_prompt_tokens
     is_done = False

@@ -1,4 +1,4 @@
-"""An NVML that draws a constant power and fails as told: stall, reset, missing calls, lost GPU."""
+"""Provide an NVML of constant power that fails on demand: stall, reset, missing calls, lost GPU."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,16 +12,16 @@ from hybridserve_llm.values.joules import Source
 
 @dataclass(slots=True, kw_only=True)
 class ScriptedNvml:
-    """Every GPU draws `power_w`; the counter moves every `tick_s`, as NVML's does.
+    """Let every GPU draw `power_w`; the counter moves every `tick_s`, as NVML's does.
 
     Attributes:
-        counter_share: What the counter shows of the energy that is used; 1 is honest.
+        counter_share: Share of the used energy that the counter shows; 1 is honest.
         missing: Methods that have no answer (`energy_mj`, `instant_power_mw`, …).
-        stalled: Whether the counter stands still; the energy goes on being used.
-        catches_up: Whether a counter that stood still shows afterwards what it missed.
-        is_lost: Whether the GPU has fallen off the bus.
-        activity: Samples of processes by GPU, which are told once they are newer than asked.
-        range_mj: Where the counter begins anew, if it does.
+        stalled: True while the counter stands still; energy is still used.
+        catches_up: True where a counter that stood still shows afterwards what it missed.
+        is_lost: True where the GPU has fallen off the bus.
+        activity: Samples of processes by GPU; those newer than a call asks for are returned.
+        range_mj: Value at which the counter begins anew, if it does.
     """
 
     sources: ClassVar[tuple[Source, Source]] = NVML_SOURCES
@@ -45,7 +45,7 @@ class ScriptedNvml:
         self._last_tick = self._ticks()
 
     def energy_mj(self, uuid: str) -> int:
-        """The counter as of the last tick."""
+        """Return the counter as of the last tick."""
         self._check("energy_mj", uuid)
         ticks = self._ticks()
         used_s = (ticks - self._last_tick) * self.tick_s
@@ -61,27 +61,27 @@ class ScriptedNvml:
         return self.counter_mj
 
     def reset(self) -> None:
-        """The driver was loaded anew: the counter begins at 0."""
+        """Reset the counter to 0, as a newly loaded driver does."""
         self.counter_mj = 0
         self._last_tick = self._ticks()
 
     def instant_power_mw(self, uuid: str) -> int:
-        """The power, exactly."""
+        """Return the power, exactly."""
         self._check("instant_power_mw", uuid)
         return round(s_to_ms(self.power_w))
 
     def average_power_mw(self, uuid: str) -> int:
-        """The same: the power is constant."""
+        """Return the same, as the power is constant."""
         self._check("average_power_mw", uuid)
         return round(s_to_ms(self.power_w))
 
     def power_limit_mw(self, uuid: str) -> int:
-        """The limit."""
+        """Return the limit."""
         self._check("power_limit_mw", uuid)
         return round(s_to_ms(self.limit_w))
 
     def process_activity(self, uuid: str, since_us: int) -> list[ProcessActivity]:
-        """What was scripted for the GPU and is newer."""
+        """Return the samples scripted for the GPU that are newer."""
         self._check("process_activity", uuid)
         return [one for one in self.activity.get(uuid, ()) if one.at_us > since_us]
 

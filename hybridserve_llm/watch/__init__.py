@@ -1,1 +1,1 @@
-"""Watches a serving cascade: shadowed answers, an alarm with error control, drift warnings."""
+"""Watch a serving cascade: shadowed answers, an alarm with error control, drift warnings."""

@@ -1,8 +1,8 @@
-"""A warning that the input changes: ADWIN over a tier's scores and over how often it accepts.
+"""Warn that the input changes: ADWIN over a tier's scores and over how often it accepts.
 
 It decides nothing. Other questions than at calibration move scores, and the accept rate with them,
-while the loss may stay within its budget; and answers that turn wrong at the same score move
-neither. What the loss does is seen by `watch/eprocess.py` alone.
+while the loss may stay within its budget. Answers that turn wrong at the same score move neither.
+Only `watch/eprocess.py` sees the loss.
 """
 
 import importlib
@@ -13,16 +13,16 @@ from hybridserve_llm.values.answers import Assessment
 
 
 class _Detector(Protocol):
-    """What is used of river's drift detectors."""
+    """Represent the part of river's drift detectors that is used."""
 
     drift_detected: bool
 
     def update(self, x: float, /) -> object:
-        """Takes one value."""
+        """Take one value."""
 
 
 class InputDrift:
-    """Two ADWIN windows of one tier: its scores, and 1 or 0 for accepted or not.
+    """Watch two ADWIN windows of one tier: its scores, and 1 or 0 for accepted or not.
 
     A score counts as its exponential where it is a log-probability, and as the confidence where
     there is one: ADWIN's bound is for values in [0, 1].
@@ -33,7 +33,7 @@ class InputDrift:
     """
 
     def __init__(self, *, delta: float = 0.002) -> None:
-        """Loads river, which takes a second or more: to be called before serving."""
+        """Load river, which takes a second or more: to be called before serving."""
         self._scores = _new_adwin(delta)
         self._accepts = _new_adwin(delta)
         self.n_score_warnings = 0
@@ -41,11 +41,11 @@ class InputDrift:
 
     @property
     def is_installed(self) -> bool:
-        """Whether river was found."""
+        """Return True where river was found."""
         return self._scores is not None
 
     def update(self, assessment: Assessment, *, is_accepted: bool) -> bool:
-        """Takes one decision of the tier; whether it completed the evidence for a change.
+        """Take one decision of the tier; return True if it completes the evidence for a change.
 
         An answer without a score is left out of the scores, and counts as not accepted.
         """
@@ -73,7 +73,7 @@ def _new_adwin(delta: float) -> _Detector | None:
 
 
 def _unit_value(assessment: Assessment) -> float | None:
-    """The assessment as one number in [0, 1]; None without a score."""
+    """Return the assessment as one number in [0, 1]; None without a score."""
     if assessment.confidence is not None:
         return assessment.confidence
     if assessment.score is None or math.isnan(assessment.score):

@@ -1,4 +1,4 @@
-"""The watch: what the router tells it, what it tells the router, and who may overrule it.
+"""Control the watch: take the router's decisions, set its level, and let a person overrule it.
 
     normal ── alarm ──> strict, where a stricter policy is certified ── alarm ──> escalate
        └────── alarm, where there is none ─────────────────────────────────────────┘
@@ -36,13 +36,13 @@ from hybridserve_llm.watch.tiers import TierRecord
 log = logging.getLogger(__name__)
 
 _BLIND = (
-    "disagreement cannot show a loss here: as many accepted answers may differ from the last "
-    "tier's as there are; none is shadowed"
+    "disagreement cannot show a loss here: all accepted answers may differ from the last "
+    "tier's answers; none is shadowed"
 )
 
 
 class Watch:
-    """Watches one serving cascade; single-threaded, in the event loop of its server."""
+    """Watch one serving cascade; single-threaded, in the event loop of its server."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Watch:
         clock: Clock,
         state_path: Path,
     ) -> None:
-        """Opens the state file; loads river where it is installed.
+        """Open the state file; load river where it is installed.
 
         Raises:
             ConfigError: The state file cannot be written.
@@ -82,7 +82,7 @@ class Watch:
         )
 
     def _take_up(self, state: WatchState) -> None:
-        """Goes on from `state`."""
+        """Go on from `state`."""
         watched, settings = self._watched, self._settings
         self._stage = 0
         self._alarm, self._n_acknowledged = state.alarm, state.n_acknowledged
@@ -103,21 +103,21 @@ class Watch:
 
     @property
     def level(self) -> Level:
-        """What the router has to do with the next request."""
+        """Return the level at which the router has to take the next request."""
         return self._level
 
     def judged(self, tier: str, assessment: Assessment, *, is_accepted: bool) -> None:
-        """Takes every decision of a tier below the last; for the warnings alone. Quick."""
+        """Take every decision of a tier below the last; for the warnings alone. Quick."""
         if tier in self._tiers:
             self._tiers[tier].judged(assessment, is_accepted=is_accepted)
 
     def accepted(
         self, request: GenerateRequest, tier: str, completion: Completion, assessment: Assessment
     ) -> None:
-        """Takes an answer that the policy of `level` accepted just now; quick, waits for nothing.
+        """Take an answer that the policy of `level` accepted just now; quick, waits for nothing.
 
-        To be called for requests that the certificate covers, and for all of those. An answer
-        without a score was taken because a request's `max_tier` left nothing else: not watched.
+        Call it for every request that the certificate covers, and for no other. An answer without a
+        score was taken because a request's `max_tier` left no choice: it is not watched.
         """
         record = self._tiers.get(tier)
         if record is None or assessment.score is None or self._level == "escalate":
@@ -129,14 +129,14 @@ class Watch:
             self._worker.submit(ShadowJob(request=request, tier=tier, text=text, stage=self._stage))
 
     def acknowledge(self, *, by: str) -> None:
-        """Lifts the alarm by the will of the person `by`: normal policy, evidence from zero."""
+        """Lift the alarm by the will of the person `by`: normal policy, evidence from zero."""
         log.warning("watch: alarm lifted by %s; it was: %s", by, self._alarm)
         state = self._state().acknowledged()
         self._alarm, self._n_acknowledged = state.alarm, state.n_acknowledged
         self._enter(state.level)
 
     async def run(self) -> None:
-        """Shadows and saves until cancelled; then aborts shadows under way and saves once more."""
+        """Shadow and save until cancelled; then abort shadows under way and save once more."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._worker.run())
@@ -145,7 +145,7 @@ class Watch:
             self._write(self._state(), self._next_serial())
 
     def snapshot(self) -> WatchSnapshot:
-        """Everything to report, as it stands."""
+        """Return everything to report, as it stands."""
         reasons = self._warnings()
         has_adwin = all(record.has_adwin for record in self._tiers.values())
         status: Status = "warning" if reasons else "ok"
@@ -240,7 +240,7 @@ class Watch:
         return self._n_saves
 
     def _write(self, state: WatchState, serial: int) -> None:
-        """Writes the state; a full disk must not end the serving, so it is told and tried again."""
+        """Write the state; on a full disk, log it and try again later, so that serving goes on."""
         try:
             self._file.write(state, serial=serial)
         except OSError as exc:

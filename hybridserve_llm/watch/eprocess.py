@@ -1,7 +1,7 @@
-"""The alarm's arithmetic: an e-detector for "the mean loss of accepted answers is within budget".
+"""Compute the alarm: an e-detector for "the mean loss of accepted answers is within budget".
 
 Each label is a loss in [0, 1]: 1 where an accepted answer disagrees with the last tier, 0 where it
-agrees, or a graded harm. What is promised, and what is not, is in `docs/drift.md`.
+agrees, or a graded harm. `docs/drift.md` says what is promised, and what is not.
 """
 
 import math
@@ -23,9 +23,10 @@ _ROUNDING = 1e-9
 
 
 def loss_budget(epsilon: float, acceptance: float) -> float:
-    """Mean loss per accepted answer that spends `epsilon` per request: epsilon / acceptance.
+    """Return the mean loss per accepted answer that spends `epsilon` per request.
 
-    1 or more where even the loss of every accepted answer would be within `epsilon`.
+    It is epsilon / acceptance. It is 1 or more where even the loss of every accepted answer would
+    be within `epsilon`.
 
     Raises:
         ValueError: `epsilon` is not in (0, 1], or `acceptance` is not in (0, 1].
@@ -38,7 +39,7 @@ def loss_budget(epsilon: float, acceptance: float) -> float:
 
 
 def bets(budget: float) -> tuple[tuple[float, float], ...]:
-    """Pairs (stake per unit of loss beyond the budget, share of the money), one per multiple.
+    """Return a pair (stake per unit of loss beyond the budget, share of the money) per multiple.
 
     Staking (p - b) / (b (1 - b)) makes a bet's growth the likelihood ratio of a Bernoulli of mean
     p over one of mean b. p = multiple * b, but at most b + (1 - b) / 3, so that p stays below 1.
@@ -53,7 +54,9 @@ def bets(budget: float) -> tuple[tuple[float, float], ...]:
 def wald_mean_samples(
     budget: float, *, alpha: float, beta: float = 0.05, multiple: float = 3.0
 ) -> float:
-    """Labels that Wald's SPRT of mean `budget` against `multiple` * budget needs, the latter true.
+    """Return the labels that Wald's SPRT needs if the mean is `multiple` * `budget`.
+
+    The test is of mean `budget` against `multiple` * `budget`.
 
     E[N] = ((1 - beta) ln((1 - beta) / alpha) + beta ln(beta / (1 - alpha))) / KL(p1, p0)
 
@@ -68,7 +71,7 @@ def wald_mean_samples(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EProcessState:
-    """All there is to an e-process; a JSON round trip of it is exact."""
+    """Hold the whole state of an e-process; a JSON round trip of it is exact."""
 
     budget: float
     delta: float
@@ -79,12 +82,12 @@ class EProcessState:
     is_alarm: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; Python writes floats so that they read back as the same."""
+        """Return a JSON object; Python writes floats so that they read back as the same."""
         return {**asdict(self), "wealth": list(self.wealth)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The state in `values`.
+        """Return the state in `values`.
 
         Raises:
             KeyError, TypeError, ValueError: `values` is no state that `to_json` could have written.
@@ -110,7 +113,7 @@ class EProcessState:
 
 
 class SelectiveEProcess:
-    """Raises the alarm when the mean of the losses has risen above `budget`.
+    """Raise the alarm when the mean of the losses has risen above `budget`.
 
     A Shiryaev-Roberts e-detector. Before label t, the money w v_k comes in for every bet k, as a
     new e-process that starts now; then every bet grows by the betting factor of the loss x_t:
@@ -119,8 +122,8 @@ class SelectiveEProcess:
         alarm once M = sum_k S_k >= 1 / delta,
 
     with w_1 = FIRST_SHARE, w = (1 - FIRST_SHARE) / horizon and lambda_k, v_k from `bets`. The
-    common factor c_t <= 1 shrinks the stakes just so far that a loss of 1 leads to 1 / delta and
-    no further: money beyond the goal raises no second alarm, and what is not staked is not lost.
+    common factor c_t <= 1 shrinks the stakes so that a loss of 1 leads to 1 / delta and no further.
+    Money beyond the goal raises no second alarm, and money that is not staked is not lost.
 
     False alarms. Let E[x_t | the past] <= b for all t (the labels drawn without a look at their
     outcome). Then M_t + w (T - t) is a non-negative supermartingale up to any T, so by Ville's
@@ -128,9 +131,10 @@ class SelectiveEProcess:
 
         P(alarm within the first T labels) <= delta (w_1 + w T) <= delta max(1, T / horizon).
 
-    So: at most `delta` over the first `horizon` labels, at most k `delta` over k horizons. It is
-    no bound over an endless stream: an alarm that is never false with probability 1 - delta has to
-    become ever slower, and after years of safe running would be blind when it is needed.
+    So the probability is at most `delta` over the first `horizon` labels, and k `delta` over k
+    horizons. It is no bound over an endless stream. An alarm that is never false with probability 1
+    - delta has to become slower and slower. After years of safe running it would be blind when it
+    is needed.
 
     No logarithms: w v_k (1 - lambda_k b) <= S_k <= 1 / delta, so nothing can overflow or vanish.
 
@@ -143,7 +147,7 @@ class SelectiveEProcess:
     """
 
     def __init__(self, *, budget: float, delta: float, horizon: float) -> None:
-        """An e-process without labels; `horizon` counts labels.
+        """Begin an e-process without labels; `horizon` counts labels.
 
         Raises:
             ValueError: `budget` or `delta` is not in (0, 1), or `horizon` is below 1.
@@ -166,7 +170,7 @@ class SelectiveEProcess:
 
     @classmethod
     def restored(cls, state: EProcessState) -> Self:
-        """The e-process that `state` was taken from.
+        """Return the e-process that `state` was taken from.
 
         Raises:
             ValueError: As in the constructor.
@@ -177,21 +181,21 @@ class SelectiveEProcess:
 
     @property
     def state(self) -> EProcessState:
-        """What there is to keep."""
+        """Return the state to keep."""
         return self._state
 
     @property
     def e_value(self) -> float:
-        """The wealth M: evidence against "within budget"; 1 / delta raises the alarm."""
+        """Return the wealth M: evidence against "within budget"; 1 / delta raises the alarm."""
         return sum(self._state.wealth)
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the alarm was raised; it stays so."""
+        """Return True once the alarm was raised; it stays so."""
         return self._state.is_alarm
 
     def update(self, loss: float) -> None:
-        """Takes one label; after an alarm it is counted and bets nothing.
+        """Take one label; after an alarm it is counted and bets nothing.
 
         Raises:
             ValueError: `loss` is not in [0, 1].

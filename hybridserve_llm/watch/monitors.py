@@ -1,7 +1,7 @@
-"""The e-processes of one policy: one for all tiers together, and one for each where they are more.
+"""Run the e-processes of one policy: one for all tiers together, and one for each of several.
 
 The certificate bounds the loss of the whole policy. So the sum over tiers has to keep to it, and
-each tier alone all the more; a single tier that turns bad is seen sooner by its own e-process.
+each tier alone all the more. A single tier that turns bad is seen sooner by its own e-process.
 """
 
 import logging
@@ -18,7 +18,7 @@ ALL_TIERS = "all tiers"
 
 
 class Monitors:
-    """Takes labels and says which e-process raised the alarm.
+    """Take labels and report which e-process raised the alarm.
 
     `delta` is divided among the e-processes evenly, so that it holds for any of them (union bound).
     A budget of 1 or more cannot be overspent: such a tier has no e-process of its own. That of all
@@ -31,7 +31,7 @@ class Monitors:
         settings: WatchSettings,
         kept: Mapping[str, EProcessState] | None = None,
     ) -> None:
-        """Goes on with those `kept` e-processes whose budget, delta and horizon still hold."""
+        """Go on with those `kept` e-processes whose budget, delta and horizon still hold."""
         acceptance = {ALL_TIERS: policy.total_acceptance}
         if len(policy.acceptance) > 1:
             acceptance |= dict(policy.acceptance)
@@ -48,7 +48,7 @@ class Monitors:
             self._processes[name] = _gone_on_with(name, fresh, (kept or {}).get(name))
 
     def update(self, tier: str, loss: float) -> tuple[str, float] | None:
-        """Takes one label of `tier`; name and e-value of the e-process in alarm, if one is."""
+        """Take one label of `tier`; return name and e-value of an e-process in alarm, or None."""
         alarm = None
         for name in (ALL_TIERS, tier):
             process = self._processes.get(name)
@@ -60,16 +60,16 @@ class Monitors:
 
     @property
     def is_blind(self) -> bool:
-        """Whether no label could ever raise an alarm, as every answer may disagree."""
+        """Return True where no label could ever raise an alarm, as every answer may disagree."""
         return not self._processes
 
     @property
     def states(self) -> dict[str, EProcessState]:
-        """What there is to keep, by name."""
+        """Return the states to keep, by name."""
         return {name: process.state for name, process in self._processes.items()}
 
     def snapshots(self) -> tuple[MonitorSnapshot, ...]:
-        """The e-processes as they stand."""
+        """Return the e-processes as they stand."""
         return tuple(
             MonitorSnapshot(
                 name=name,

@@ -1,4 +1,4 @@
-"""The draw: which accepted answers are shadowed."""
+"""Draw the accepted answers that are shadowed."""
 
 import math
 import random
@@ -12,7 +12,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Accepted answers so far: all, and those of about the last day, as of wall time `at_s`."""
+    """Count accepted answers so far: all, and those of about the last day, at wall time `at_s`."""
 
     n_accepted: int = 0
     n_recent: float = 0.0
@@ -20,11 +20,11 @@ class Traffic:
 
 
 class ShadowSampler:
-    """Draws each accepted answer with probability max(share, floor_per_day / answers a day), <= 1.
+    """Draw each accepted answer with probability max(share, floor_per_day / answers a day), <= 1.
 
-    Answers a day are counted with weights that fade by a factor e each day. A start without
-    history draws everything until `floor_per_day` are there, then ever less: about a hundred labels
-    come soon after a restart, when something is most likely to have changed.
+    Answers a day are counted with weights that fade by a factor e each day. A start without history
+    draws everything until `floor_per_day` answers were drawn, then fewer and fewer. So about a
+    hundred labels come soon after a restart, when something is most likely to have changed.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ShadowSampler:
         self._random = random.Random(seed)  # noqa: S311 - a sample, nothing secret
 
     def picks(self) -> bool:
-        """Whether the answer accepted just now is drawn; to be called once for each."""
+        """Return True where the answer accepted just now is drawn; call it once for each answer."""
         now_s = self._clock.wall_s()
         old = self.traffic
         # Wall time may be set back; then nothing has faded.

@@ -1,4 +1,4 @@
-"""What the watch is told: the policies it watches, and how."""
+"""Hold the settings of the watch: the policies it watches, and how."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,19 +6,19 @@ from typing import Literal
 from hybridserve_llm.watch.eprocess import loss_budget
 
 Level = Literal["normal", "strict", "escalate"]
-"""What the router has to do: the certified policy, the stricter one, or the last tier for all."""
+"""Policy for the router: the certified one, the stricter one, or the last tier for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowSettings:
-    """How much is shadowed, and what it may cost.
+    """Say how much is shadowed, and at what cost.
 
     Attributes:
         share: Share of accepted answers that is drawn, in (0, 1].
         floor_per_day: Answers a day that are drawn at least, where that many are accepted.
         queue_size: Answers that wait; more are dropped.
         concurrency: Answers that are asked of the last tier at a time.
-        timeout_s: Seconds that the last tier has for one.
+        timeout_s: Seconds that the last tier has for one answer.
         priority: vLLM's `priority` of these requests (higher is later), for engines started with
             `--scheduling-policy priority`; others answer it with an error, so None sends none.
         seed: Seed of the draw.
@@ -43,7 +43,7 @@ class ShadowSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedPolicy:
-    """A certified policy, as far as it is watched.
+    """Describe a certified policy, as far as it is watched.
 
     Attributes:
         epsilon: Certified bound on the share of all requests that are answered below the last tier
@@ -63,15 +63,15 @@ class WatchedPolicy:
 
     @property
     def total_acceptance(self) -> float:
-        """Share of all requests that some tier below the last accepts."""
+        """Return the share of all requests that some tier below the last accepts."""
         return min(1.0, sum(share for _, share in self.acceptance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedCascade:
-    """What is watched: the policy that serves, and the stricter certified one, if there is one.
+    """Hold the policy that serves, and the stricter certified one, if it exists.
 
-    `fingerprint` is the certificate's; a kept state of another one is not gone on with.
+    `fingerprint` is the certificate's; a kept state of another fingerprint is not continued.
     """
 
     fingerprint: str
@@ -80,21 +80,21 @@ class WatchedCascade:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """Every tier whose answers either policy accepts."""
+        """Return every tier whose answers either policy accepts."""
         policies = [policy for policy in (self.policy, self.strict_policy) if policy is not None]
         return tuple(dict.fromkeys(tier for policy in policies for tier, _ in policy.acceptance))
 
     def policy_at(self, level: Level) -> WatchedPolicy:
-        """The policy whose answers are watched at `level`; at "escalate", were watched last."""
+        """Return the policy that is watched at `level`; at "escalate", the one watched last."""
         return self.policy if level == "normal" else self.strict_policy or self.policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
-    """How it is watched.
+    """Say how a cascade is watched.
 
     Attributes:
-        shadow: How much is shadowed, and what it may cost.
+        shadow: Settings of the shadows.
         delta: Share of false alarms over `horizon_requests` requests, all tiers together.
         horizon_requests: Requests that `delta` is for.
         warning_e_value: Evidence that warns; 20 is passed without cause in at most 5 % of horizons.

@@ -1,13 +1,13 @@
-"""Labels for the watch: some accepted answers are asked of the last tier again, in the background.
+"""Make labels for the watch: ask the last tier again for some accepted answers, in the background.
 
     accepted answer ── sampler: picked? ── submit ──> queue ──> consumer ── last tier ── agrees?
                           │ no               │ full                │ error, no verdict
                           └ nothing          └ dropped             └ failed, cannot tell
 
 The draw looks at a random generator and at past traffic, never at the answer, and is made before
-anybody knows whether the answer is right. Which of the drawn are dropped depends on how much is
-waiting, so on load and not on the answer at hand. What fails may depend on it: a long answer runs
-into the time limit more easily. Such gaps are counted and reported, and never become a loss.
+anybody knows whether the answer is right. Which of the drawn are dropped depends on the load, and
+not on the answer at hand. A failure may depend on it: a long answer runs into the time limit more
+easily. Such gaps are counted and reported, and never become a loss.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from hybridserve_llm.watch.settings import ShadowSettings
 log = logging.getLogger(__name__)
 
 Agrees = Callable[[GenerateRequest, str, str], bool | None]
-"""Whether two answers to a request agree: the accepted one and the last tier's.
+"""Compares two answers to a request, the accepted one and the last tier's; True if they agree.
 
-None: it cannot tell. Called in the event loop, so it has to be quick.
+None: it cannot decide. Called in the event loop, so it has to be quick.
 """
 
 
 class ShadowOutcome(StrEnum):
-    """What became of an answer that was drawn."""
+    """Name the outcome of an answer that was drawn."""
 
     AGREED = "agreed"
     DISAGREED = "disagreed"
@@ -44,7 +44,7 @@ class ShadowOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowJob:
-    """An accepted answer to compare; `text` is None where it is not one text (several choices).
+    """Hold an accepted answer to compare; `text` is None where it holds several choices.
 
     `stage` numbers the policy under which it was accepted: see `watch/control.py`.
     """
@@ -57,7 +57,7 @@ class ShadowJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowResult:
-    """The outcome of a job, and what the last tier reported of its tokens."""
+    """Hold the outcome of a job, and the tokens that the last tier reported."""
 
     job: ShadowJob
     outcome: ShadowOutcome
@@ -65,7 +65,7 @@ class ShadowResult:
 
 
 class ShadowWorker:
-    """Asks the last tier in the background and tells `on_result` what became of every job.
+    """Ask the last tier in the background, and pass the outcome of every job to `on_result`.
 
     Results come as answers arrive: two that overlap may swap places, none waits for another.
     """
@@ -87,14 +87,14 @@ class ShadowWorker:
         self._queue: asyncio.Queue[ShadowJob] = asyncio.Queue(settings.queue_size)
 
     def submit(self, job: ShadowJob) -> None:
-        """Queues the job, or reports it as dropped at once when the queue is full; O(1)."""
+        """Queue the job, or report it as dropped at once when the queue is full; O(1)."""
         try:
             self._queue.put_nowait(job)
         except asyncio.QueueFull:
             self._report(job, ShadowOutcome.DROPPED)
 
     async def run(self) -> None:
-        """Works until cancelled; then aborts what is under way and drops what waits."""
+        """Work until cancelled; then abort what is under way and drop what waits."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._settings.concurrency):
@@ -157,9 +157,9 @@ class ShadowWorker:
 
 
 def comparable_text(completion: Completion) -> str | None:
-    """The completion's answer as one text; None where it holds several choices or none.
+    """Return the completion's answer as one text; None where it holds several choices or none.
 
-    Of tool calls it is the calls alone, a line each, with their arguments' keys sorted: so two
+    Of tool calls it is the calls alone, a line each, with their arguments' keys sorted. So two
     answers that call the same tool with the same values are the same text, as they agree in
     calibration (`confidence/agreement.py`).
     """

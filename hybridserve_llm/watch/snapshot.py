@@ -1,4 +1,4 @@
-"""What the watch says of itself, for `/v1/cascade` and the metrics: frozen, free of any format."""
+"""Hold what the watch reports, for `/v1/cascade` and the metrics: frozen, without any format."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,10 @@ Status = Literal["ok", "warning", "alarm"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Why the cascade left its policy, and when (seconds since the epoch); kept until acknowledged.
+    """Say why the cascade left its policy, and when; kept until acknowledged.
 
-    `monitor` is None where no loss raised it; `e_value` then is as well.
+    `at_s` is in seconds since the epoch. `monitor` is None where no loss raised it; `e_value` then
+    is as well.
     """
 
     reason: str
@@ -23,7 +24,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorSnapshot:
-    """One e-process: the alarm comes when `e_value` reaches `alarm_at`."""
+    """Describe one e-process: the alarm comes when `e_value` reaches `alarm_at`."""
 
     name: str
     budget: float
@@ -36,7 +37,7 @@ class MonitorSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchCounts:
-    """One tier's answers since the state was begun.
+    """Count one tier's answers since the state was begun.
 
     `stale`: compared, but accepted under a policy that had been left before the verdict came.
     """
@@ -53,7 +54,10 @@ class WatchCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierSnapshot:
-    """One tier's counts; ADWIN's since the process started, None where river is not installed."""
+    """Hold one tier's counts; warnings are None where river is not installed.
+
+    ADWIN's warnings are counted since the process started.
+    """
 
     tier: str
     counts: WatchCounts
@@ -63,12 +67,12 @@ class TierSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSnapshot:
-    """The watch at one moment.
+    """Describe the watch at one moment.
 
     Attributes:
         reasons: Why `status` is not ok, a line each.
         adwin: "on", or "not installed".
-        state_notes: What a person should know of the state file, e.g. why it was not gone on with.
+        state_notes: Remarks on the state file for a person, e.g. why it was not continued.
         shadow_prompt_tokens: Prompt tokens that shadowing cost the last tier since the process
             started, as far as its engines counted them; so for `shadow_completion_tokens`.
     """

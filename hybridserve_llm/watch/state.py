@@ -1,12 +1,12 @@
-"""What the watch keeps over a restart: one JSON file in the run folder, replaced as a whole.
+"""Keep the watch's state over a restart: one JSON file in the run folder, replaced as a whole.
 
 Three ways to open it (`open_state`):
 
-* There is none: a fresh start.
-* It belongs to another fingerprint: a fresh start, and the old file is put beside it. The evidence
-  was about another cascade, and to make a certificate for this one was a person's act.
-* It cannot be read: no evidence, and *in alarm*, since the file may have held one, and an alarm is
-  never lifted without a person. That person acknowledges, or deletes the file.
+* The file does not exist: a fresh start. * It belongs to another fingerprint: a fresh start, and
+the old file is put next to it. The evidence was about another cascade, and a person made the
+certificate for this one. * It cannot be read: no evidence, and *in alarm*, since the file may have
+held one, and an alarm is never lifted without a person. That person acknowledges, or deletes the
+file.
 """
 
 import json
@@ -30,7 +30,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchState:
-    """Everything that is kept; `monitors` by e-process, `counts` by tier."""
+    """Hold everything that is kept; `monitors` by e-process, `counts` by tier."""
 
     fingerprint: str
     level: Level = "normal"
@@ -41,7 +41,7 @@ class WatchState:
     n_acknowledged: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back as the same state."""
+        """Return a JSON object that `from_json` reads back as the same state."""
         return {
             "version": _VERSION,
             "fingerprint": self.fingerprint,
@@ -55,7 +55,7 @@ class WatchState:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The state in `values`.
+        """Return the state in `values`.
 
         Raises:
             KeyError, TypeError, ValueError: `values` is no state that `to_json` could have written.
@@ -80,7 +80,7 @@ class WatchState:
         )
 
     def acknowledged(self) -> "WatchState":
-        """The state after a person has lifted the alarm: the policy back, all evidence dropped.
+        """Return the state after a person has lifted the alarm: policy back, evidence dropped.
 
         Old evidence would raise the same alarm again; `delta` is spent anew from here on.
         """
@@ -94,7 +94,7 @@ class WatchState:
 
 
 def load_state(path: Path) -> WatchState | None:
-    """The state in `path`; None where there is no such file.
+    """Return the state in `path`; None where the file does not exist.
 
     Raises:
         ConfigError: The file cannot be read, or holds no state of this version.
@@ -112,10 +112,10 @@ def load_state(path: Path) -> WatchState | None:
 
 
 def check_fingerprint(state: WatchState, fingerprint: str, path: Path) -> None:
-    """Passes where the state belongs to the running cascade.
+    """Check that the state belongs to the running cascade.
 
     Raises:
-        ConfigError: It belongs to another one.
+        ConfigError: It belongs to another cascade.
     """
     if state.fingerprint != fingerprint:
         raise ConfigError(
@@ -125,10 +125,10 @@ def check_fingerprint(state: WatchState, fingerprint: str, path: Path) -> None:
 
 
 def open_state(path: Path, fingerprint: str, *, now_s: float) -> tuple[WatchState, str | None]:
-    """The state to go on with, and what a person should know of it (see the top of this file).
+    """Return the state to continue, and a remark for a person (see the top of this file).
 
-    Writes the file unless the old one is gone on with: a crash right after then loses no alarm,
-    and a folder that cannot be written is found before serving.
+    It writes the file, unless the old state is continued. So a crash right after then loses no
+    alarm, and a folder that cannot be written is found before serving.
 
     Raises:
         OSError: The file cannot be written.
@@ -150,10 +150,10 @@ def open_state(path: Path, fingerprint: str, *, now_s: float) -> tuple[WatchStat
 
 
 def acknowledge(path: Path) -> WatchState:
-    """Lifts the alarm in the state file of a server that is not running.
+    """Lift the alarm in the state file of a server that is not running.
 
     Raises:
-        ConfigError: There is no such file, or it cannot be read (then delete it).
+        ConfigError: The file does not exist, or cannot be read (then delete it).
         OSError: It cannot be written.
     """
     state = load_state(path)
@@ -165,7 +165,7 @@ def acknowledge(path: Path) -> WatchState:
 
 
 class WatchStateFile:
-    """Writes the state; from one thread or several, the newest `serial` stays."""
+    """Write the state from one thread or several; the one with the newest `serial` stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -173,7 +173,7 @@ class WatchStateFile:
         self._newest = 0
 
     def write(self, state: WatchState, *, serial: int) -> None:
-        """Replaces the file in one step, so that a reader and a crash see one whole state; waits.
+        """Replace the file in one step, so that readers and crashes see one whole state; waits.
 
         Raises:
             OSError: The folder cannot be written.
@@ -182,17 +182,17 @@ class WatchStateFile:
         with self._lock:
             if serial <= self._newest:
                 return
-            beside = self.path.with_name(self.path.name + ".new")
-            with beside.open("w", encoding="utf-8") as file:
+            new = self.path.with_name(self.path.name + ".new")
+            with new.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self.path)
+            new.replace(self.path)
             self._newest = serial
 
 
 def _instead_of(path: Path, suffix: str, state: WatchState) -> WatchState:
-    """Puts the old file beside and writes `state` in its place."""
+    """Copy the old file to a name with `suffix`, and write `state` in its place."""
     if path.is_file():
         shutil.copyfile(path, path.with_name(path.name + suffix))
     WatchStateFile(path).write(state, serial=1)

@@ -1,4 +1,4 @@
-"""What the watch keeps of one tier: its counts, its ADWIN windows, and the warnings from both."""
+"""Keep the watch's data of one tier: its counts, its ADWIN windows, and the warnings from both."""
 
 import logging
 from collections import Counter
@@ -12,18 +12,18 @@ from hybridserve_llm.watch.snapshot import TierSnapshot, WatchCounts
 log = logging.getLogger(__name__)
 
 _DRIFT_SHOWN_S = 86_400.0
-"""How long an ADWIN warning is shown: it marks a moment, and has no end of its own."""
+"""Seconds for which an ADWIN warning is shown: it marks a moment, and has no end of its own."""
 _BLIND_AFTER = 20
 """Drawn answers after which too few labels are worth a warning."""
 
 
 class TierRecord:
-    """Counts of one tier, from `kept` on, and what they give reason to warn of."""
+    """Count the answers of one tier, from `kept` on, and derive warnings."""
 
     def __init__(
         self, tier: str, *, adwin_delta: float, clock: Clock, kept: WatchCounts | None
     ) -> None:
-        """Loads river where it is installed (see `InputDrift`)."""
+        """Load river where it is installed (see `InputDrift`)."""
         self.tier = tier
         self._clock = clock
         self._drift = InputDrift(delta=adwin_delta)
@@ -33,27 +33,27 @@ class TierRecord:
 
     @property
     def has_adwin(self) -> bool:
-        """Whether river was found."""
+        """Return True where river was found."""
         return self._drift.is_installed
 
     @property
     def counts(self) -> WatchCounts:
-        """The counts as they stand."""
+        """Return the counts as they stand."""
         return WatchCounts(**self._n)
 
     def judged(self, assessment: Assessment, *, is_accepted: bool) -> None:
-        """Takes a decision of the tier."""
+        """Take a decision of the tier."""
         if self._drift.update(assessment, is_accepted=is_accepted):
             self._drift_at_s = self._clock.monotonic_s()
             log.warning("tier %s: scores or accept rate have changed", self.tier)
 
     def accepted(self, *, is_drawn: bool) -> None:
-        """Counts an accepted answer."""
+        """Count an accepted answer."""
         self._n["accepted"] += 1
         self._n["shadowed"] += is_drawn
 
     def settled(self, outcome: ShadowOutcome, *, is_stale: bool) -> float | None:
-        """Counts what became of a drawn answer; its loss, or None where it is no label."""
+        """Count the outcome of a drawn answer; return its loss, or None where it is no label."""
         if outcome not in (ShadowOutcome.AGREED, ShadowOutcome.DISAGREED):
             self._n[outcome.value] += 1
             return None
@@ -64,7 +64,7 @@ class TierRecord:
         return None if is_stale else float(is_loss)
 
     def warnings(self) -> list[str]:
-        """Reasons to look at this tier, a line each."""
+        """Return reasons to look at this tier, a line each."""
         reasons = []
         if (
             self._drift_at_s is not None
@@ -78,7 +78,7 @@ class TierRecord:
         return reasons
 
     def snapshot(self) -> TierSnapshot:
-        """Counts and warnings as they stand."""
+        """Return counts and warnings as they stand."""
         drift = self._drift
         return TierSnapshot(
             tier=self.tier,
