@@ -95,7 +95,7 @@ def certify_fitted(
     if keeps_all_tiers:
         estimates.sort(
             key=lambda estimate: -len(estimate.chain)
-        )  # stable: gate or not stays chosen
+        )  # stable: the choice of a gate stays
     path = path_to_walk(estimates[0], fitted, fit, promise)
     certified = walk(
         path,

@@ -37,7 +37,7 @@ def normal_form(text: str) -> str | None:
     without quotes, emphasis and a full stop around it. Long answers that differ in one word differ.
     """
     form, before = _folded(text), None
-    while form is not None and form != before:  # what was inside quotes may have a form of its own
+    while form is not None and form != before:  # text inside quotes may have a form of its own
         form, before = _folded(form), form
     return form
 

@@ -106,7 +106,7 @@ def _narrowed(
 def _known(numbers: Sequence[float | None]) -> tuple[float, ...] | None:
     """Return the numbers, or None where one of them is missing or not finite."""
     # One sum finds all three among them ten times sooner than a test of each number does: None
-    # does not add, and what holds a NaN or an infinity sums to one.
+    # does not add, and a sum with a NaN or an infinity is one.
     try:
         is_known = math.isfinite(sum(numbers))  # type: ignore[arg-type]  # None raises
     except TypeError:

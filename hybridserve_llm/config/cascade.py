@@ -270,7 +270,7 @@ def _check_policy_of(tier: TierConfig, *, above: list[str], needs_accept: bool) 
         if needs_accept or tier.skip:
             raise ValueError(
                 f"tier {tier.name!r} needs accept, e.g. accept: {{score_at_least: -0.5}}; "
-                "only the last tier, and a cascade with a certificate, go without"
+                "only the last tier, and tiers of a cascade with a certificate, may leave it out"
             )
         return
     for band in tier.skip:

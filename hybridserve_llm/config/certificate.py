@@ -152,7 +152,7 @@ class Certificate(_CertificatePart):
         if self.cost.tiers.keys() != order.keys():
             raise ValueError(f"cost.tiers must name the tiers {', '.join(order)}, each once")
         if self.certified != (self.policy is not None):
-            raise ValueError("certified is true where there is a policy, and only there")
+            raise ValueError("certified must be true with a policy, and false without one")
         return self
 
     @property

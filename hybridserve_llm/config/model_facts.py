@@ -97,23 +97,21 @@ class ModelFacts(BaseModel):
         if self.n_experts_per_token > self.n_experts:
             raise ValueError(
                 f"n_experts_per_token is {self.n_experts_per_token}; "
-                f"it is at most n_experts, {self.n_experts}"
+                f"it must be at most n_experts, {self.n_experts}"
             )
         if (self.n_expert_parameters > 0) != (self.n_experts_per_token > 0):
-            raise ValueError(
-                "n_experts_per_token and n_expert_parameters are given both or neither"
-            )
+            raise ValueError("n_experts_per_token and n_expert_parameters must be given together")
         if self.n_active_parameters > self.n_parameters:
             raise ValueError(
                 f"n_active_parameters is {self.n_active_parameters}; "
-                f"it is at most n_parameters, {self.n_parameters}"
+                f"it must be at most n_parameters, {self.n_parameters}"
             )
         if (self.n_window_layers > 0) and self.window_tokens is None:
             raise ValueError("n_window_layers needs window_tokens")
         if not self.n_window_layers <= self.n_attention_layers <= self.n_layers:
             raise ValueError("n_window_layers <= n_attention_layers <= n_layers must hold")
         if self.expert_weight_bytes > self.weight_bytes:
-            raise ValueError("expert_weight_bytes is at most weight_bytes")
+            raise ValueError("expert_weight_bytes must be at most weight_bytes")
         return self
 
     @property

@@ -164,7 +164,7 @@ def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]
     found = []
     for stint in stints:
         began_s, ended_s = stint.start_s, stint.end_s
-        if ended_s is not None and start_s <= began_s < ended_s <= end_s:  # all of it, as most are
+        if ended_s is not None and start_s <= began_s < ended_s <= end_s:  # all inside, as most
             prompt, output = stint.prompt_tokens, stint.output_tokens
             tokens = None if prompt is None or output is None else (prompt, output)
             found.append(Slice(stint, ended_s - began_s, tokens))

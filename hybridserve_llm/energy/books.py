@@ -157,7 +157,7 @@ class EnergyBooks:
             else:
                 opened.stints.append(stint)
                 stint.accounts = opened.accounts.setdefault(stint.tier, stint.accounts)
-            if stint.start_s < self._began_s:  # only books that took over from others meet one
+            if stint.start_s < self._began_s:  # only in books that took over from others
                 for name in self._components:
                     stint.accounts.setdefault(name, Account()).add(unknown(_TOO_EARLY))
         finished, self._finished = self._finished, []

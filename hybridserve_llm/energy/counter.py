@@ -91,7 +91,7 @@ class CounterTrace:
                 self._is_stalled = True
                 self._close_by_power(Flag.STALLED)
         elif self._is_stalled:
-            # What it catches up with was booked by power already; it is believed again from here.
+            # Power has booked already what it catches up with; it is trusted again from here.
             self._is_stalled = False
             self._close_by_power(Flag.STALLED)
         elif moved_j > 0:

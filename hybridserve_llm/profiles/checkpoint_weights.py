@@ -58,7 +58,7 @@ FAMILIES: Mapping[str, _Family] = {
     "nemotron_h": _Family(norms_per_layer=1, mlp_matrices=2),
 }
 
-# Of the pattern in config.json, and of the words transformers makes of it.
+# Blocks by the letters of the pattern in config.json, and by the words of transformers.
 _HYBRID_BLOCKS: Mapping[str, str] = {
     "M": "mamba",
     "*": "attention",

@@ -144,7 +144,7 @@ def curve_of_profile(profile: Profile, max_num_seqs: int | None = None) -> Batch
     if at[0] > 1 or last > at[-1] or last < 1:
         raise ConfigError(
             f"the profile of {profile.model} was measured at {at[0]:g} to {at[-1]:g} requests at a "
-            f"time, which does not hold 1 to {last}; a table alone is not extrapolated"
+            f"time, which does not cover 1 to {last}; a table alone is not extrapolated"
         )
     batch = np.arange(1, last + 1, dtype=np.float64)
     watts = _powers(profile)

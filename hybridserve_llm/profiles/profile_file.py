@@ -76,7 +76,7 @@ class ProfilePoint(_ProfilePart):
             raise ValueError(
                 f"step_time_s {self.step_time_s:g} and output_tokens_per_s "
                 f"{self.output_tokens_per_s:g} do not go together at concurrency "
-                f"{self.concurrency:g}; their product is about the concurrency (are units right?)"
+                f"{self.concurrency:g}; their product must be near the concurrency; check units"
             )
         return self
 

@@ -23,7 +23,7 @@ def output_tokens_per_s(curve: BatchCurve, concurrency: float) -> float:
     first, last = float(curve.batch[0]), float(curve.batch[-1])
     if not first <= concurrency <= last:
         raise ConfigError(
-            f"a curve of {first:g} to {last:g} requests at a time says nothing of {concurrency:g}"
+            f"a curve of {first:g} to {last:g} requests at a time does not cover {concurrency:g}"
         )
     return concurrency / float(np.interp(concurrency, curve.batch, curve.step_time_s))
 

@@ -91,7 +91,7 @@ class SpanSink:
             start_time=start_ns,
             attributes=_request_attributes(ledger, operation, model),
         )
-        if not span.is_recording():  # a sampler of the environment's left it out
+        if not span.is_recording():  # a sampler set in the environment left it out
             self._n_this_second -= 1
             return
         self._make_children(span, ledger, operation, start_ns, end_ns)

@@ -107,7 +107,7 @@ def load_state(path: Path) -> WatchState | None:
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
         raise ConfigError(
             f"watch state {path} cannot be read ({type(exc).__name__}: {exc}); "
-            "look why, then acknowledge or delete it"
+            "find out why, then acknowledge or delete it"
         ) from exc
 
 
@@ -158,7 +158,7 @@ def acknowledge(path: Path) -> WatchState:
     """
     state = load_state(path)
     if state is None:
-        raise ConfigError(f"there is no watch state {path} to acknowledge")
+        raise ConfigError(f"watch state {path} does not exist; nothing can be acknowledged")
     lifted = state.acknowledged()
     WatchStateFile(path).write(lifted, serial=1)
     return lifted

@@ -62,7 +62,7 @@ def test_a_profile_survives_its_file(tmp_path: Path) -> None:
         ("{", "is not JSON"),
         ("{}", "model: Field required"),
         (profile().to_json().replace("profile/1", "profile/9"), "schema: Input should be"),
-        (profile().to_json().replace("0.016", "16.0"), "are units right"),
+        (profile().to_json().replace("0.016", "16.0"), "check units"),
         (profile().to_json().replace('"power_w": 400.0', '"power_w": null'), "at every point"),
         (profile().to_json().replace('"concurrency": 8.0', '"concurrency": 1.0'), "each once"),
         (profile().to_json().replace("0.016", "-0.016"), "greater than 0"),
@@ -180,7 +180,7 @@ def test_a_table_alone_makes_a_curve_without_power_on_a_cpu() -> None:
     assert alone.step_time_s == pytest.approx([0.01, 0.04 / 3, 0.05 / 3, 0.02])
     assert (alone.power_w, alone.grade) == (None, "measured")
     assert (alone.ttft_s, alone.itl_s, alone.measured_to) == (None, None, 4)
-    with pytest.raises(ConfigError, match="does not hold 1 to 5; a table alone is not extrap"):
+    with pytest.raises(ConfigError, match="does not cover 1 to 5; a table alone is not extrap"):
         curve_of_profile(profile(gpu=None, points=points), 5)
 
 

@@ -175,7 +175,7 @@ def test_facts_by_hand_need_five_numbers() -> None:
     ("changes", "message"),
     [
         ({"n_experts_per_token": 2}, "at most n_experts"),
-        ({"n_experts": 8, "n_experts_per_token": 2}, "both or neither"),
+        ({"n_experts": 8, "n_experts_per_token": 2}, "must be given together"),
         ({"n_active_parameters": 1001}, "at most n_parameters"),
         ({"n_window_layers": 1}, "needs window_tokens"),
         ({"n_window_layers": 3, "window_tokens": 4}, "must hold"),

@@ -61,7 +61,7 @@ def test_between_two_batches_the_step_time_is_on_a_straight_line() -> None:
 
 @pytest.mark.parametrize("concurrency", [0.5, 17])
 def test_nothing_is_said_beyond_the_curve(concurrency: float) -> None:
-    with pytest.raises(ConfigError, match=r"1 to 16 requests at a time says nothing of"):
+    with pytest.raises(ConfigError, match=r"1 to 16 requests at a time does not cover"):
         output_tokens_per_s(curve(), concurrency)
 
 

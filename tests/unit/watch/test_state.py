@@ -158,5 +158,5 @@ def test_a_person_lifts_an_alarm_in_the_file(tmp_path: Path) -> None:
 
 
 def test_there_must_be_a_file_to_acknowledge(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no watch state .*watch\.json to acknowledge"):
+    with pytest.raises(ConfigError, match=r"watch state .*watch\.json does not exist"):
         acknowledge(tmp_path / "watch.json")
