@@ -23,7 +23,7 @@ from typing import Literal
 
 
 class HybridServeError(Exception):
-    """Be the base of the tree; catch it to handle all that this project raises on purpose."""
+    """Be the base class of all errors that this project raises on purpose."""
 
 
 class ConfigError(HybridServeError):

@@ -21,7 +21,7 @@ class Clock(Protocol):
 
 
 class Engine(Protocol):
-    """Represent one tier's engine, or several replicas of it as one.
+    """Represent one tier's engine, or several replicas of it that act as one.
 
     Both methods raise ContextLengthExceeded and InvalidRequest as the engine judged the request;
     DeadlineExceeded past the request's deadline; EngineUnavailable without a connection;
@@ -54,7 +54,7 @@ class Judge(Protocol):
     """Compute confidence and risk from all answers so far; pure and quick, on the hot path."""
 
     def judge(self, seen: Sequence[Seen]) -> Assessment:
-        """Return the last of `seen` with confidence and risk, where they can be computed."""
+        """Return the last assessment of `seen`, with confidence and risk where possible."""
 
     def entry_risk(self, request: GenerateRequest) -> float | None:
         """Return P(the first tier's answer is wrong | prompt); None without a gate."""
@@ -101,7 +101,7 @@ class WorkObserver(Protocol):
     """Learn when a replica works on a request; must not block and must not raise."""
 
     def observe(self, work: Work) -> None:
-        """Take work that begins; `work` is filled in when it has ended."""
+        """Take a work that begins now; its end is written into `work` later."""
 
 
 class EnergyMeter(Protocol):
@@ -109,7 +109,7 @@ class EnergyMeter(Protocol):
 
     @property
     def known_until_s(self) -> float:
-        """Return until when (monotonic) its joules are final; infinite where none are awaited."""
+        """Return until when (monotonic) its joules are final; infinite without readings."""
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
         """Return the joules of a span that is not too long ago; only a model uses the activity."""

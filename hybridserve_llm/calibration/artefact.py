@@ -57,7 +57,7 @@ class Origin:
 def certificate_of(
     calibration: Calibration, certify: Outcomes, *, n_fit: int, mean_cost: float, origin: Origin
 ) -> Certificate:
-    """Return the certificate of `calibration`.
+    """Return the certificate that states what `calibration` found.
 
     `mean_cost` is the mean cost of the cascade on questions that were not used to choose it.
     """

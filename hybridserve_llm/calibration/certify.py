@@ -86,7 +86,7 @@ def certify_fitted(
     *,
     keeps_all_tiers: bool = False,
 ) -> Calibration:
-    """Calibrate as `calibrate` does, with models `fitted` on `fit` before.
+    """Calibrate as `calibrate` does, with models that are already fitted on `fit`.
 
     So one fit serves several promises.
     """
@@ -142,10 +142,10 @@ def path_to_walk(
 def calibrate_knee(
     fit: Outcomes, certify: Outcomes, *, loss: Loss, delta: float, seed: int = 0
 ) -> Calibration:
-    """Find the knee of cost against loss and its least epsilon (preset `energy`).
+    """Calibrate at the knee of cost against loss (preset `energy`).
 
     The policy is fixed on `fit` before any certify row is seen, so its bound is a plain confidence
-    bound. Epsilon is a result here, not a wish.
+    bound. Epsilon is a result here, the least that holds, and not a wish.
     """
     fitted = fit_models(fit, np.random.default_rng(seed))
     policy, estimates = knee_policy(fit, fitted.out_of_fold, fitted.gates_out_of_fold, loss=loss)

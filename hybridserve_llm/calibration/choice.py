@@ -89,7 +89,7 @@ def with_and_without_gate(
 def pivot_of(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> Pivot:
-    """Find where the path may turn to shares, judged by `risks` on `outcomes`."""
+    """Find where the path may turn to shares, from its figures by `risks` on `outcomes`."""
     last_cost = float(outcomes.costs[outcomes.last])
     return best_pivot(figures_of(path, risks, outcomes, loss), _levels(epsilon), last_cost)
 

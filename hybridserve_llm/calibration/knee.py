@@ -32,10 +32,10 @@ class _Candidate:
 def knee_policy(
     outcomes: Outcomes, risks: Risks, gates: GateRisks, *, loss: Loss
 ) -> tuple[WholePolicy, tuple[ChainEstimate, ...]]:
-    """Return the knee over all chains, and every chain at its own knee, the best first.
+    """Return the policy at the knee over all chains, and each chain at its own knee.
 
-    `risks` and `gates` are out of fold on `outcomes`, the fit split. Every tier below the last, and
-    a gate, must bring the knee SAVING_PER_TIER further out.
+    The best chain is the first. `risks` and `gates` are out of fold on `outcomes`, the fit split.
+    Every tier below the last, and a gate, must bring the knee SAVING_PER_TIER further out.
     """
     last_cost = float(outcomes.costs[outcomes.last])
     alone = ChainEstimate(chain=(outcomes.last,), has_gate=False, mean_cost=last_cost)

@@ -12,7 +12,7 @@ _SMALLEST_SCALE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logistic:
-    """Compute `sigmoid(intercept + sum_i weights_i (x_i - means_i) / scales_i)`.
+    """Predict by `sigmoid(intercept + sum_i weights_i (x_i - means_i) / scales_i)`.
 
     An absent x_i adds 0.
     """
@@ -30,7 +30,7 @@ class Logistic:
 
 
 def fit_logistic(features: Floats, is_positive: Bools, ridge: float) -> Logistic:
-    """Fit by L2-penalised maximum likelihood; `ridge` weighs standardised features.
+    """Fit a logistic regression with an L2 penalty `ridge` on standardised features.
 
     Where only one class is seen, or no feature varies, the probability of every row is that of the
     rule of succession, (positives + 1) / (rows + 2).

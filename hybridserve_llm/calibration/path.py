@@ -79,7 +79,7 @@ def finely_stepped(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """Hold the risks of one state in rising order: of the path, and of the models that serve."""
+    """Hold sorted risks of one state: those of the path's policies, and those of served models."""
 
     made_from: Floats
     served: Floats
@@ -190,7 +190,7 @@ def _bands(
     tiers: Sequence[int],
     threshold: float,
 ) -> tuple[Band, ...]:
-    """Return bands of rising risk, each with its tier.
+    """Return the bands of a rule: where each begins, by rising risk, and its tier.
 
     `risk` is sorted and `cheapest` indexes `tiers`.
     """

@@ -72,7 +72,7 @@ class WholePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Hold what a policy does on questions.
+    """Hold the results of a policy on questions: who answers, who was asked, at what risk.
 
     Attributes:
         answering: Index of the tier whose answer is given, shape [n_questions].
@@ -126,7 +126,10 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
 
 
 def _entries(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> dict[State, Bools]:
-    """Return the questions that begin at each tier where any does, each [n_questions]."""
+    """Return which questions begin at each tier; tiers where none begins are left out.
+
+    Each value is an array of booleans, [n_questions].
+    """
     enters_at = np.full(outcomes.n_questions, policy.chain[0])
     if policy.has_gate:
         _, enters_at = apply_rule(policy.rules[NO_TIER], risks[NO_TIER])
@@ -136,7 +139,7 @@ def _entries(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> dict[Stat
 
 
 def apply_rule(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
-    """Return where the answer is accepted, and the tier index to ask elsewhere; both [n]."""
+    """Return where a rule accepts the answer, and the tier index to ask elsewhere; both [n]."""
     accepted = risk <= rule.accept_at_most
     goes_to = np.full(len(risk), rule.bands[0].to_tier)
     for band in rule.bands[1:]:

@@ -1,4 +1,4 @@
-"""Fit models of confidence and risk, one pair for each set of visited tiers.
+"""Fit models of confidence and risk, a pair for each set of tiers that a request may have asked.
 
 The state of a request is the set of tiers that were asked so far; the answer on the table is that
 of the last of them. Its features are the scores of all of them, the agreements among their answers,

@@ -81,7 +81,7 @@ def _above_knots(lp: float | None, neg_log_complement: float | None) -> list[flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearModel:
-    """Compute `sigmoid(intercept + sum_i slopes_i (x_i - means_i))`; an absent x_i adds 0.
+    """Predict by `sigmoid(intercept + sum_i slopes_i (x_i - means_i))`; an absent x_i adds 0.
 
     `columns` are the positions of the x_i in the vector of all features.
     """
@@ -120,7 +120,7 @@ class RiskModels:
     gate: LinearModel | None = None
 
     def judge(self, seen: Sequence[Seen]) -> Assessment:
-        """Return the last of `seen` with confidence and risk.
+        """Return the last assessment of `seen`, completed by confidence and risk.
 
         It is returned as it is where it has no score or no model.
         """

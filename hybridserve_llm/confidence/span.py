@@ -86,7 +86,10 @@ def scored_span(
 def _narrowed(
     request: GenerateRequest, answer: Answer, start: int, whole: tuple[float, ...]
 ) -> ScoredSpan:
-    """Return the span of `whole`, the known log-probabilities from token `start` on."""
+    """Return the span to score of the answer whose known log-probabilities are `whole`.
+
+    They begin at token `start`.
+    """
     margins: Sequence[float | None] = (answer.margins or ())[start:]
     # start - 1: the marker that ends reasoning is neither reasoning nor answer.
     reasoning = _known((answer.logprobs or ())[: max(0, start - 1)])

@@ -26,7 +26,7 @@ class _CertificatePart(BaseModel):
 
 
 class LinearPart(_CertificatePart):
-    """Hold `sigmoid(intercept + sum_i slopes_i (features_i - means_i))`.
+    """Hold a logistic model: `sigmoid(intercept + sum_i slopes_i (features_i - means_i))`.
 
     An absent feature adds 0.
     """

@@ -1,4 +1,4 @@
-"""Add up joules, and keep what is known apart from what is not."""
+"""Add up joules, and note where a part of the sum is not known."""
 
 from hybridserve_llm.energy.joules import RANK
 from hybridserve_llm.values.joules import ComponentEnergy, Flag, Joules, Source

@@ -29,7 +29,7 @@ SHORTEST_IDLE_S = 0.02
 
 
 class Booking(StrEnum):
-    """Name the kind of work that joules are booked on."""
+    """Name the kind of use that joules are booked under."""
 
     USER = "user"
     SHADOW = "shadow"
@@ -92,7 +92,7 @@ class StintSweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWeights:
-    """Weigh a prompt token and an output token; a step model of the tier may give them."""
+    """Hold the weights of a prompt token and of an output token in sharing joules."""
 
     prompt: float = 1.0
     output: float = 1.0

@@ -30,7 +30,7 @@ _FORGOTTEN_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalKey:
-    """Name what joules are added up by; `tier` is None for what no tier used."""
+    """Name one total of joules; `tier` is None for joules that no tier used."""
 
     component: str
     tier: str | None

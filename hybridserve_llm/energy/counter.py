@@ -31,7 +31,7 @@ _LAG_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Hold what a device showed at one moment; None where it failed, and `fault` then says why."""
+    """Hold a device's values at one moment; a missing one is None, and `fault` says why."""
 
     at_s: float
     counter_j: float | None = None
@@ -41,7 +41,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterSettings:
-    """Hold what is known of a device's counter.
+    """Describe a device's counter: its labels, its limits, and how it may fail.
 
     Attributes:
         source: The source that its joules are labelled with.

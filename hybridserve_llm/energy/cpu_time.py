@@ -111,7 +111,7 @@ class CpuTimeMeter:
         ticks_per_s: int | None = None,
         period_s: float = 0.0,
     ) -> None:
-        """Meter the engines `names`; `find_roots` is asked again and again, as engines restart.
+        """Meter the named engines; `find_roots` is called again and again, as engines restart.
 
         A sample sooner than `period_s` after the last one is left out.
         """

@@ -39,7 +39,7 @@ class GpuActivity:
         *,
         clock: Clock,
     ) -> None:
-        """Prepare a reading of the GPUs; `processes` returns every replica's process ids of now."""
+        """Prepare to read the GPUs; `processes` returns the current process ids of replicas."""
         self.fault: str | None = None
         self._nvml = nvml
         self._clock = clock
@@ -50,7 +50,10 @@ class GpuActivity:
 
     @property
     def known_until_s(self) -> float:
-        """Return until when it is known; infinite where the driver gives none, so nobody waits."""
+        """Return until when activity is known.
+
+        It is infinite where the driver gives none, so that nobody waits.
+        """
         return math.inf if self.fault is not None else self._traces[OTHERS].known_until_s
 
     def sample(self) -> None:
@@ -110,7 +113,7 @@ class GpuActivity:
 
 
 class WithActivity:
-    """Wait for a meter and for the activity by which its joules are split."""
+    """Hold a meter's joules back until the activity that splits them is known too."""
 
     def __init__(self, meter: EnergyMeter, activity: GpuActivity) -> None:
         self._meter = meter
@@ -118,7 +121,7 @@ class WithActivity:
 
     @property
     def known_until_s(self) -> float:
-        """Return the earlier of both times."""
+        """Return until when both the joules and the activity are known."""
         return min(self._meter.known_until_s, self._activity.known_until_s)
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:

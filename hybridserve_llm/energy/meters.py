@@ -33,7 +33,7 @@ class TraceMeter:
 
     @property
     def known_until_s(self) -> float:
-        """Return the time up to which the slowest device is known."""
+        """Return until when the joules of all devices are final."""
         return min(trace.known_until_s for trace in self._traces)
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
@@ -42,7 +42,7 @@ class TraceMeter:
 
 
 class ModelMeter:
-    """Compute joules by a power function; never called measured: the grade names its basis."""
+    """Compute joules by a power function; they are labelled as modelled, with a grade."""
 
     def __init__(self, power_w: PowerFunction, *, grade: str) -> None:
         self._power_w = power_w
@@ -50,7 +50,7 @@ class ModelMeter:
 
     @property
     def known_until_s(self) -> float:
-        """Return infinity, as a model waits for no reading."""
+        """Return infinity, since a model waits for no reading."""
         return math.inf
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
@@ -85,14 +85,14 @@ class CpuWattsMeter:
 
 
 class AbsentMeter:
-    """Give no joules, but the reason."""
+    """Stand in for a meter that does not exist: its joules are unknown, with a reason."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
     @property
     def known_until_s(self) -> float:
-        """Return infinity, as no reading is awaited."""
+        """Return infinity, since there is no reading to wait for."""
         return math.inf
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
@@ -101,9 +101,10 @@ class AbsentMeter:
 
 
 class Ladder:
-    """Use the first rung that knows the span; below the last one it is unknown, with all reasons.
+    """Ask several meters, best first: the first that knows the span gives its joules.
 
-    A span is of one rung as a whole: a window is at most a second, so little is lost by not mixing.
+    Below the last rung the span is unknown, with all reasons. A span is of one rung as a whole: a
+    window is at most a second, so little is lost by not mixing.
     """
 
     def __init__(self, rungs: Sequence[EnergyMeter]) -> None:
@@ -118,7 +119,7 @@ class Ladder:
 
     @property
     def known_until_s(self) -> float:
-        """Return the time of the best rung.
+        """Return until when the joules of the best rung are final.
 
         A worse one is taken only once the best one has no answer.
         """

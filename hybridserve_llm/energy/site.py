@@ -40,7 +40,7 @@ _NOTHING = (0.0, 0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSettings:
-    """Hold what a site is made of.
+    """Describe a site: its component, its replicas, and how they share it.
 
     Attributes:
         component: `gpu`, `cpu` or `dram`.
@@ -70,7 +70,7 @@ class Entry:
 
 
 class Site:
-    """Settle its time from the past on, window by window, each exactly once."""
+    """Charge the time of one site to its stints, window by window, each exactly once."""
 
     def __init__(self, settings: SiteSettings, meter: EnergyMeter, *, start_s: float) -> None:
         self.settings = settings
@@ -99,7 +99,7 @@ class Site:
         self._stints.append(stint)
 
     def empty_span(self, at_s: float) -> Joules:
-        """Return the cost of no time at all: 0 where the meter measures, else unknown."""
+        """Return the joules of an empty span: 0 where the meter measures, else unknown."""
         return self._meter.between(at_s, at_s, Activity(running=0.0))
 
     def settle(self, until_s: float) -> list[Entry]:
@@ -193,7 +193,11 @@ class _Parts:
 def _of_those_that_work(
     measured: Mapping[str, float], present: Mapping[str, Sequence[Slice]]
 ) -> Mapping[str, float] | None:
-    """Drop the activity of replicas without work, where any has work; None if none is left."""
+    """Return the activity of the replicas that have work, and of others.
+
+    It is the whole activity where no replica has work, and None where those that have work show
+    none.
+    """
     busy = {name: measured.get(name, 0.0) for name, stints in present.items() if stints}
     if not busy:
         return measured

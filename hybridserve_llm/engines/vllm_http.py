@@ -36,7 +36,7 @@ _DONE = b"[DONE]"
 
 
 class VllmHttpEngine:
-    """Serve one vLLM server as an `interfaces.Engine`.
+    """Use one vLLM server as an `interfaces.Engine`.
 
     Connections are made on first use (or by `open`), without a limit on their number, and are
     closed by `aclose`. The client belongs to the event loop that first used it.
@@ -52,7 +52,7 @@ class VllmHttpEngine:
         connect_timeout_s: float = 5.0,
         probe_timeout_s: float = 5.0,
     ) -> None:
-        """Keep the arguments; connect to nothing.
+        """Remember the server's address and settings; connect to nothing.
 
         Args:
             address: `http(s)://host:port`, with a path prefix if there is one (a final `/v1` is
@@ -159,7 +159,7 @@ class VllmHttpEngine:
         return status in (200, 404)
 
     async def describe(self) -> EngineInfo:
-        """Return what the server says of the model.
+        """Return the model's name and its maximum length, as the server reports them.
 
         Raises:
             EngineFailed: It does not serve the model, or answers with an error.

@@ -96,7 +96,7 @@ def _experts_per_token(config: Values) -> int:
 
 
 def _scored_numbers(config: Values) -> int:
-    """Return the numbers of a head, or those that latent attention multiplies instead.
+    """Return the size of an attention head, or of what latent attention multiplies instead.
 
     Its scores read the latent and the rotary part, its values the latent alone: the mean of both.
     """
@@ -106,7 +106,7 @@ def _scored_numbers(config: Values) -> int:
 
 
 def _kv_numbers(config: Values) -> int:
-    """Return the numbers that one layer keeps of one token."""
+    """Return how many numbers one layer keeps in the KV cache for one token."""
     if rank := config.get("kv_lora_rank"):
         return int(rank + whole_number(config, "qk_rope_head_dim"))
     n_heads = whole_number(config, "num_key_value_heads", "num_attention_heads")

@@ -238,7 +238,7 @@ def gpu_type(name: str) -> GpuType:
 
 
 def without_nvlink(gpu: GpuType) -> GpuType:
-    """Return the type with a link over PCIe only; itself where it has no faster link."""
+    """Return the type with PCIe as its link; itself where its link is no faster than that."""
     if gpu.link_bytes_s <= _PCIE_BYTES_S:
         return gpu
     return replace(gpu, link_bytes_s=_PCIE_BYTES_S)

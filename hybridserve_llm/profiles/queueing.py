@@ -136,7 +136,7 @@ def replica_load(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chain:
-    """Hold the chain at rest: time shares of batches 0 ... B, [m, B + 1], and waiting, [m]."""
+    """Hold the stationary chain: time shares of batches 0 ... B, [m, B + 1], and waiting, [m]."""
 
     at_batch: Floats
     wait_s: Floats

@@ -112,13 +112,13 @@ class JsonLinesSink:
         return self._n_refused + self._n_lost
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Take ledgers."""
+        """Queue the records of requests that ended."""
         for one in finished:
             if self._has_room():
                 self._waiting.append(self._lines.of_request(one))
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Take the energy of a request."""
+        """Queue the record of a request's energy."""
         if self._has_room():
             self._waiting.append(self._lines.of_energy(energy))
 

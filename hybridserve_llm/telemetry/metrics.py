@@ -22,7 +22,10 @@ from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Requ
 
 
 class Metrics:
-    """Count as a RecordSink; the registry is passed in, so that tests do not share one."""
+    """Count requests, attempts and joules for Prometheus, as a RecordSink.
+
+    The registry is passed in, so that tests do not share one.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -69,7 +72,7 @@ class Metrics:
 
     @staticmethod
     def _count_attempt(attempt: Attempt, counts: TierCounts) -> None:
-        """Count what a tier did; tokens only where the engine reported them."""
+        """Count the times and tokens of one attempt; tokens only where the engine reported them."""
         if attempt.latency_s is not None:
             counts.latency_s.add(attempt.latency_s)
         if attempt.ttft_s is not None:

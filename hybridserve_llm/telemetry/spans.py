@@ -70,7 +70,7 @@ class SpanSink:
         self._model = served_model_name
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Make the requests' spans, with the times they had."""
+        """Make the spans of the requests, with their real start and end times."""
         for one in finished:
             self._make_spans(one.ledger, one.latency_s, one.time_s)
 

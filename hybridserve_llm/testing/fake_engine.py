@@ -37,7 +37,7 @@ def scripted_answer(
 
 
 class FakeEngine:
-    """Answer from a script as an `interfaces.Engine`, usable as a replica of a `ReplicaSet` too.
+    """Answer from a script, as an `interfaces.Engine` and as a replica of a `ReplicaSet`.
 
     Attributes:
         requests: Every request seen, in order.

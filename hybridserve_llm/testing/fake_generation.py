@@ -128,7 +128,7 @@ def job_of(state: FakeVllm, body: dict[str, Any], *, is_chat: bool) -> Job:
 
 
 def _output_tokens(state: FakeVllm, body: dict[str, Any], n_prompt_tokens: int) -> int:
-    """Count the tokens to generate; as in vLLM 0.32, a limit beyond the room is lowered to it."""
+    """Return the number of tokens to generate; as in vLLM 0.32, it is at most the room left."""
     limit, room = state.max_model_len, state.max_model_len - n_prompt_tokens
     name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
     wanted = body.get(name)

@@ -12,7 +12,7 @@ from hybridserve_llm.values.joules import Source
 
 @dataclass(slots=True, kw_only=True)
 class ScriptedNvml:
-    """Let every GPU draw `power_w`; the counter moves every `tick_s`, as NVML's does.
+    """Imitate an NVML whose GPUs draw `power_w`; the counter moves every `tick_s`.
 
     Attributes:
         counter_share: Share of the used energy that the counter shows; 1 is honest.
@@ -45,7 +45,7 @@ class ScriptedNvml:
         self._last_tick = self._ticks()
 
     def energy_mj(self, uuid: str) -> int:
-        """Return the counter as of the last tick."""
+        """Return the counter in millijoules as of the last tick."""
         self._check("energy_mj", uuid)
         ticks = self._ticks()
         used_s = (ticks - self._last_tick) * self.tick_s
@@ -66,22 +66,22 @@ class ScriptedNvml:
         self._last_tick = self._ticks()
 
     def instant_power_mw(self, uuid: str) -> int:
-        """Return the power, exactly."""
+        """Return the scripted power in milliwatts."""
         self._check("instant_power_mw", uuid)
         return round(s_to_ms(self.power_w))
 
     def average_power_mw(self, uuid: str) -> int:
-        """Return the same, as the power is constant."""
+        """Return the scripted power in milliwatts, as it is constant."""
         self._check("average_power_mw", uuid)
         return round(s_to_ms(self.power_w))
 
     def power_limit_mw(self, uuid: str) -> int:
-        """Return the limit."""
+        """Return the scripted limit in milliwatts."""
         self._check("power_limit_mw", uuid)
         return round(s_to_ms(self.limit_w))
 
     def process_activity(self, uuid: str, since_us: int) -> list[ProcessActivity]:
-        """Return the samples scripted for the GPU that are newer."""
+        """Return the GPU's scripted samples that are newer than `since_us`."""
         self._check("process_activity", uuid)
         return [one for one in self.activity.get(uuid, ()) if one.at_us > since_us]
 

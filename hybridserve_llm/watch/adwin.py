@@ -22,10 +22,10 @@ class _Detector(Protocol):
 
 
 class InputDrift:
-    """Watch two ADWIN windows of one tier: its scores, and 1 or 0 for accepted or not.
+    """Watch one tier's scores and acceptances for change, each in an ADWIN window.
 
     A score counts as its exponential where it is a log-probability, and as the confidence where
-    there is one: ADWIN's bound is for values in [0, 1].
+    there is one: ADWIN's bound is for values in [0, 1]. An acceptance counts 1, a rejection 0.
 
     Source: Bifet, Gavalda, Learning from Time-Changing Data with Adaptive Windowing (SIAM 2007),
     ADWIN2, as river implements it. river is the optional extra `drift`; without it nothing warns

@@ -129,7 +129,7 @@ class Watch:
             self._worker.submit(ShadowJob(request=request, tier=tier, text=text, stage=self._stage))
 
     def acknowledge(self, *, by: str) -> None:
-        """Lift the alarm by the will of the person `by`: normal policy, evidence from zero."""
+        """Lift the alarm in the name of the person `by`: normal policy, evidence from zero."""
         log.warning("watch: alarm lifted by %s; it was: %s", by, self._alarm)
         state = self._state().acknowledged()
         self._alarm, self._n_acknowledged = state.alarm, state.n_acknowledged

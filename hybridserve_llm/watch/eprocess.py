@@ -54,9 +54,9 @@ def bets(budget: float) -> tuple[tuple[float, float], ...]:
 def wald_mean_samples(
     budget: float, *, alpha: float, beta: float = 0.05, multiple: float = 3.0
 ) -> float:
-    """Return the labels that Wald's SPRT needs if the mean is `multiple` * `budget`.
+    """Return the mean number of labels that Wald's SPRT needs to detect a shifted mean.
 
-    The test is of mean `budget` against `multiple` * `budget`.
+    The test is of mean `budget` against `multiple` * `budget`, and the latter is true.
 
     E[N] = ((1 - beta) ln((1 - beta) / alpha) + beta ln(beta / (1 - alpha))) / KL(p1, p0)
 

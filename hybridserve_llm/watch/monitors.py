@@ -31,7 +31,7 @@ class Monitors:
         settings: WatchSettings,
         kept: Mapping[str, EProcessState] | None = None,
     ) -> None:
-        """Go on with those `kept` e-processes whose budget, delta and horizon still hold."""
+        """Create the e-processes; those in `kept` with unchanged settings are continued."""
         acceptance = {ALL_TIERS: policy.total_acceptance}
         if len(policy.acceptance) > 1:
             acceptance |= dict(policy.acceptance)

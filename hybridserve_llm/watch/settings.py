@@ -69,7 +69,7 @@ class WatchedPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedCascade:
-    """Hold the policy that serves, and the stricter certified one, if it exists.
+    """Hold the policy that serves, and the stricter certified one, where one exists.
 
     `fingerprint` is the certificate's; a kept state of another fingerprint is not continued.
     """
