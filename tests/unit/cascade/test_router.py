@@ -317,6 +317,15 @@ async def test_an_unread_live_answer_can_be_abandoned() -> None:
     assert cascade.journal.attempts[-1].decision is Verdict.ABORT
 
 
+async def test_abandoning_an_answer_that_was_read_changes_nothing() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    answer = await live(cascade)
+    assert [chunk async for chunk in answer.chunks()]
+    await answer.abandon()
+    assert cascade.journal.ledgers == [answer.ledger]
+    assert cascade.journal.attempts[-1].decision is Verdict.ACCEPT
+
+
 async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
     broken = FakeEngine(
         "giant", n_chunks_before_gate=2, error_after_chunks=EngineFailed("lost its way")
