@@ -3,8 +3,7 @@
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import orjson
@@ -22,7 +21,7 @@ from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import status_of
 from hybridserve_llm.server.parts import Parts
 from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
-from hybridserve_llm.server.sse import EventStream, events_of, give_up, keeping_alive
+from hybridserve_llm.server.sse import EventStream, give_up
 from hybridserve_llm.units import MIB
 from hybridserve_llm.values.ledger import Outcome
 from hybridserve_llm.values.requests import GenerateRequest, JsonObject
@@ -133,39 +132,27 @@ async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Respo
 
 async def _stream(
     parts: Parts, http: Request, request: GenerateRequest, admission: ExitStack
-) -> Response:
-    """The response of a streamed request, begun once its answer is decided or time runs long.
+) -> EventStream:
+    """Return the response to a streamed request, once its answer is decided or time runs long.
 
-    An answer decided within the keep-alive interval gets its true status and headers; after that
+    An answer decided within the keep-alive interval gets its true status and headers. After that
     the stream begins with comments, and an error becomes an event.
     """
     deciding = asyncio.ensure_future(parts.router.answer(request))
-    interval_s = parts.config.sse_keepalive_s
+    keep_alive_s = parts.config.sse_keepalive_s
     try:
-        await unless_client_leaves(http.receive, _wait(deciding, interval_s))
+        waiting = asyncio.wait((deciding,), timeout=keep_alive_s)
+        await unless_client_leaves(http.receive, waiting)
     except (ClientGone, asyncio.CancelledError):
         await give_up(deciding)
         raise
-    headers = _headers(parts, request.request_id, None)
-    if deciding.done():
-        result = deciding.result()
-        headers = _headers(parts, request.request_id, result)
-        events = events_of(result, request)
-    else:
-        events = keeping_alive(deciding, request, interval_s)
-    return EventStream(_admitted(events, admission.pop_all()), headers)
-
-
-async def _wait(deciding: "asyncio.Task[Any]", timeout_s: float) -> None:
-    await asyncio.wait((deciding,), timeout=timeout_s)
-
-
-async def _admitted(events: AsyncGenerator[bytes], admission: ExitStack) -> AsyncGenerator[bytes]:
-    """The events; the request counts as in flight until the last one has left."""
-    with admission:
-        async with aclosing(events):
-            async for data in events:
-                yield data
+    return EventStream(
+        deciding,
+        request,
+        headers=_headers(parts, request.request_id, deciding.result() if deciding.done() else None),
+        keep_alive_s=keep_alive_s,
+        admission=admission.pop_all(),
+    )
 
 
 async def _read_body(
