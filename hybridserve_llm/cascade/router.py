@@ -97,9 +97,9 @@ class CascadeRouter:
         )
 
     def _bounds(self, request: GenerateRequest) -> Bounds:
-        overrides = request.overrides
-        first = self._tier_index(overrides.min_tier, "min_tier", default=0)
-        final = self._tier_index(overrides.max_tier, "max_tier", default=len(self._tiers) - 1)
+        overrides, last = request.overrides, len(self._tiers) - 1
+        first = self._tier_index(request.only_tier or overrides.min_tier, "min_tier", default=0)
+        final = self._tier_index(request.only_tier or overrides.max_tier, "max_tier", default=last)
         if first > final:
             raise InvalidRequest(
                 f"min_tier {overrides.min_tier!r} is above max_tier {overrides.max_tier!r}",

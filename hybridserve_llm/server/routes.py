@@ -4,7 +4,7 @@ import asyncio
 import re
 import uuid
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError, InvalidRequest, ModelNotFound
 from hybridserve_llm.server.cascade_json import cascade_json
-from hybridserve_llm.server.convert import to_request, to_response
+from hybridserve_llm.server.convert import to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import status_of
 from hybridserve_llm.server.parts import Parts
@@ -30,7 +30,6 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _CLIENT_CLOSED_REQUEST = 499
-Body = TypeVar("Body", bound=GenerationBody)
 
 
 def build_routes(parts: Parts) -> APIRouter:
@@ -83,7 +82,7 @@ def build_routes(parts: Parts) -> APIRouter:
     return routes
 
 
-async def _counted(parts: Parts, http: Request, body_type: type[Body]) -> Response:
+async def _counted(parts: Parts, http: Request, body_type: type[GenerationBody]) -> Response:
     """The response, whose status is counted; a bug's is, too."""
     status = 500
     try:
@@ -100,7 +99,7 @@ async def _counted(parts: Parts, http: Request, body_type: type[Body]) -> Respon
     return response
 
 
-async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Response:
+async def _generate(parts: Parts, http: Request, body_type: type[GenerationBody]) -> Response:
     request_id = _request_id(http)
     http.state.request_id = request_id
     parts.api_keys.check(http.headers.get("authorization"))
@@ -108,8 +107,7 @@ async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Respo
         raw, body = await _read_body(http, body_type, parts.config.max_body_mib * MIB)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
-    request = to_request(
-        body,
+    request = body.to_request(
         raw,
         request_id=request_id,
         deadline_s=parts.clock.monotonic_s() + parts.config.request_timeout_s,
@@ -156,8 +154,8 @@ async def _stream(
 
 
 async def _read_body(
-    http: Request, body_type: type[Body], limit_bytes: int
-) -> tuple[JsonObject, Body]:
+    http: Request, body_type: type[GenerationBody], limit_bytes: int
+) -> tuple[JsonObject, GenerationBody]:
     """The body as sent and as checked.
 
     Raises:

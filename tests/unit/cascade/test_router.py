@@ -187,6 +187,13 @@ async def test_min_tier_enters_above_and_max_tier_takes_what_it_gets() -> None:
     assert cascade.asked == [0, 1, 0]
 
 
+async def test_a_request_to_one_tier_asks_that_tier_alone_and_takes_what_it_gets() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    assert await answered(cascade, only_tier="medium") == ("m", [Verdict.ACCEPT])
+    assert cascade.asked == [0, 1, 0]
+    assert cascade.journal.ledgers[0].kind is RequestKind.TIER
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
