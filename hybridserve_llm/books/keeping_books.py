@@ -15,7 +15,7 @@ from hybridserve_llm.books.metering import BooksHere, metering_of
 from hybridserve_llm.books.sinks import open_records, records_of
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.interfaces import Clock, RecordSink, WorkObserver
-from hybridserve_llm.telemetry.journal import tell_settled
+from hybridserve_llm.telemetry.journal import deliver_settled
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
 
@@ -97,7 +97,7 @@ async def books_here(
         config.energy,
         metered,
         clock=clock,
-        on_settled=functools.partial(tell_settled, (metrics, *sinks)),
+        on_settled=functools.partial(deliver_settled, (metrics, *sinks)),
         probes=probes,
     )
     books = BooksHere(metering)

@@ -50,5 +50,5 @@ def states_of(chain: Sequence[int]) -> list[State]:
 
 
 def fit_models(outcomes: Outcomes, rng: np.random.Generator) -> FittedModels:
-    """Fit all models on `outcomes`."""
+    """Fit the models of all states, and the gates, on `outcomes`."""
     return FittedModels(states=fit_state_models(outcomes, rng), gates=fit_gates(outcomes, rng))

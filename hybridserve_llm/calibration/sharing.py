@@ -60,7 +60,7 @@ class Pivot:
 
     @property
     def is_worth_it(self) -> bool:
-        """Return True where it saves more than the path as it is does, by LEAST_GAIN.
+        """Return True where the pivot saves more than the unchanged path, by LEAST_GAIN.
 
         Two paths that are alike on the fit split are not alike on the certify split. Thresholds are
         the safer one: their losses are few. A share's losses are many, and rescues have to balance

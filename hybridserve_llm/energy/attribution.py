@@ -66,7 +66,7 @@ class Stint:
     accounts: dict[str, Account] = field(default_factory=dict)
 
     def seconds_in(self, start_s: float, end_s: float) -> float:
-        """Return how long it ran between the two."""
+        """Return the seconds that it ran between `start_s` and `end_s`."""
         begin_s = start_s if start_s > self.start_s else self.start_s
         finish_s = end_s if self.end_s is None or end_s < self.end_s else self.end_s
         return finish_s - begin_s if finish_s > begin_s else 0.0

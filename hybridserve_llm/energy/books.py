@@ -120,7 +120,7 @@ class EnergyBooks:
         O(windows * requests in them): off the path of any request.
         """
         now_s = self._clock.monotonic_s()
-        self._take_what_was_told()
+        self._enter_noted()
         for site in self._sites:
             for entry in site.settle(self._settleable_until_s(site, now_s)):
                 self._book(site, entry)
@@ -145,7 +145,7 @@ class EnergyBooks:
             self._on_settled(self._settled(request_id, opened, factors))
         self._open.clear()
 
-    def _take_what_was_told(self) -> None:
+    def _enter_noted(self) -> None:
         """Enter what requests only noted, so that they wait for no more than an append."""
         begun, self._begun = self._begun, []
         for stint in begun:

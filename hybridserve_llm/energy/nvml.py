@@ -62,7 +62,7 @@ class GpuMeter:
         self.uuid = uuid
         self._nvml = nvml
         self._clock = clock
-        limit_w = _told(lambda: mw_to_w(nvml.power_limit_mw(uuid)))[0]
+        limit_w = _value_or_fault(lambda: mw_to_w(nvml.power_limit_mw(uuid)))[0]
         settings = CounterSettings(
             source=nvml.sources[0],
             power_source=nvml.sources[1],
@@ -78,10 +78,12 @@ class GpuMeter:
 
     def sample(self) -> None:
         """Read the GPU once; waits for the driver, so never in the event loop."""
-        counter_j, counter_fault = _told(lambda: mj_to_j(self._nvml.energy_mj(self.uuid)))
-        power_w, power_fault = _told(lambda: mw_to_w(self._nvml.instant_power_mw(self.uuid)))
+        counter_j, counter_fault = _value_or_fault(lambda: mj_to_j(self._nvml.energy_mj(self.uuid)))
+        power_w, power_fault = _value_or_fault(
+            lambda: mw_to_w(self._nvml.instant_power_mw(self.uuid))
+        )
         if power_w is None:
-            power_w, _ = _told(lambda: mw_to_w(self._nvml.average_power_mw(self.uuid)))
+            power_w, _ = _value_or_fault(lambda: mw_to_w(self._nvml.average_power_mw(self.uuid)))
         self.counter.add(
             Reading(
                 # Read after the calls: a call that hung must not put its answer into the past.
@@ -93,7 +95,7 @@ class GpuMeter:
         )
 
 
-def _told(ask: Callable[[], float]) -> tuple[float | None, str | None]:
+def _value_or_fault(ask: Callable[[], float]) -> tuple[float | None, str | None]:
     """Return the answer, or None and the reason for none."""
     try:
         return ask(), None

@@ -260,7 +260,7 @@ class VllmHttpEngine:
         )
 
     async def _read(self, request: EngineRequest, read: Callable[[], Awaitable[_T]]) -> _T:
-        """Return what `read` gives, if it does so before the request's deadline.
+        """Return the result of `read`; raise DeadlineExceeded if the deadline comes first.
 
         The deadline stands around each wait and never across a yield of `stream`. If it expired
         while the consumer holds the generator, it would cancel the consumer's own work.

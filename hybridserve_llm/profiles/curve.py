@@ -211,9 +211,10 @@ class _Replica:
     def corrected(
         self, profile: Profile, batch: Floats, time_s: Floats, watts: Floats
     ) -> tuple[Floats, Floats]:
-        """Correct both to meet the profile; power stays as modelled where none was measured.
+        """Return step time and power, corrected so that they meet the profile.
 
-        The profile's own lengths give the factor; the model carries it over to other lengths.
+        Power stays as modelled where none was measured. The profile's own lengths give the factor;
+        the model carries it over to other lengths.
         """
         at = np.array([point.concurrency for point in profile.points])
         context = profile.prompt_tokens + profile.output_tokens / 2

@@ -138,7 +138,7 @@ def stage_batch(batch: ArrayLike, pipeline_parallel_size: int) -> Floats:
 def stage_time(
     facts: ModelFacts, gpu: GpuType, work: StepWork, constants: StepConstants
 ) -> StageTime:
-    """Return the time of one pipeline stage over the work of one step, by cause.
+    """Return how long one pipeline stage takes for the work of one step, by cause.
 
     Terms add up: on measured engines reading, computing and communicating hardly overlap within a
     decoding step, and a maximum of them fits worse (docs/planner-fit.md).

@@ -48,7 +48,7 @@ class Journal:
             self.deliver()
 
 
-def tell_settled(sinks: Sequence[RecordSink], energy: SettledEnergy) -> None:
+def deliver_settled(sinks: Sequence[RecordSink], energy: SettledEnergy) -> None:
     """Pass the energy of a request on to each of `sinks`."""
     for sink in sinks:
         sink.request_settled(energy)

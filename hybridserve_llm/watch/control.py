@@ -71,7 +71,7 @@ class Watch:
         self._file, self._n_saves = WatchStateFile(state_path), 0
         self._save_wanted = asyncio.Event()
         self._take_up(state)
-        self._tell_if_blind()
+        self._warn_if_blind()
         self._tokens: Counter[str] = Counter()
         self._worker = ShadowWorker(
             last_tier=last_tier,
@@ -82,7 +82,7 @@ class Watch:
         )
 
     def _take_up(self, state: WatchState) -> None:
-        """Go on from `state`."""
+        """Continue from a kept `state`: its level, alarm, evidence and counts."""
         watched, settings = self._watched, self._settings
         self._stage = 0
         self._alarm, self._n_acknowledged = state.alarm, state.n_acknowledged
@@ -205,10 +205,10 @@ class Watch:
         self._stage += 1
         if level != "escalate":  # there the e-processes stay as they were when the alarm came
             self._monitors = Monitors(self._watched.policy_at(level), self._settings)
-            self._tell_if_blind()
+            self._warn_if_blind()
         self._save_wanted.set()
 
-    def _tell_if_blind(self) -> None:
+    def _warn_if_blind(self) -> None:
         if self._is_blind:
             log.warning("watch: %s", _BLIND)
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.telemetry import json_lines
-from hybridserve_llm.telemetry.journal import tell_settled
+from hybridserve_llm.telemetry.journal import deliver_settled
 from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock
@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_opened_costs_none_that_are_kept(
 
 def test_counters_and_records_are_both_told_what_a_request_cost(tmp_path: Path) -> None:
     metrics, lines = Metrics(CollectorRegistry()), sink_at(tmp_path / "records.jsonl")
-    tell_settled((metrics, lines), ENERGY)
+    deliver_settled((metrics, lines), ENERGY)
     lines.close()
     value = metrics.registry.get_sample_value
     assert value("hybridserve_request_energy_joules_sum", {"tier": "small"}) == 3.5
