@@ -16,8 +16,8 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.planner.demand import Demand, TierDemand
 from hybridserve_llm.planner.forecast import forecast
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 
 

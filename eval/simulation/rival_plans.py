@@ -22,8 +22,8 @@ from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.arrangements import Arrangement, arrangements
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import Tables
 
 _LESS = 0.99
 """The step in which replicas are made fewer until the GPUs hold them."""

@@ -1,12 +1,13 @@
 """What a solution is expected to do: tier by tier, with the grade of every figure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hybridserve_llm.planner.columns import TierLoad, loads_of, tier_power_w
 from hybridserve_llm.planner.packing import Group, pack
+from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
 from hybridserve_llm.planner.search import Choice, Solution
 from hybridserve_llm.profiles.grades import GRADES, Grade, worst_grade
 from hybridserve_llm.profiles.memory import kv_capacity_tokens, memory_use
@@ -177,3 +178,41 @@ def _places(solution: Solution) -> dict[int, tuple[ReplicaPlace, ...]]:
                 ReplicaPlace(name=f"{name}/{i}", stages=each) for i, each in enumerate(stages)
             )
     return found
+
+
+def plan_of(forecast: Forecast, endpoints: Mapping[str, Sequence[str]]) -> Plan:
+    """The plan for all tiers, cheapest first.
+
+    Args:
+        forecast: Of the tiers that are started.
+        endpoints: Every tier of the cascade in order, with the URLs where it runs already; none
+            for a tier of `forecast`.
+    """
+    placed = {tier.name: tier for tier in forecast.tiers}
+    plan = Plan(
+        tiers=tuple(
+            TierPlan(tier=name, endpoints=tuple(urls))
+            if urls
+            else TierPlan(
+                tier=name,
+                placements=tuple(_placement(placed[name], place) for place in placed[name].places),
+            )
+            for name, urls in endpoints.items()
+        )
+    )
+    plan.check()
+    return plan
+
+
+def _placement(tier: TierForecast, place: ReplicaPlace) -> Placement:
+    nodes = dict.fromkeys(stage.node.name for stage in place.stages)
+    return Placement(
+        name=place.name,
+        device="gpu",
+        node="+".join(nodes),
+        tensor_parallel_size=tier.tensor_parallel_size,
+        pipeline_parallel_size=tier.pipeline_parallel_size,
+        gpu_uuids=tuple(gpu for stage in place.stages for gpu in stage.gpu_ids),
+        gpu_memory_share=tier.memory_share,
+        max_num_seqs=tier.max_num_seqs,
+    )

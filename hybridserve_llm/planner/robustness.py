@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from hybridserve_llm.planner.columns import latency_of_request, tier_power_w
 from hybridserve_llm.planner.forecast import loads_at
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner, Solution
-from hybridserve_llm.planner.tabulate import Tables
 
 PROFILE_ERROR = 0.2
 """How far off a profile is taken to be, as a share of time and of power above idle."""

@@ -10,15 +10,14 @@ from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
 from hybridserve_llm.planner.demand import Demand
-from hybridserve_llm.planner.forecast import Forecast, forecast
+from hybridserve_llm.planner.forecast import Forecast, forecast, plan_of
 from hybridserve_llm.planner.hardware import Gpu, Hardware
-from hybridserve_llm.planner.links import by_links, linked_size
+from hybridserve_llm.planner.packing import by_links, linked_size
 from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.robustness import OffProfile, off_profiles
 from hybridserve_llm.planner.search import Planner, Solution
-from hybridserve_llm.planner.searched import plan_of
 from hybridserve_llm.planner.shortfall import Shortfall, shortfall
-from hybridserve_llm.planner.tabulate import Tables
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from launch.machine.hardware import numbers_of, probe
 from launch.options import LaunchOptions

@@ -14,7 +14,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.energy.attribution import TokenWeights
 from hybridserve_llm.planner.demand import TierDemand
 from hybridserve_llm.planner.plan import Placement
-from hybridserve_llm.planner.tabulate import ReplicaShape, profile_of
+from hybridserve_llm.planner.replica_table import EngineShape, profile_of
 from hybridserve_llm.profiles.curve import BatchCurve, batch_curve, curve_of_profile
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.grades import worst_grade
@@ -68,7 +68,7 @@ def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
 
 def _on_gpu(
     planned: Planned, name: str, placement: Placement
-) -> tuple[TierDemand, ReplicaShape] | None:
+) -> tuple[TierDemand, EngineShape] | None:
     """What the planner knows of the tier and its place; None where it was not searched."""
     searched = planned.searched
     if searched is None:
@@ -80,7 +80,7 @@ def _on_gpu(
     kind = types.get(placement.gpu_uuids[0])
     if demand is None or kind is None:
         return None
-    shape = ReplicaShape(
+    shape = EngineShape(
         gpu_type=kind,
         tensor_parallel_size=placement.tensor_parallel_size,
         pipeline_parallel_size=placement.pipeline_parallel_size,
@@ -90,7 +90,7 @@ def _on_gpu(
 
 
 def _curve(
-    demand: TierDemand, shape: ReplicaShape, profile: Profile | None, prefill_ratio: float
+    demand: TierDemand, shape: EngineShape, profile: Profile | None, prefill_ratio: float
 ) -> BatchCurve:
     return batch_curve(
         demand.facts,
@@ -104,7 +104,7 @@ def _curve(
     )
 
 
-def _gpu_model(demand: TierDemand, shape: ReplicaShape, profile: Profile | None) -> PowerModel:
+def _gpu_model(demand: TierDemand, shape: EngineShape, profile: Profile | None) -> PowerModel:
     curve = _curve(demand, shape, profile, demand.prompt_tokens / demand.output_tokens)
     if profile is not None and profile.idle_w is not None:
         return _power_model(curve, profile.idle_w, curve.grade)
@@ -140,7 +140,7 @@ def _power_model(curve: BatchCurve, idle_w: float, grade: str) -> PowerModel:
     )
 
 
-def _token_weights(demand: TierDemand, shape: ReplicaShape, profile: Profile) -> TokenWeights:
+def _token_weights(demand: TierDemand, shape: EngineShape, profile: Profile) -> TokenWeights:
     """Seconds that a prompt token and an output token take, at a batch in the profile's middle.
 
     An output token shares its step with its batch: step_time / batch. The middle is the geometric

@@ -8,7 +8,7 @@ import pytest
 
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
-from hybridserve_llm.planner.links import by_links, linked_size
+from hybridserve_llm.planner.packing import by_links, linked_size
 from hybridserve_llm.units import GIB
 from launch.machine.hardware import whole
 from launch.machine.host import memory_bytes, numa_node_of, numa_nodes

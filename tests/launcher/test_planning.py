@@ -17,7 +17,7 @@ from hybridserve_llm.config.load import load_config, parse_config
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
+from hybridserve_llm.planner.replica_table import EngineShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint
@@ -216,7 +216,7 @@ def test_gpus_that_are_there_are_taken_with_the_memory_that_is_free() -> None:
 def test_a_slower_link_makes_tensor_parallelism_slower_and_less_certain() -> None:
     demand, _ = demand_of(cascade({}, {"model": "Qwen/Qwen3-32B"}), None)
     tier = demand.tiers[1]
-    linked = ReplicaShape(
+    linked = EngineShape(
         gpu_type=gpu_type("H100-80GB"),
         tensor_parallel_size=4,
         pipeline_parallel_size=1,

@@ -8,9 +8,8 @@ import pytest
 
 from hybridserve_llm.planner.demand import Demand, TierDemand
 from hybridserve_llm.planner.forecast import forecast
-from hybridserve_llm.planner.replica_table import ReplicaTable
+from hybridserve_llm.planner.replica_table import EngineShape, ReplicaTable, Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.profile_file import Profile
 
@@ -47,7 +46,7 @@ def profile(*, slower: float = 1.0, batches: Sequence[int] = BATCHES) -> Profile
 
 
 def table(tier: TierDemand, max_num_seqs: int = 256) -> ReplicaTable:
-    shape = ReplicaShape(
+    shape = EngineShape(
         gpu_type=gpu_type("H100-80GB"),
         tensor_parallel_size=1,
         pipeline_parallel_size=1,

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.planner.demand import Demand
-from hybridserve_llm.planner.forecast import Forecast, forecast
-from hybridserve_llm.planner.labels import solve_by_labels
+from hybridserve_llm.planner.forecast import Forecast, forecast, plan_of
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.planner.search import RATE_PRECISION, Planner, described
-from hybridserve_llm.planner.searched import plan_of
 from hybridserve_llm.profiles.gpu_types import gpu_type
 
 ALL = ("small", "medium", "giant")
@@ -120,13 +118,9 @@ def test_runners_up_cost_no_less_and_are_others(planner: MakePlanner, demand: Ma
     assert len(texts) == len(set(texts))
 
 
-def test_plans_are_the_same_every_time_and_with_either_solver(
-    planner: MakePlanner, demand: MakeDemand
-) -> None:
+def test_plans_are_the_same_every_time(planner: MakePlanner, demand: MakeDemand) -> None:
     first = planner(16).best(demand(*ALL, requests_per_s=7.0))
     assert first == planner(16).best(demand(*ALL, requests_per_s=7.0))
-    by_labels = replace(planner(16), solver=solve_by_labels)
-    assert by_labels.best(demand(*ALL, requests_per_s=7.0)) == first
 
 
 def test_stages_of_a_pipeline_may_be_on_several_nodes(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hybridserve_llm.planner.measured_load import MeasuredLoad, ReplicaDemand, measured_load
+from hybridserve_llm.planner.outlook import MeasuredLoad, ReplicaDemand, measured_load
 from hybridserve_llm.profiles.profile_file import Profile
 
 
