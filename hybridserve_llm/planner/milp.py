@@ -13,7 +13,7 @@ from hybridserve_llm.planner.problem import SAME_POWER, BoolArray, FloatArray, I
 _TOLERANCE = 1e-9
 
 
-class _QuietSolver(highspy.Highs):  # type: ignore[misc] # highspy has no types
+class _QuietSolver(highspy.Highs):
     """HiGHS without callbacks, which nothing here uses.
 
     Enabling them prints a greeting on stdout (highspy 1.16.0), where only JSON may be.
@@ -80,7 +80,7 @@ def worthwhile_columns(problem: Problem) -> IntArray:
 
 
 def _solver_of(problem: Problem) -> _QuietSolver:
-    solver = _QuietSolver()
+    solver = _QuietSolver()  # type: ignore[no-untyped-call] # highspy leaves it untyped
     for name, value in {
         "output_flag": False,
         "threads": 1,  # the same steps in the same order on every machine
