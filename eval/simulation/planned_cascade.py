@@ -141,7 +141,7 @@ def planned_cascade(
         tiers=simulated,
         n_gpus=cluster.n_gpus,
         parked_w=cluster.parked_w(),
-        planned_for_per_s=None if planned.demand is None else planned.demand.requests_per_s,
+        planned_for_per_s=None if planned.load is None else planned.load.requests_per_s,
     )
 
 

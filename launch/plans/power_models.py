@@ -45,7 +45,7 @@ def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
     power: dict[str, PowerModel] = {}
     weights: dict[str, TokenWeights] = {}
     tiers = {tier.name: tier for tier in config.tiers}
-    for tier_plan in planned.plan.tiers if planned.plan is not None else ():
+    for tier_plan in planned.report.plan.tiers if planned.report.plan is not None else ():
         if not tier_plan.placements:
             continue
         name, placement = tier_plan.tier, tier_plan.placements[0]

@@ -106,7 +106,7 @@ def test_gpus_in_mig_mode_are_left_out_and_named(caplog: pytest.LogCaptureFixtur
 
 def test_memory_that_others_hold_and_missing_links_are_told() -> None:
     found = Hardware(cpu_cores=(0,), gpus=gpus_of(ScriptedGpus(free=(79, 40))))
-    remarks = list(remarks_on(found, cluster_of(found), None))
+    remarks = list(remarks_on(found, cluster_of(found), ()))
     assert remarks == [
         "others hold memory of GPUs; free are of GPU 1 40.0 of 80.0 GiB: engines get at most 0.5 "
         "of every H100-80GB",
@@ -114,7 +114,7 @@ def test_memory_that_others_hold_and_missing_links_are_told() -> None:
         "talk over PCIe",
     ]
     free = Hardware(cpu_cores=(0,), gpus=gpus(ALL_OF_FOUR))
-    assert list(remarks_on(free, cluster_of(free), None)) == []
+    assert list(remarks_on(free, cluster_of(free), ())) == []
 
 
 def test_linux_tells_numa_nodes_and_memory(tmp_path: Path) -> None:
