@@ -12,6 +12,7 @@ import orjson
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.files import read_bytes
 from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.planner.report import PlannedGear, PlannedNode, PlanReport, report_in
@@ -78,11 +79,9 @@ def read_plan(
             given, or there are fewer GPUs than the plan uses.
         CannotBeDone: A tier runs elsewhere, on the CPU, or shares GPUs with another.
     """
+    text = read_bytes(path, name=f"plan {path}")
     try:
-        text = path.read_bytes()
         values: Any = orjson.loads(text)
-    except OSError as exc:
-        raise ConfigError(f"cannot read plan {path}: {exc.strerror}") from exc
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"plan {path} is not JSON: {exc}") from exc
     is_report = isinstance(values, dict) and "plan" in values

@@ -1,4 +1,4 @@
-"""The GPUs that a planner may use: nodes of one GPU type each, detected or described."""
+"""Describe the GPUs that a planner may use: nodes of one GPU type each."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What a plan must achieve: the load of every tier, the bounds, and what the operator fixed."""
+"""Describe what a plan must achieve: the load of every tier, the bounds, the fixed choices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

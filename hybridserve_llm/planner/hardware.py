@@ -1,4 +1,4 @@
-"""A machine's cores, GPUs and memory, as the planner sees them.
+"""Describe a machine's cores, GPUs and memory to the planner.
 
 `launch/machine/hardware.py` detects them.
 """

@@ -1,4 +1,4 @@
-"""A plan: where every replica runs. Planners make it and the launcher carries it out.
+"""Describe a plan: where every replica runs. Planners make it, the launcher carries it out.
 
 Its JSON form is the file `plan.json`; pydantic checks it when it is read.
 """

@@ -1,4 +1,4 @@
-"""The choice a planner makes, as numbers: columns with what each one serves, costs and takes.
+"""Describe the choice of a planner in numbers: columns, and what each serves, costs and takes.
 
 A column is one way to serve one tier, or several tiers that share GPUs. Exactly one column serves
 each tier, and together they keep the budgets: a set partitioning problem with budget rows.

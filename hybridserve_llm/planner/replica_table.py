@@ -1,9 +1,9 @@
-"""Tables of what one replica does at any load: computed once per shape, then looked up.
+"""Tabulate the figures of one replica at any load: computed once a shape, then looked up.
 
 The models of time, power and queueing are those of `hybridserve_llm/profiles/`.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -167,7 +167,8 @@ class Tables:
 
 def _tabulated(tier: TierDemand, shape: EngineShape) -> ReplicaTable:
     gpu = shape.gpu_type if shape.is_linked else without_nvlink(shape.gpu_type)
-    profile = profile_of(tier, shape)
+    sizes = (shape.tensor_parallel_size, shape.pipeline_parallel_size)
+    profile = profile_of(tier.profiles, shape.gpu_type, sizes)
     curve = batch_curve(
         tier.facts,
         gpu,
@@ -225,14 +226,10 @@ def _max_rate_per_s(curve: BatchCurve, tier: TierDemand) -> float:
     return min(full, 1 / prompt_s) if prompt_s > 0 else full
 
 
-def profile_of(tier: TierDemand, shape: EngineShape) -> Profile | None:
-    """Return the last profile given of this model in this shape; None if there is none."""
-    for profile in reversed(tier.profiles):
-        sizes = (profile.tensor_parallel_size, profile.pipeline_parallel_size)
-        if (
-            profile.gpu is not None
-            and gpu_type(profile.gpu).name == shape.gpu_type.name
-            and sizes == (shape.tensor_parallel_size, shape.pipeline_parallel_size)
-        ):
+def profile_of(profiles: Sequence[Profile], gpu: GpuType, sizes: tuple[int, int]) -> Profile | None:
+    """Return the last profile measured on this GPU type with these parallel sizes, or None."""
+    for profile in reversed(profiles):
+        own = (profile.tensor_parallel_size, profile.pipeline_parallel_size)
+        if profile.gpu is not None and gpu_type(profile.gpu).name == gpu.name and own == sizes:
             return profile
     return None

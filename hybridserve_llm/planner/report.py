@@ -1,4 +1,4 @@
-"""The report of a plan: one typed model, for plans that were searched and for plans as configured.
+"""Describe a plan's report: one typed model, for plans that were searched and those as configured.
 
 `hs-launch --dry-run --json` writes it, its text is made from it, and `hs-eval simulate` reads it.
 docs/planner.md describes the keys. None means unknown.
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
 from hybridserve_llm.planner.demand import Objective, Slo
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.profiles.grades import Grade
@@ -32,7 +33,7 @@ class ReplicaGpus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedTier(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold one tier as planned. Times without p95 are means; 95 % of requests keep those with it.
+    """Hold one tier as planned. Times are means; 95 % of requests keep those called p95.
 
     Attributes:
         placements: Every replica's GPUs; a replica on several nodes has an entry for each.
@@ -165,14 +166,14 @@ class OffProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what `--explain` adds to a report."""
+    """Hold the part of a report that `--explain` adds."""
 
     gears: tuple[PlannedGear, ...] = ()
     profile_off: tuple[OffProfile, ...] = ()
 
 
 class DemandedTier(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what the search knew of a tier: its model and profiles whole, lengths in tokens.
+    """Hold all that the search knew of a tier: model and profiles whole, lengths in tokens.
 
     `max_model_len`, `max_num_seqs` and `gpu_memory_utilization` are the configuration's.
     """
@@ -189,7 +190,7 @@ class DemandedTier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanDemand(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what the plan was searched for; lengths are means, of which a tier may have its own."""
+    """Hold the demand that was searched for; lengths are means, and a tier may have its own."""
 
     prompt_tokens: float
     output_tokens: float
@@ -208,7 +209,7 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
         energy_j_per_request: Of all GPUs; `latency_s` is a request's mean in all tiers it asks.
         grade: The worst grade of the tiers.
         unknown: Why figures are None, one sentence each.
-        assumptions: What was taken for granted because nobody gave it.
+        assumptions: Values that were assumed because nobody gave them.
         remarks: Facts about this machine that the operator should know.
     """
 
@@ -278,8 +279,7 @@ def _model_of(kind: type, values: Any) -> Any:
     try:
         return kind.model_validate(values)
     except ValidationError as exc:
-        fault = exc.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from exc
+        raise ValueError(first_fault(exc)) from exc
 
 
 def _rounded(value: Any) -> Any:

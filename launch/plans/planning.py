@@ -1,4 +1,4 @@
-"""From configuration, options and hardware to the plan: searched on GPUs, else as configured."""
+"""Make the plan from configuration, options and hardware: searched on GPUs, else as configured."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ _ON_CPU = "without GPUs nothing is searched"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """Hold what a search was for: these GPUs and this demand."""
+    """Hold the input of a search: the GPUs and the demand."""
 
     cluster: Cluster
     demand: Demand
