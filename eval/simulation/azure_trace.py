@@ -1,8 +1,8 @@
 """Read traces of requests in the form of the Azure LLM inference traces.
 
 A trace is CSV with a heading and the columns TIMESTAMP, ContextTokens, GeneratedTokens, as
-published in github.com/Azure/AzurePublicDataset. A timestamp is a date and time of day, in UTC if it
-has no zone, or a number of seconds.
+published in github.com/Azure/AzurePublicDataset. A timestamp is a date and time of day, in UTC if
+it has no zone, or a number of seconds.
 """
 
 import csv

@@ -13,7 +13,13 @@ import orjson
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.files import read_bytes
-from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.planner.cluster import (
+    Cluster,
+    Node,
+    configured_nodes,
+    described_node,
+    described_nodes,
+)
 from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.planner.report import PlannedGear, PlannedNode, PlanReport, report_in
 from hybridserve_llm.profiles.gpu_types import gpu_type
@@ -96,7 +102,9 @@ def read_plan(
         nodes = described_nodes("node", gpu_type(gpu_type_name), n_gpus=n_there)
     else:
         described = () if report is None else report.cluster
-        nodes = tuple(map(_node_of_report, described)) or _nodes_of_config(config)
+        nodes = tuple(map(_node_of_report, described))
+        if not nodes and config is not None and config.cluster is not None:
+            nodes = configured_nodes(config.cluster)
     cluster = Cluster(nodes=nodes)
     if not nodes:
         raise ConfigError(
@@ -133,29 +141,9 @@ def _check_can_be_simulated(plan: Plan) -> None:
 def _node_of_report(node: PlannedNode) -> Node:
     """Return a node as the planner saw it; drivers count memory in whole MiB."""
     return replace(
-        _node(node.node, node.gpu_type, node.gpus),
+        described_node(node.node, gpu_type(node.gpu_type), node.gpus),
         memory_bytes=round(node.memory_gib_per_gpu * GIB / MIB) * MIB,
         linked_size=node.linked_size,
-    )
-
-
-def _nodes_of_config(config: CascadeConfig | None) -> tuple[Node, ...]:
-    if config is None or config.cluster is None:
-        return ()
-    return tuple(
-        _node(group.name if group.count == 1 else f"{group.name}-{i}", group.gpu_type, group.gpus)
-        for group in config.cluster.nodes
-        for i in range(group.count)
-    )
-
-
-def _node(name: str, gpu_type_name: str, n_gpus: int) -> Node:
-    kind = gpu_type(gpu_type_name)
-    return Node(
-        name=name,
-        gpu_type=kind,
-        gpus=tuple(f"{name}/{i}" for i in range(n_gpus)),
-        memory_bytes=kind.usable_memory_bytes,
     )
 
 

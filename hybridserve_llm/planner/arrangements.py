@@ -10,6 +10,7 @@ from itertools import combinations
 
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import TierDemand
+from hybridserve_llm.planner.plan import rounded_share
 from hybridserve_llm.planner.replica_table import EngineShape, ReplicaTable, Tables
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.memory import kv_capacity_sequences, kv_capacity_tokens, memory_use
@@ -18,8 +19,6 @@ _LARGEST_BATCH = 256
 _SMALLER_BATCHES = (64, 16)
 _MAX_STAGES = 8
 _MAX_TIERS_A_GPU = 4
-_SHARE_STEPS = 1000
-"""vLLM takes a share of memory; ours have three digits and are rounded down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +262,7 @@ def _memory_shares(
         else own / gpu_bytes
         for need, own, weight in zip(least, fixed, weights, strict=True)
     ]
-    return tuple(math.floor(share * _SHARE_STEPS + 1e-6) / _SHARE_STEPS for share in shares)
+    return tuple(map(rounded_share, shares))
 
 
 def _kv_weight(tier: TierDemand) -> float:

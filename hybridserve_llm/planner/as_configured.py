@@ -4,15 +4,20 @@ Replicas are placed on the hardware given; no profile is read. A search makes th
 `Plan`.
 """
 
-import math
 from collections.abc import Sequence
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
-from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Placement, Plan, TierPlan
+from hybridserve_llm.planner.plan import (
+    MAX_SHARED_GPU_MEMORY,
+    SHARE_STEPS,
+    Placement,
+    Plan,
+    TierPlan,
+    rounded_share,
+)
 
-_SHARE_STEPS = 1000
 _ROUNDING = 1e-9
 
 
@@ -210,7 +215,7 @@ def _memory_shares(
             continue
         fixed = sum(wanted[name] or 0.0 for name in here)
         n_open = sum(wanted[name] is None for name in here)
-        too_much = fixed + n_open / _SHARE_STEPS - MAX_SHARED_GPU_MEMORY
+        too_much = fixed + n_open / SHARE_STEPS - MAX_SHARED_GPU_MEMORY
         if too_much > _ROUNDING:
             raise CannotBeDone(
                 f"{', '.join(here)} share GPU {uuid} and want {fixed:g} of its memory by "
@@ -218,10 +223,6 @@ def _memory_shares(
                 f"lower it by {too_much:.3f} or more, or add GPUs"
             )
         for name in here:
-            own = wanted[name] or _rounded_down((MAX_SHARED_GPU_MEMORY - fixed) / n_open)
+            own = wanted[name] or rounded_share((MAX_SHARED_GPU_MEMORY - fixed) / n_open)
             shares[name] = min(own, shares[name] or own)
     return shares
-
-
-def _rounded_down(share: float) -> float:
-    return math.floor(share * _SHARE_STEPS + _ROUNDING * _SHARE_STEPS) / _SHARE_STEPS

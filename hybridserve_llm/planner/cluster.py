@@ -4,9 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hybridserve_llm.config.planning import ClusterConfig
+from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY
 from hybridserve_llm.planner.problem import IntArray
 from hybridserve_llm.profiles.gpu_types import GpuType
+from hybridserve_llm.profiles.gpu_types import gpu_type as known_gpu_type
 
 GPUS_PER_NODE = 8
 """GPUs of a node that is not described otherwise: as in HGX and DGX systems."""
@@ -152,12 +155,36 @@ def described_nodes(
 ) -> tuple[Node, ...]:
     """Return nodes called `name-0`, … with `n_gpus` GPUs in total; they need not exist."""
     sizes = [min(gpus_per_node, n_gpus - i) for i in range(0, n_gpus, gpus_per_node)]
-    return tuple(
-        Node(
-            name=f"{name}-{i}",
-            gpu_type=gpu_type,
-            gpus=tuple(f"{name}-{i}/{gpu}" for gpu in range(size)),
-            memory_bytes=gpu_type.usable_memory_bytes,
-        )
-        for i, size in enumerate(sizes)
+    return tuple(described_node(f"{name}-{i}", gpu_type, size) for i, size in enumerate(sizes))
+
+
+def described_node(name: str, gpu_type: GpuType, n_gpus: int) -> Node:
+    """Return a node of this name and GPUs called `name/0`, …; it need not exist."""
+    return Node(
+        name=name,
+        gpu_type=gpu_type,
+        gpus=tuple(f"{name}/{i}" for i in range(n_gpus)),
+        memory_bytes=gpu_type.usable_memory_bytes,
     )
+
+
+def configured_nodes(cluster: ClusterConfig) -> tuple[Node, ...]:
+    """Return the nodes that the configuration describes.
+
+    Raises:
+        ConfigError: Two nodes have one name, or a GPU type is not known.
+    """
+    nodes = tuple(
+        described_node(
+            group.name if group.count == 1 else f"{group.name}-{place}",
+            known_gpu_type(group.gpu_type),
+            group.gpus,
+        )
+        for group in cluster.nodes
+        for place in range(group.count)
+    )
+    names = [node.name for node in nodes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"cluster.nodes has two nodes called {name!r}; names must differ")
+    return nodes

@@ -3,6 +3,7 @@
 Its JSON form is the file `plan.json`; pydantic checks it when it is read.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +16,9 @@ SCHEMA_VERSION = 2
 
 MAX_SHARED_GPU_MEMORY = 0.9
 """Share of a GPU's memory for all engines that share it; their CUDA contexts need the rest."""
+
+SHARE_STEPS = 1000
+"""vLLM takes a share of memory; ours have three digits and are rounded down."""
 
 _SHARE_ROUNDING = 1e-9
 
@@ -202,6 +206,11 @@ class _Version:
 
 _PLAN = TypeAdapter(Plan)
 _VERSION = TypeAdapter(_Version)
+
+
+def rounded_share(share: float) -> float:
+    """Return a share of memory, rounded down to a multiple of 1 / `SHARE_STEPS`."""
+    return math.floor(share * SHARE_STEPS + 1e-6) / SHARE_STEPS
 
 
 def _twice(names: list[str]) -> list[str]:

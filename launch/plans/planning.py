@@ -10,11 +10,11 @@ from msgspec import structs
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.planner.cluster import Cluster, Node, configured_nodes, described_nodes
 from hybridserve_llm.planner.demand import Demand
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.packing import by_links, linked_size
-from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan
+from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan, rounded_share
 from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.report import PlanReport
 from hybridserve_llm.planner.search import Planner
@@ -29,7 +29,6 @@ from launch.plans.report import explanation_of, solved_report, unsolved_report
 log = logging.getLogger(__name__)
 
 _DESCRIBED_GPUS = 8
-_SHARE_STEPS = 1000
 _ON_CPU = "without GPUs nothing is searched"
 
 
@@ -153,8 +152,7 @@ def _free_share(gpu: Gpu) -> float:
     """Return the part of a GPU's memory that engines may take: free, rounded down, at most 0.9."""
     if gpu.free_bytes is None:
         return MAX_SHARED_GPU_MEMORY
-    free = gpu.free_bytes * _SHARE_STEPS // gpu.memory_bytes / _SHARE_STEPS
-    return min(MAX_SHARED_GPU_MEMORY, free)
+    return min(MAX_SHARED_GPU_MEMORY, rounded_share(gpu.free_bytes / gpu.memory_bytes))
 
 
 def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
@@ -164,24 +162,7 @@ def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
         return Cluster(nodes=described_nodes("node", gpu_type(options.gpu_type), n_gpus=n_gpus))
     if config.cluster is None:
         return None
-    nodes = [
-        replace(node, name=name, gpus=tuple(f"{name}/{i}" for i in range(group.gpus)))
-        for group in config.cluster.nodes
-        for place, node in enumerate(
-            described_nodes(
-                group.name,
-                gpu_type(group.gpu_type),
-                n_gpus=group.gpus * group.count,
-                gpus_per_node=group.gpus,
-            )
-        )
-        for name in [group.name if group.count == 1 else f"{group.name}-{place}"]
-    ]
-    names = [node.name for node in nodes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"cluster.nodes has two nodes called {name!r}; names must differ")
-    cluster = Cluster(nodes=tuple(nodes))
+    cluster = Cluster(nodes=configured_nodes(config.cluster))
     if options.gpus is None:
         return cluster
     if options.gpus > cluster.n_gpus:
