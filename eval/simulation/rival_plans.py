@@ -3,11 +3,11 @@
 * `giant-only`: the last tier alone answers everything, planned by the same planner for the fewest
   watts at the plan's load, with the same head-room and bounds; answers count as long as the mean
   for p95 bounds.
-* `proportional`: no model of energy and no bounds. Every tier in the shape that answers the most
-  requests a second and GPU, with replicas in proportion to reach times a replica's seconds for a
-  request, as many as carry the plan's load with the same head-room.
+* `proportional`: no model of energy and no bounds. Every tier has the shape that answers the most
+  requests a second and GPU. Its replicas are in proportion to its reach times a replica's seconds
+  for a request, and carry the plan's load with the same head-room.
 
-GPUs that are left over are parked.
+GPUs that are not used are parked.
 """
 
 import math

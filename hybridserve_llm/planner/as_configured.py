@@ -100,8 +100,8 @@ def _on_numa_nodes(
 ) -> dict[str, tuple[Placement, ...]] | None:
     """Bind every engine to cores of its own in one NUMA node; return None where that cannot be.
 
-    An engine that is not bound runs on all nodes, and vLLM (0.32.0) takes all its memory from the
-    node of the first core that it may use: all engines would read one node's memory. Engines get
+    An engine that is not bound runs on all nodes. vLLM (0.32.0) takes all its memory from the node
+    of the first core that it may use, so all engines would read one node's memory. Engines get
     fewer threads if they do not fit into nodes otherwise.
     """
     if len(nodes) <= 1:

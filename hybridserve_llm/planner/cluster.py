@@ -50,11 +50,13 @@ class Node:
 class Cluster:
     """Hold the nodes in the order they are filled.
 
-    The budgets of a plan: per GPU type and per group size q (1, 2, 4, …) the number of groups of q
-    GPUs inside nodes, `sum over nodes of floor(GPUs / q)`. Groups whose sizes are powers of two
-    can be placed exactly when, for every q, those of size q or more, counted in units of q, are at
-    most that many: the larger ones are multiples of q, so what they leave of a node does not
-    depend on how they lie. First-fit decreasing then finds places for all.
+    A plan has a budget per GPU type and group size q (1, 2, 4, …). It is the number of groups of q
+    GPUs inside nodes: `sum over nodes of floor(GPUs / q)`.
+
+    Let the sizes of groups be powers of two. For every q, count the groups of size q or more in
+    units of q. The groups can be placed exactly when no count is above its budget: larger groups
+    are multiples of q, so the space they leave on a node does not depend on their places.
+    First-fit decreasing then finds places for all.
     """
 
     nodes: tuple[Node, ...]

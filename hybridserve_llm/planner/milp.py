@@ -67,8 +67,8 @@ def solve_by_milp(problem: Problem) -> tuple[int, ...] | None:
 def worthwhile_columns(problem: Problem) -> IntArray:
     """Return the indices of the columns that some best choice may need, ascending.
 
-    A column is dropped if another one that serves the same tiers takes no more of any budget, is
-    as quick, and is preferred at least as much (watts, GPUs, latency, place). The exchange keeps
+    A column is dropped if another one serves the same tiers, takes no more of any budget, is as
+    quick, and is preferred at least as much (watts, GPUs, latency, place). The exchange keeps
     every bound and every wish, so no best choice is lost (a dominance, or Pareto, filter).
     """
     kept = [

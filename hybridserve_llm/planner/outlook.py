@@ -121,8 +121,8 @@ def measured_load(profile: Profile, demand: ReplicaDemand) -> MeasuredLoad:
 
     Requests come as a Poisson process (`profiles/queueing.py`). A batch of n takes the time that
     was measured with n requests in flight, prompts of others included. All figures are None if
-    lengths differ from those measured by more than 5 %, or if more than 5 % of tokens would come
-    of batches beyond the table.
+    lengths differ from those measured by more than 5 %. The same holds if more than 5 % of tokens
+    would come of batches beyond the table.
     """
     for what, wanted, measured in (
         ("prompt_tokens", demand.prompt_tokens, profile.prompt_tokens),

@@ -21,13 +21,13 @@ def remarks_on(hardware: Hardware, cluster: Cluster, tiers: Sequence[PlannedTier
                 and gpu.free_bytes < MAX_SHARED_GPU_MEMORY * gpu.memory_bytes
             ]
             yield (
-                f"others hold memory of GPUs; free are of {', '.join(held)}: engines get at most "
+                f"other processes hold GPU memory; free are {', '.join(held)}. Engines get at most "
                 f"{node.memory_share:g} of every {node.gpu_type.name}"
             )
         if node.linked_size is not None and node.linked_size < len(node.gpus):
             yield (
                 f"NVLink joins at most {node.linked_size} {node.gpu_type.name} at a time: larger "
-                "tensor-parallel groups are taken to talk over PCIe"
+                "tensor-parallel groups are assumed to communicate over PCIe"
             )
     host_gib = None if hardware.memory_bytes is None else hardware.memory_bytes / GIB
     for tier in tiers:
@@ -37,5 +37,5 @@ def remarks_on(hardware: Hardware, cluster: Cluster, tiers: Sequence[PlannedTier
             yield (
                 f"weights of {tier.name}, {weight_gib:.1f} GiB, are more than the "
                 f"{host_gib:.1f} GiB of this machine's memory, through which they are loaded: "
-                "that takes long"
+                "loading will be slow"
             )

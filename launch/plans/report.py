@@ -118,7 +118,7 @@ def _reason(solution: Solution, runners_up: Sequence[RunnerUp]) -> str:
         return f"the largest load that fits, {load}, for {solution.power_w:.0f} W"
     won = f"the fewest watts of all plans that carry {load}, {solution.power_w:.0f} W"
     if not runners_up:
-        return f"{won}; in no other shape does it fit"
+        return f"{won}; it fits in no other shape"
     return f"{won}; next is {runner_up_line(runners_up[0], solution.power_w)}"
 
 
