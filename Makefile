@@ -62,13 +62,13 @@ demo-check: install ## start the demo, ask it fresh questions, print a JSON repo
 test: check ## everything; what CI runs
 
 check: lint prometheus ## the same: format, lint, types, layers, all tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not engine'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine'
 	@printf '\ntests on real engines: '
 	@$(BIN)/python -m pip list --format=freeze 2>/dev/null | grep -E '^vllm(-cpu)?=='
 	$(BIN)/python -m pytest -m engine -v -rs
 
 quick: lint ## the same without slow tests and without the tests that start engines
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not engine and not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not slow'
 
 map: install ## count and draw the rooms of the code, into docs/map.svg
 	$(BIN)/python docs/import_map.py --draw
