@@ -16,7 +16,6 @@ from rich.console import Console
 from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
 from launch.options import LaunchOptions, StatusOptions, StopOptions, read_command_line
 from launch.plans.explain import plan_text
-from launch.plans.plan_report import plan_json
 from launch.plans.planning import planned
 from launch.run import checked_cascade, launch
 from launch.running.launch_index import running_launches
@@ -54,10 +53,10 @@ def _dry_run(options: LaunchOptions) -> int:
     checked = checked_cascade(options)
     found = planned(checked.config, options, checked.certificate)
     if options.json:
-        print(plan_json(found), end="")
+        print(found.report.to_json(), end="")
     else:
         console = Console(width=_TABLE_WIDTH, highlight=False)
-        for part in plan_text(checked.config, found):
+        for part in plan_text(checked.config, found.report):
             console.print(part, markup=False)
     found.checked()
     return 0

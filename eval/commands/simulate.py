@@ -11,13 +11,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from eval.commands.option_values import natural, positive, positive_number
 from eval.simulation.azure_trace import read_azure_trace
 from eval.simulation.known_tiers import KnownCascade, known_cascade
-from eval.simulation.plan_file import PlannedGear, PlanOnCluster, read_plan
+from eval.simulation.plan_file import PlannedLoad, PlanOnCluster, read_plan
 from eval.simulation.planned_cascade import TableMaker, planned_cascade
 from eval.simulation.planned_gears import geared_cascade
-from eval.simulation.reported_demand import PlannedLoad
 from eval.simulation.rival_plans import giant_only, proportional
 from eval.simulator.cascade import SimulatedCascade, run_cascade
 from eval.simulator.gears import GearChange, GearRules
@@ -25,6 +26,7 @@ from eval.simulator.outcome import Bounds, Outcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.planner.report import PlannedGear
 
 SCHEMA = "hybridserve-simulation/1"
 PLANNED = "planned"
@@ -70,7 +72,11 @@ class Simulation:
             "bounds": {"ttft_s": self.bounds.ttft_s, "latency_s": self.bounds.latency_s},
             "planned_for": None if self.planned_for is None else asdict(self.planned_for),
             "plan_assumptions": list(self.plan_assumptions),
-            "gears": [asdict(gear) for gear in self.gears] or None,
+            "gears": [
+                {"requests_per_s": gear.requests_per_s, "replicas": to_builtins(gear.replicas)}
+                for gear in self.gears
+            ]
+            or None,
             "gear_changes": None
             if self.gear_changes is None
             else [asdict(change) for change in self.gear_changes],
@@ -131,7 +137,7 @@ def simulate(options: argparse.Namespace) -> Simulation:
         raise ConfigError("--gpus needs --gpu-type")
     config = None if options.config is None else load_config(options.config)
     planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
-    known = known_cascade(config, planned.demand)
+    known = known_cascade(config, planned.report)
     slo = known.slo
     bounds = Bounds(
         # That of the SLO is of each tier's answers; the client has none before it is accepted.
@@ -157,7 +163,7 @@ def simulate(options: argparse.Namespace) -> Simulation:
         seed=options.seed,
         requests=requests,
         bounds=bounds,
-        planned_for=None if planned.demand is None else planned.demand.load,
+        planned_for=planned.load,
         plan_assumptions=planned.assumptions,
         gears=planned.gears,
         gear_changes=changes,

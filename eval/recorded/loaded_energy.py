@@ -15,10 +15,11 @@ from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.planner.demand import Demand, TierDemand
-from hybridserve_llm.planner.forecast import forecast
+from hybridserve_llm.planner.forecast import planned_tiers
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
+from hybridserve_llm.profiles.grades import worst_grade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class LoadedTiers:
         return LoadedEnergy(
             energy_j=power_w / self.requests_per_s,
             n_gpus=solution.n_gpus,
-            grade=forecast(solution).grade,
+            grade=worst_grade(tier.grade for tier in planned_tiers(solution) if tier.grade),
         )
 
 

@@ -1,8 +1,8 @@
-"""Traces of requests in the form of the Azure LLM inference traces.
+"""Read traces of requests in the form of the Azure LLM inference traces.
 
-CSV with a heading and the columns TIMESTAMP, ContextTokens, GeneratedTokens, as published in
-github.com/Azure/AzurePublicDataset. A timestamp is a date and time of day, in UTC where it names no
-zone, or a number of seconds.
+A trace is CSV with a heading and the columns TIMESTAMP, ContextTokens, GeneratedTokens, as
+published in github.com/Azure/AzurePublicDataset. A timestamp is a date and time of day, in UTC if
+it has no zone, or a number of seconds.
 """
 
 import csv
@@ -21,11 +21,11 @@ _MICROSECOND_DIGITS = 6
 
 
 def read_azure_trace(path: Path) -> Requests:
-    """The requests of the file at `path`, in order of arrival, counted from the first.
+    """Return the requests of the file `path` in order of arrival; the first arrives at 0 s.
 
     Raises:
-        ConfigError: The file cannot be read, lacks a column, holds no request, or a line is not as
-            it should be; the message names the line, the value, and what is allowed.
+        ConfigError: The file cannot be read, has no such column or no request, or a line has a
+            wrong value; the message names the line, the value, and what is allowed.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -66,7 +66,7 @@ def _tokens(name: str, text: str, where: str) -> int:
 
 
 def _seconds(text: str, where: str) -> float:
-    """Seconds since 1970 of a date, or the number itself."""
+    """Return the seconds since 1970 of a date, or the number itself."""
     try:
         seconds = float(text)
     except ValueError:
@@ -80,7 +80,7 @@ def _seconds(text: str, where: str) -> float:
 
 
 def _seconds_of_date(text: str) -> float:
-    """NaN for what is no date; some have seven digits of a second, of which Python reads six."""
+    """Return the seconds of a date, NaN for other text. Python reads six digits of a second."""
     whole, dot, rest = text.strip().partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     zone = rest[len(digits) :]

@@ -1,4 +1,4 @@
-"""What is known of the tiers of a plan: by the configuration, else by the plan's report."""
+"""Collect what is known of a plan's tiers, from the configuration or else the plan's report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from eval.simulation.reported_demand import ReportedDemand, ReportedTier
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.certificate import certified_reach, load_certificate
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.planner.demand import Slo
+from hybridserve_llm.planner.report import DemandedTier, PlanDemand, PlanReport
 from hybridserve_llm.profiles.checkpoint_shapes import facts_of_config
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import Profile, read_profile
@@ -20,7 +20,7 @@ from hybridserve_llm.profiles.profile_file import Profile, read_profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownTier:
-    """What is known of a tier beside where it runs.
+    """Hold what is known of a tier, apart from where it runs.
 
     Attributes:
         prompt_scale: Mean prompt of this tier over the mean of all; `output_scale` likewise.
@@ -40,10 +40,10 @@ class KnownTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownCascade:
-    """All tiers, cheapest first, and what their plan is to keep.
+    """Hold all tiers, cheapest first, and the bounds that their plan must keep.
 
     Attributes:
-        requests_per_s: What the plan was made for; None where nobody told.
+        requests_per_s: Load that the plan was made for; None where it is not known.
     """
 
     tiers: tuple[KnownTier, ...]
@@ -52,43 +52,44 @@ class KnownCascade:
     head_room: float
 
 
-def known_cascade(config: CascadeConfig | None, reported: ReportedDemand | None) -> KnownCascade:
-    """The cascade of the configuration, where one is given, else of the report.
+def known_cascade(config: CascadeConfig | None, report: PlanReport | None) -> KnownCascade:
+    """Return the cascade of the configuration if one is given, else of the report.
 
-    Reaches and common lengths that a configuration leaves out are the report's.
+    Reaches and common lengths that the configuration does not give are the report's.
 
     Raises:
         ConfigError: There is neither; or a reach, a length or the sizes of a model are not known;
             or a file cannot be read.
     """
+    demand = None if report is None else report.demand
     if config is not None:
+        planned_for_per_s = None if report is None or demand is None else report.requests_per_s
         return KnownCascade(
-            tiers=_configured(config, reported),
-            requests_per_s=config.planner.workload.requests_per_s
-            or (None if reported is None else reported.requests_per_s),
+            tiers=_configured(config, demand),
+            requests_per_s=config.planner.workload.requests_per_s or planned_for_per_s,
             slo=Slo(**config.planner.slo.model_dump()),
             head_room=config.planner.head_room,
         )
-    if reported is None:
+    if report is None or demand is None or report.slo is None or report.head_room is None:
         raise ConfigError(
             "the plan's file does not say what it was made for: give the whole report of "
             "hs-launch --dry-run --json, or --config"
         )
     return KnownCascade(
-        tiers=tuple(_reported(tier, reported) for tier in reported.tiers),
-        requests_per_s=reported.requests_per_s,
-        slo=reported.slo,
-        head_room=reported.head_room,
+        tiers=tuple(_reported(tier, demand) for tier in demand.tiers),
+        requests_per_s=report.requests_per_s,
+        slo=report.slo,
+        head_room=report.head_room,
     )
 
 
-def _reported(tier: ReportedTier, reported: ReportedDemand) -> KnownTier:
+def _reported(tier: DemandedTier, demand: PlanDemand) -> KnownTier:
     return KnownTier(
         name=tier.name,
         facts=tier.facts,
         reach=tier.reach,
-        prompt_scale=_scale(tier.name, "prompt_tokens", tier.prompt_tokens, reported.prompt_tokens),
-        output_scale=_scale(tier.name, "output_tokens", tier.output_tokens, reported.output_tokens),
+        prompt_scale=_scale(tier.name, "prompt_tokens", tier.prompt_tokens, demand.prompt_tokens),
+        output_scale=_scale(tier.name, "output_tokens", tier.output_tokens, demand.output_tokens),
         max_num_seqs=tier.max_num_seqs,
         memory_share=tier.gpu_memory_utilization,
         max_tokens=tier.max_model_len,
@@ -96,13 +97,13 @@ def _reported(tier: ReportedTier, reported: ReportedDemand) -> KnownTier:
     )
 
 
-def _configured(config: CascadeConfig, reported: ReportedDemand | None) -> tuple[KnownTier, ...]:
+def _configured(config: CascadeConfig, demand: PlanDemand | None) -> tuple[KnownTier, ...]:
     common = config.planner.workload
     prompt, output = common.prompt_tokens, common.output_tokens
-    if reported is not None:
-        prompt = reported.prompt_tokens if prompt is None else prompt
-        output = reported.output_tokens if output is None else output
-    reaches = _reaches(config, reported)
+    if demand is not None:
+        prompt = demand.prompt_tokens if prompt is None else prompt
+        output = demand.output_tokens if output is None else output
+    reaches = _reaches(config, demand)
     return tuple(
         KnownTier(
             name=tier.name,
@@ -120,7 +121,7 @@ def _configured(config: CascadeConfig, reported: ReportedDemand | None) -> tuple
 
 
 def _scale(name: str, key: str, own: float | None, common: float | None) -> float:
-    """A tier's mean length over the mean of all; 1 where it has none of its own."""
+    """Return a tier's mean length over the mean of all; 1 where it has none of its own."""
     if own is None or own == common:
         return 1.0
     if not common:
@@ -131,13 +132,13 @@ def _scale(name: str, key: str, own: float | None, common: float | None) -> floa
     return own / common
 
 
-def _reaches(config: CascadeConfig, reported: ReportedDemand | None) -> dict[str, float]:
+def _reaches(config: CascadeConfig, demand: PlanDemand | None) -> dict[str, float]:
     certified: Mapping[str, float] | None = None
     if config.certificate is not None:
         certified = certified_reach(
             load_certificate(config.certificate), shadow_share=config.watch.shadow_share
         )
-    planned = {} if reported is None else {tier.name: tier.reach for tier in reported.tiers}
+    planned = {} if demand is None else {tier.name: tier.reach for tier in demand.tiers}
     return {
         tier.name: _reach(tier, certified, planned, is_first=not place)
         for place, tier in enumerate(config.tiers)
@@ -161,15 +162,15 @@ def _reach(
         return 1.0
     raise ConfigError(
         f"tier {tier.name} has no workload.reach, and neither a certificate nor the plan's file "
-        "tells it: give the share of requests that ask it, between 0 and 1"
+        "has it: give the share of requests that ask it, between 0 and 1"
     )
 
 
 def facts_of_model(model: str) -> ModelFacts:
-    """The facts of a public model by its hub id, else of the checkpoint in the folder `model`.
+    """Return the facts of a public model by its hub id, else of the checkpoint in folder `model`.
 
     Raises:
-        ConfigError: It is neither, or the folder's `config.json` does not tell its sizes.
+        ConfigError: It is neither, or the folder's `config.json` does not have its sizes.
     """
     facts = known_model_facts(model)
     if facts is not None:

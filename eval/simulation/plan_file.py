@@ -1,7 +1,7 @@
-"""The plan to simulate: plan.json, or the whole report of `hs-launch --dry-run --json`.
+"""Read the plan to simulate: plan.json, or the whole report of `hs-launch --dry-run --json`.
 
-A plan names GPUs, not their type, and tiers, not their models. The report has all that; without it
-the configuration and its `cluster:`, or an option, must say it.
+A plan names GPUs, not their type, and tiers, not their models. The report has all that. Without it
+the configuration and its `cluster:`, or an option, must give it.
 """
 
 from dataclasses import dataclass, replace
@@ -9,89 +9,102 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from eval.simulation.reported_demand import ReportedDemand, reported_demand
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.files import read_bytes
+from hybridserve_llm.planner.cluster import (
+    Cluster,
+    Node,
+    configured_nodes,
+    described_node,
+    described_nodes,
+)
 from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.planner.report import PlannedGear, PlannedNode, PlanReport, report_in
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.units import GIB, MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GearReplicas:
-    """Replicas of one tier in a gear, all of one shape; `shares_gpus_with` names other tiers."""
-
-    tier: str
-    gpu_type: str
-    replicas: int
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
-    max_num_seqs: int
-    memory_gib_per_gpu: float
-    shares_gpus_with: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedGear:
-    """What `hs-launch --explain` planned for another load."""
+class PlannedLoad:
+    """Hold the load that a plan was made for; lengths are means."""
 
     requests_per_s: float
-    replicas: tuple[GearReplicas, ...]
+    prompt_tokens: float
+    output_tokens: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOnCluster:
-    """A plan and the GPUs it was made for, parked ones included.
+    """Hold a plan and the GPUs it was made for, parked ones included.
 
     Attributes:
-        gears: Plans of the same report for other loads, rising; those that do not fit left out.
-        demand: What the report was made for; None of a bare plan.
-        assumptions: What the report took for granted.
+        report: The whole report; None for a plan without one.
     """
 
     plan: Plan
     cluster: Cluster
-    gears: tuple[PlannedGear, ...] = ()
-    demand: ReportedDemand | None = None
-    assumptions: tuple[str, ...] = ()
+    report: PlanReport | None = None
 
+    @property
+    def load(self) -> PlannedLoad | None:
+        """Return the load that the plan was searched for; None where the file does not have it."""
+        if self.report is None or self.report.demand is None:
+            return None
+        return PlannedLoad(
+            requests_per_s=self.report.requests_per_s,
+            prompt_tokens=self.report.demand.prompt_tokens,
+            output_tokens=self.report.demand.output_tokens,
+        )
 
-_GEARS = TypeAdapter(list[PlannedGear])
+    @property
+    def gears(self) -> tuple[PlannedGear, ...]:
+        """Return the report's plans for other loads, by rising load; only those that fit."""
+        explanation = None if self.report is None else self.report.explanation
+        gears = () if explanation is None else explanation.gears
+        fitting = [gear for gear in gears if gear.fits and gear.replicas]
+        return tuple(sorted(fitting, key=lambda gear: gear.requests_per_s))
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Return what the report took for granted."""
+        return () if self.report is None else self.report.assumptions
 
 
 def read_plan(
     path: Path, config: CascadeConfig | None, *, gpu_type_name: str | None, n_gpus: int | None
 ) -> PlanOnCluster:
-    """The plan in the file at `path`.
+    """Return the plan in the file at `path`, with its GPUs.
 
-    The GPUs are those of `gpu_type_name`, as many as `n_gpus` or else as the plan uses; else of the
-    report; else of the configuration.
+    These are GPUs of the type `gpu_type_name`, `n_gpus` or as many as the plan uses. Without that
+    name they are those of the report, or else of the configuration.
 
     Raises:
         ConfigError: The file cannot be read or holds no plan, the GPU type is not known or not
-            told, or there are fewer GPUs than the plan uses.
+            given, or there are fewer GPUs than the plan uses.
         CannotBeDone: A tier runs elsewhere, on the CPU, or shares GPUs with another.
     """
+    text = read_bytes(path, name=f"plan {path}")
     try:
-        values: Any = orjson.loads(path.read_bytes())
-    except OSError as exc:
-        raise ConfigError(f"cannot read plan {path}: {exc.strerror}") from exc
+        values: Any = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"plan {path} is not JSON: {exc}") from exc
-    report = values if isinstance(values, dict) and "plan" in values else {}
-    if report and report["plan"] is None:
+    is_report = isinstance(values, dict) and "plan" in values
+    if is_report and values["plan"] is None:
         raise ConfigError(f"{path} is the report of a cascade that does not fit: it has no plan")
-    plan = Plan.from_json(orjson.dumps(report["plan"] if report else values))
+    plan = Plan.from_json(orjson.dumps(values["plan"] if is_report else values))
+    report = report_in(text, path) if is_report else None
     _check_can_be_simulated(plan)
     n_used = len({uuid for placement in plan.placements for uuid in placement.gpu_uuids})
     if gpu_type_name is not None:
         n_there = n_used if n_gpus is None else n_gpus
         nodes = described_nodes("node", gpu_type(gpu_type_name), n_gpus=n_there)
     else:
-        nodes = _nodes_of_report(report, path) or _nodes_of_config(config)
+        described = () if report is None else report.cluster
+        nodes = tuple(map(_node_of_report, described))
+        if not nodes and config is not None and config.cluster is not None:
+            nodes = configured_nodes(config.cluster)
     cluster = Cluster(nodes=nodes)
     if not nodes:
         raise ConfigError(
@@ -102,17 +115,15 @@ def read_plan(
         raise ConfigError(f"the plan uses {n_used} GPUs; there are {cluster.n_gpus}")
     if len(cluster.types) > 1:
         _check_nodes(plan, cluster)
-    return PlanOnCluster(
-        plan=plan,
-        cluster=cluster,
-        gears=_gears_of(report, path),
-        demand=reported_demand(report, path),
-        assumptions=tuple(map(str, report.get("assumptions", ()))),
-    )
+    return PlanOnCluster(plan=plan, cluster=cluster, report=report)
 
 
 def _check_can_be_simulated(plan: Plan) -> None:
-    """Before anything is asked of the user: what he gave would not help."""
+    """Check the plan before anything else is asked for, which would not help.
+
+    Raises:
+        CannotBeDone: A tier runs elsewhere, on the CPU, or shares GPUs with another.
+    """
     for tier in plan.tiers:
         if tier.endpoints:
             raise CannotBeDone(f"tier {tier.tier} runs at its endpoints, of which nothing is known")
@@ -127,58 +138,21 @@ def _check_can_be_simulated(plan: Plan) -> None:
         )
 
 
-def _gears_of(report: dict[str, Any], path: Path) -> tuple[PlannedGear, ...]:
-    try:
-        gears = _GEARS.validate_python(
-            [
-                {"requests_per_s": gear["requests_per_s"], "replicas": gear["replicas"]}
-                for gear in (report.get("explanation") or {}).get("gears", ())
-                if gear["fits"] and "replicas" in gear
-            ]
-        )
-    except (KeyError, TypeError, AttributeError, ValidationError) as exc:
-        raise ConfigError(f"report {path}: a gear is not as hs-launch writes it: {exc}") from exc
-    return tuple(sorted(gears, key=lambda gear: gear.requests_per_s))
-
-
-def _nodes_of_report(report: dict[str, Any], path: Path) -> tuple[Node, ...]:
-    try:
-        return tuple(_node_of_report(entry) for entry in report.get("cluster", ()))
-    except (KeyError, TypeError) as exc:
-        raise ConfigError(f"report {path}: an entry of cluster lacks {exc}") from exc
-
-
-def _node_of_report(entry: dict[str, Any]) -> Node:
-    """A node as the planner saw it; drivers count memory in whole MiB."""
+def _node_of_report(node: PlannedNode) -> Node:
+    """Return a node as the planner saw it; drivers count memory in whole MiB."""
     return replace(
-        _node(entry["node"], entry["gpu_type"], entry["gpus"]),
-        memory_bytes=round(entry["memory_gib_per_gpu"] * GIB / MIB) * MIB,
-        linked_size=entry.get("linked_size"),
-    )
-
-
-def _nodes_of_config(config: CascadeConfig | None) -> tuple[Node, ...]:
-    if config is None or config.cluster is None:
-        return ()
-    return tuple(
-        _node(group.name if group.count == 1 else f"{group.name}-{i}", group.gpu_type, group.gpus)
-        for group in config.cluster.nodes
-        for i in range(group.count)
-    )
-
-
-def _node(name: str, gpu_type_name: str, n_gpus: int) -> Node:
-    kind = gpu_type(gpu_type_name)
-    return Node(
-        name=name,
-        gpu_type=kind,
-        gpus=tuple(f"{name}/{i}" for i in range(n_gpus)),
-        memory_bytes=kind.usable_memory_bytes,
+        described_node(node.node, gpu_type(node.gpu_type), node.gpus),
+        memory_bytes=round(node.memory_gib_per_gpu * GIB / MIB) * MIB,
+        linked_size=node.linked_size,
     )
 
 
 def _check_nodes(plan: Plan, cluster: Cluster) -> None:
-    """With GPUs of several types every placement must name a node that is there."""
+    """Check that every placement names a node of the cluster, as GPU types differ.
+
+    Raises:
+        ConfigError: One names a node that does not exist.
+    """
     names = {node.name for node in cluster.nodes}
     for placement in plan.placements:
         unknown = [name for name in placement.node.split("+") if name not in names]

@@ -1,4 +1,4 @@
-"""From a plan, what is known of its tiers, and a trace to the cascade that the simulator runs."""
+"""Make the cascade that the simulator runs, from a plan, its tiers and a trace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Placement, TierPlan
-from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type, without_nvlink
+from hybridserve_llm.planner.replica_table import profile_of
+from hybridserve_llm.profiles.gpu_types import GpuType, without_nvlink
 from hybridserve_llm.profiles.grades import worst_grade
 from hybridserve_llm.profiles.memory import kv_capacity_sequences, kv_capacity_tokens
-from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.units import GIB
 
 _MAX_NUM_SEQS = 256
@@ -28,12 +28,12 @@ _ALWAYS_SMALL = "A100"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableMaker:
-    """Makes the table of every shape once.
+    """Make the step tables of replicas.
 
     Attributes:
         prompt_tokens: Mean of the requests; `output_tokens` likewise.
         max_num_batched_tokens: Of every engine; None for vLLM's default.
-        cluster: Whose GPUs NVLink joins, or does not.
+        cluster: The nodes, which say how many GPUs NVLink joins.
     """
 
     prompt_tokens: float
@@ -45,7 +45,7 @@ class TableMaker:
     def of(
         cls, requests: Requests, max_num_batched_tokens: int | None, cluster: Cluster
     ) -> "TableMaker":
-        """With the means of `requests`."""
+        """Return a maker with the mean lengths of `requests`."""
         return cls(
             prompt_tokens=float(requests.prompt_tokens.mean()),
             output_tokens=float(requests.output_tokens.mean()),
@@ -54,7 +54,7 @@ class TableMaker:
         )
 
     def mean_tokens(self, tier: KnownTier) -> tuple[float, float]:
-        """Mean prompt and answer of a tier."""
+        """Return the mean tokens of a tier's prompts and answers."""
         return self.prompt_tokens * tier.prompt_scale, self.output_tokens * tier.output_scale
 
     def table(
@@ -67,7 +67,7 @@ class TableMaker:
         memory_bytes: int,
         max_num_seqs: int | None,
     ) -> StepTable:
-        """The table of a replica of `tier` that may take `memory_bytes` of each GPU.
+        """Return the table of a replica of `tier` that may take `memory_bytes` of each GPU.
 
         Raises:
             CannotBeDone: The weights do not fit.
@@ -87,7 +87,7 @@ class TableMaker:
         n_seqs = max_num_seqs or tier.max_num_seqs or _MAX_NUM_SEQS
         is_linked = self.cluster.is_linked(kind, tensor_parallel_size)
         n_tokens = self.max_num_batched_tokens or _default_batched_tokens(kind)
-        profile = _profile_of(tier, kind, (tensor_parallel_size, pipeline_parallel_size))
+        profile = profile_of(tier.profiles, kind, (tensor_parallel_size, pipeline_parallel_size))
         table = step_table(
             ReplicaShape(
                 facts=tier.facts,
@@ -105,14 +105,14 @@ class TableMaker:
         )
         if profile or is_linked:
             return table
-        # As in the planner: fitted on GPUs that are linked.
+        # As in the planner: the model was fitted on GPUs that are linked.
         return replace(table, grade=worst_grade([table.grade, "datasheet"]))
 
 
 def planned_cascade(
     planned: PlanOnCluster, tiers: Sequence[KnownTier], make: TableMaker
 ) -> SimulatedCascade:
-    """The plan's replicas; GPUs of the cluster that it does not use are parked.
+    """Return the plan's replicas as a cascade; GPUs that the plan does not use are parked.
 
     Raises:
         ConfigError: The plan has other tiers than are known.
@@ -141,12 +141,12 @@ def planned_cascade(
         tiers=simulated,
         n_gpus=cluster.n_gpus,
         parked_w=cluster.parked_w(),
-        planned_for_per_s=None if planned.demand is None else planned.demand.requests_per_s,
+        planned_for_per_s=None if planned.load is None else planned.load.requests_per_s,
     )
 
 
 def simulated_tier(tier: KnownTier, lives: tuple[ReplicaLife, ...]) -> SimulatedTier:
-    """The tier with these replicas."""
+    """Return the tier with these replicas."""
     return SimulatedTier(
         name=tier.name,
         reach=tier.reach,
@@ -197,7 +197,7 @@ def _kind_of(placement: Placement, planned: PlanOnCluster, kinds: dict[str, GpuT
 
 
 def _default_batched_tokens(kind: GpuType) -> int:
-    """VLLM's `max_num_batched_tokens` where nobody sets it."""
+    """Return vLLM's default of `max_num_batched_tokens` on GPUs of this type."""
     if kind.name.startswith(_ALWAYS_SMALL):
         return _BATCHED_TOKENS[-1][1]
     return next(n for least, n in _BATCHED_TOKENS if kind.usable_memory_bytes >= least)
@@ -206,10 +206,10 @@ def _default_batched_tokens(kind: GpuType) -> int:
 def _kv_tokens(
     facts: ModelFacts, mean_tokens: float, memory_bytes: int, sizes: tuple[int, int]
 ) -> int:
-    """Tokens that the KV cache of a replica holds; below 1 where the weights do not fit.
+    """Return the tokens that the KV cache of a replica holds; below 1 if the weights do not fit.
 
-    Where layers keep a window or a state, that depends on the length of sequences: it is what as
-    many sequences as fit come to, as the planner counts them, at the mean length of the requests.
+    If layers keep a window or a state, the number depends on the length of sequences. It is then
+    the tokens of all sequences that fit, as the planner counts them, at the requests' mean length.
     """
     tp, pp = sizes
     if not (facts.n_window_layers or facts.state_bytes_per_sequence):
@@ -227,12 +227,3 @@ def _kv_tokens(
         pipeline_parallel_size=pp,
     )
     return int(n_sequences * mean_tokens)
-
-
-def _profile_of(tier: KnownTier, kind: GpuType, sizes: tuple[int, int]) -> Profile | None:
-    """The last measurements given of this shape."""
-    for profile in reversed(tier.profiles):
-        own = (profile.tensor_parallel_size, profile.pipeline_parallel_size)
-        if profile.gpu is not None and gpu_type(profile.gpu).name == kind.name and own == sizes:
-            return profile
-    return None

@@ -1,15 +1,18 @@
-"""The gears of a plan's report as a cascade that changes with the load."""
+"""Make the cascade that changes with the load, from the gears of a plan's report."""
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from eval.simulation.known_tiers import KnownTier
-from eval.simulation.plan_file import GearReplicas, PlannedGear, PlanOnCluster
+from eval.simulation.plan_file import PlanOnCluster
 from eval.simulation.planned_cascade import TableMaker, simulated_tier
 from eval.simulator.cascade import SimulatedCascade
 from eval.simulator.gears import Gear, GearChange, GearRules, gear_changes, geared_tiers
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import Requests
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.planner.report import GearReplicas, PlannedGear
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.units import GIB
 
@@ -21,11 +24,11 @@ def geared_cascade(
     requests: Requests,
     rules: GearRules,
 ) -> tuple[SimulatedCascade, tuple[GearChange, ...]]:
-    """The cascade under `requests`, and when it changes gears.
+    """Return the cascade under `requests`, and when it changes gears.
 
     Raises:
         ConfigError: The report has no gears, or a gear has other tiers than the configuration.
-        CannotBeDone: Tiers of a gear share GPUs, or a change needs more GPUs than are there.
+        CannotBeDone: Tiers of a gear share GPUs, or a change needs more GPUs than the cluster has.
     """
     if not planned.gears:
         raise ConfigError(
@@ -76,17 +79,8 @@ def _gear(
 def _table(
     tier: KnownTier, replicas: GearReplicas, make: TableMaker, made: dict[GearReplicas, StepTable]
 ) -> StepTable:
-    """One table for all replicas of a shape, in whatever gear."""
-    shape = GearReplicas(
-        tier=replicas.tier,
-        gpu_type=replicas.gpu_type,
-        replicas=1,
-        tensor_parallel_size=replicas.tensor_parallel_size,
-        pipeline_parallel_size=replicas.pipeline_parallel_size,
-        max_num_seqs=replicas.max_num_seqs,
-        memory_gib_per_gpu=replicas.memory_gib_per_gpu,
-        shares_gpus_with=(),
-    )
+    """Return the table of these replicas; one serves all gears with replicas of that shape."""
+    shape = structs.replace(replicas, replicas=1)
     if shape not in made:
         made[shape] = make.table(
             tier,

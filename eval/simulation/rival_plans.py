@@ -1,13 +1,13 @@
-"""What the planner's choice is compared with, on the same GPUs and under the same requests.
+"""Make the cascades that a plan is compared with, on the same GPUs and under the same requests.
 
 * `giant-only`: the last tier alone answers everything, planned by the same planner for the fewest
   watts at the plan's load, with the same head-room and bounds; answers count as long as the mean
   for p95 bounds.
-* `proportional`: no model of energy and no bounds. Every tier in the shape that answers the most
-  requests a second and GPU, with replicas in proportion to reach times a replica's seconds for a
-  request, as many as carry the plan's load with the same head-room.
+* `proportional`: no model of energy and no bounds. Every tier has the shape that answers the most
+  requests a second and GPU. Its replicas are in proportion to its reach times a replica's seconds
+  for a request, and carry the plan's load with the same head-room.
 
-GPUs that are left over are parked.
+GPUs that are not used are parked.
 """
 
 import math
@@ -22,11 +22,11 @@ from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.arrangements import Arrangement, arrangements
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import Tables
 
 _LESS = 0.99
-"""The step in which replicas are made fewer until the GPUs hold them."""
+"""Factor by which replicas are reduced, again and again, until the GPUs hold them."""
 
 
 def giant_only(
@@ -38,10 +38,10 @@ def giant_only(
     head_room: float,
     slo: Slo,
 ) -> SimulatedCascade:
-    """The last tier alone, planned for `requests_per_s`.
+    """Return the last tier alone, planned for `requests_per_s`.
 
-    Where no plan keeps the bounds at that rate it is planned without them. Where the GPUs do not
-    carry the rate with this head-room, the most that they carry is planned.
+    If no plan keeps the bounds at that rate, it is planned without them. If the GPUs do not carry
+    the rate with this head-room, it is planned for the largest rate that they carry.
 
     Raises:
         CannotBeDone: The giant does not fit at all.
@@ -81,12 +81,12 @@ def proportional(
     requests_per_s: float,
     head_room: float,
 ) -> SimulatedCascade:
-    """Replicas in proportion to the work of every tier, for `requests_per_s`.
+    """Return replicas in proportion to the work of every tier, for `requests_per_s`.
 
     Source: the replica ratios of HybridServe's public prototype (github.com/drunkcoding/
     model-inference), reach times latency. Deviations: the seconds of a replica that a request takes
     at full batch in place of its latency; the fewest replicas that carry the load in place of a
-    multiple; no search over stages. Where they are more than the GPUs hold all tiers have fewer.
+    multiple; no search over stages. If the GPUs do not hold them, all tiers have fewer.
 
     Raises:
         CannotBeDone: One replica of each tier is more than there are GPUs.
@@ -114,12 +114,12 @@ def proportional(
 
 
 def _rate_of(arrangement: Arrangement) -> float:
-    """Requests a second of a replica at full batch."""
+    """Return the requests a second of a replica at full batch."""
     return arrangement.replicas[0].table.max_rate_per_s
 
 
 def _counts(wanted: Sequence[float], n_gpus: Sequence[int], there: int) -> list[int]:
-    """Whole replicas, one at least; by one factor fewer where the GPUs do not hold them."""
+    """Return whole replicas, at least one each; reduced by one factor if the GPUs hold fewer."""
     counts = [max(1, math.ceil(n)) for n in wanted]
     scale = 1.0
     while sum(g * n for g, n in zip(n_gpus, counts, strict=True)) > there:
@@ -129,7 +129,7 @@ def _counts(wanted: Sequence[float], n_gpus: Sequence[int], there: int) -> list[
 
 
 def _most_a_gpu(cluster: Cluster, tier: TierDemand) -> Arrangement:
-    """The shape on the first GPU type with the most requests a second and GPU."""
+    """Return the shape on the first GPU type with the most requests a second and GPU."""
     fitting = [
         arrangement
         for arrangement in arrangements(cluster, (tier,), Tables())

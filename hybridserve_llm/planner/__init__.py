@@ -1,1 +1,1 @@
-"""From configuration and hardware to a plan; pure."""
+"""Search for the plan that carries a load best; no input or output."""

@@ -1,6 +1,6 @@
-"""Every way to run a tier's replica on the GPUs at hand, alone or beside other tiers'.
+"""List every way to run a tier's replica on the GPUs available, alone or sharing with other tiers.
 
-An arrangement says nothing of load: `columns.py` asks how many of it a load needs.
+An arrangement does not depend on the load: `columns.py` computes how many of it a load needs.
 """
 
 import math
@@ -10,8 +10,8 @@ from itertools import combinations
 
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import TierDemand
-from hybridserve_llm.planner.replica_table import ReplicaTable
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
+from hybridserve_llm.planner.plan import rounded_share
+from hybridserve_llm.planner.replica_table import EngineShape, ReplicaTable, Tables
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.memory import kv_capacity_sequences, kv_capacity_tokens, memory_use
 
@@ -19,23 +19,21 @@ _LARGEST_BATCH = 256
 _SMALLER_BATCHES = (64, 16)
 _MAX_STAGES = 8
 _MAX_TIERS_A_GPU = 4
-_SHARE_STEPS = 1000
-"""vLLM is told a share of memory; ours have three digits and are rounded down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
-    """One replica of a tier: its shape, its part of the memory and its figures.
+class ArrangedReplica:
+    """Hold one replica of a tier in an arrangement: its shape, part of the memory and figures.
 
     Attributes:
         tier: The tier's place in the demand.
         memory_share: Part of each GPU's memory by the driver's count.
-        memory_bytes: The same in bytes, a GPU.
-        table: Figures while nothing else runs on its GPUs.
+        memory_bytes: The same in bytes, of each GPU.
+        table: Its figures with its GPUs to itself.
     """
 
     tier: int
-    shape: ReplicaShape
+    shape: EngineShape
     memory_share: float
     memory_bytes: int
     table: ReplicaTable
@@ -43,44 +41,44 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """Replicas that run on the same GPUs: one, or one of each of several tiers.
+    """Hold the replicas that run on the same GPUs: one, or one of each of several tiers.
 
     Those that share have one tensor-parallel size, so that each GPU carries an equal part.
     """
 
     gpu_type: GpuType
-    replicas: tuple[Replica, ...]
+    replicas: tuple[ArrangedReplica, ...]
 
     @property
     def group_size(self) -> int:
-        """GPUs of one node that work on the same layer."""
+        """Return how many GPUs of one node work on the same layer."""
         return self.replicas[0].shape.tensor_parallel_size
 
     @property
     def n_groups(self) -> int:
-        """Groups of that size: pipeline stages."""
+        """Return the number of groups of that size: the pipeline stages."""
         return self.replicas[0].shape.pipeline_parallel_size
 
     @property
     def n_gpus(self) -> int:
-        """GPUs in all."""
+        """Return the number of GPUs of all groups."""
         return self.group_size * self.n_groups
 
     @property
     def serves(self) -> int:
-        """Bit i is set where it serves tier i."""
+        """Return the tiers it serves as bits: bit i is set for tier i."""
         return sum(1 << replica.tier for replica in self.replicas)
 
     @property
     def is_shared(self) -> bool:
-        """Whether several tiers share the GPUs."""
+        """Return True if several tiers share the GPUs."""
         return len(self.replicas) > 1
 
 
 def arrangements(
     cluster: Cluster, tiers: Sequence[TierDemand], tables: Tables
 ) -> tuple[Arrangement, ...]:
-    """All arrangements whose weights and KV cache fit, in a fixed order.
+    """Return all arrangements whose weights and KV cache fit, in a fixed order.
 
     Order: GPU types as the cluster has them, alone before shared, tiers, small groups first.
     """
@@ -96,7 +94,7 @@ def arrangements(
 
 
 def shapes_of(cluster: Cluster, gpu_type: GpuType, tier: TierDemand) -> Iterator[tuple[int, int]]:
-    """Tensor and pipeline parallel sizes that the model and the nodes allow.
+    """Yield the tensor and pipeline parallel sizes that the model and the nodes allow.
 
     vLLM splits attention heads evenly, and key-value heads evenly or each onto several GPUs.
     """
@@ -132,22 +130,22 @@ def _replicas(
     tables: Tables,
     *,
     largest_only: bool = False,
-) -> Iterator[Replica]:
-    """One replica for each bound on the batch that is worth a try; none where it does not fit."""
+) -> Iterator[ArrangedReplica]:
+    """Yield one replica for each bound on the batch to try; none if the model does not fit."""
     (place, tier), (tp, pp) = placed, parallel
     memory_bytes = math.floor(memory_share * cluster.memory_bytes(gpu_type))
     n_sequences = _sequences_that_fit(tier, memory_bytes, tp, pp)
     if n_sequences < 1:
         return
     for max_num_seqs in _batches(tier, n_sequences)[: 1 if largest_only else None]:
-        shape = ReplicaShape(
+        shape = EngineShape(
             gpu_type=gpu_type,
             tensor_parallel_size=tp,
             pipeline_parallel_size=pp,
             max_num_seqs=max_num_seqs,
             is_linked=cluster.is_linked(gpu_type, tp),
         )
-        yield Replica(
+        yield ArrangedReplica(
             tier=place,
             shape=shape,
             memory_share=memory_share,
@@ -157,7 +155,7 @@ def _replicas(
 
 
 def _sequences_that_fit(tier: TierDemand, memory_bytes: int, tp: int, pp: int) -> int:
-    """Sequences at a time; 0 also where one as long as is allowed does not fit."""
+    """Return how many sequences fit at a time; 0 also if one of `max_tokens` does not fit."""
     n_tokens = kv_capacity_tokens(
         tier.facts,
         memory_bytes_per_gpu=memory_bytes,
@@ -176,10 +174,10 @@ def _sequences_that_fit(tier: TierDemand, memory_bytes: int, tp: int, pp: int) -
 
 
 def _batches(tier: TierDemand, n_sequences: int) -> tuple[int, ...]:
-    """Bounds on the batch, largest first: the operator's, or powers of two that memory allows.
+    """Return bounds on the batch, largest first: the operator's, or powers of two that fit.
 
-    Smaller ones keep tokens coming sooner at full load. Powers of two only, so that a little more
-    memory does not make every figure anew.
+    With smaller ones the time between tokens is shorter at full load. They are powers of two so
+    that a little more memory does not change every figure.
     """
     if tier.max_num_seqs is not None:
         return (min(tier.max_num_seqs, n_sequences),)
@@ -195,7 +193,7 @@ def _shared(
         for sharing in combinations(placed, n_sharing):
             fixed = {tier.replicas for _, tier in sharing} - {None}
             if len(fixed) > 1:
-                continue  # a shared GPU has one replica of each: their numbers must agree
+                continue  # a shared GPU has one replica of each tier: their numbers must be equal
             shapes = [set(shapes_of(cluster, gpu_type, tier)) for _, tier in sharing]
             for tp, pp in sorted(set.intersection(*shapes)):
                 if pp == 1:
@@ -235,10 +233,11 @@ def _shared_by(
 def _memory_shares(
     gpu_bytes: int, most: float, tiers: Sequence[TierDemand], tp: int, *, weigh_length: bool
 ) -> tuple[float, ...] | None:
-    """Each tier's share of a GPU, together `most`: weights, overhead, and a part of the rest.
+    """Return each tier's share of a GPU: weights, overhead, and a part of the rest.
 
-    That part is equal for all, or with `weigh_length` by the bytes that a request's tokens take.
-    A tier's own share stands. None where the weights alone are too much.
+    The shares add up to `most`. The part is equal for all; with `weigh_length` it is in proportion
+    to the bytes that a request's tokens take. A share that the operator set is kept. None means
+    that the weights alone are too large.
     """
     needs = [
         memory_use(
@@ -263,7 +262,7 @@ def _memory_shares(
         else own / gpu_bytes
         for need, own, weight in zip(least, fixed, weights, strict=True)
     ]
-    return tuple(math.floor(share * _SHARE_STEPS + 1e-6) / _SHARE_STEPS for share in shares)
+    return tuple(map(rounded_share, shares))
 
 
 def _kv_weight(tier: TierDemand) -> float:

@@ -1,32 +1,37 @@
-"""The plan the configuration spells out itself: its replicas and parallelism, nothing searched.
+"""Make the plan that the configuration describes: its replicas and parallelism, without a search.
 
-It places replicas on the hardware given and asks no profile; a searching planner makes the same
-kind of `Plan`.
+Replicas are placed on the hardware given; no profile is read. A search makes the same kind of
+`Plan`.
 """
 
-import math
 from collections.abc import Sequence
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
-from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Placement, Plan, TierPlan
+from hybridserve_llm.planner.plan import (
+    MAX_SHARED_GPU_MEMORY,
+    SHARE_STEPS,
+    Placement,
+    Plan,
+    TierPlan,
+    rounded_share,
+)
 
-_SHARE_STEPS = 1000
 _ROUNDING = 1e-9
 
 
 def plan_as_configured(config: CascadeConfig, hardware: Hardware) -> Plan:
-    """Every tier's `replicas` at its `tensor_parallel_size`, on GPUs if there are any.
+    """Place every tier's `replicas` at its `tensor_parallel_size`, on GPUs if there are any.
 
-    On the CPU each rank gets an equal number of threads, at least one; where there are several NUMA
-    nodes and every engine fits into one of them, it is bound to cores of its own there. On GPUs
-    each replica has its own, in order, while they last; then replicas share the GPUs that carry
-    least.
+    On the CPU each rank gets an equal number of threads, at least one. If there are several NUMA
+    nodes and every engine fits into one of them, each is bound to cores of its own there. On GPUs
+    each replica has its own, in order, as long as there are free ones. Then replicas share the
+    GPUs that carry least.
 
     Raises:
-        CannotBeDone: A replica needs more GPUs or cores than there are, or engines that share a
-            GPU want more than its memory; the message says by how much.
+        CannotBeDone: A replica needs more GPUs or cores than the machine has, or engines that share
+            a GPU want more than its memory; the message says by how much.
     """
     started = [tier for tier in config.tiers if not tier.endpoints]
     placements = _on_gpus(started, hardware.gpus) if hardware.gpus else _on_cpu(started, hardware)
@@ -93,11 +98,11 @@ def _on_cpu(tiers: Sequence[TierConfig], hardware: Hardware) -> dict[str, tuple[
 def _on_numa_nodes(
     tiers: Sequence[TierConfig], nodes: Sequence[NumaNode], most_threads: int
 ) -> dict[str, tuple[Placement, ...]] | None:
-    """Every engine bound to cores of one NUMA node, none to another's; None where that cannot be.
+    """Bind every engine to cores of its own in one NUMA node; return None where that cannot be.
 
-    An engine that is not bound runs on all nodes, and vLLM (0.32.0) takes all its memory from the
-    node of the first core that it may use: all engines would read one node's memory. Threads become
-    fewer where engines do not fit into nodes otherwise.
+    An engine that is not bound runs on all nodes. vLLM (0.32.0) takes all its memory from the node
+    of the first core that it may use, so all engines would read one node's memory. Engines get
+    fewer threads if they do not fit into nodes otherwise.
     """
     if len(nodes) <= 1:
         return None
@@ -117,7 +122,10 @@ def _on_numa_nodes(
 def _packed(
     tiers: Sequence[TierConfig], nodes: Sequence[NumaNode], n_threads: int
 ) -> dict[str, list[int]] | None:
-    """Cores of every replica: the largest first, each on the node with most cores left."""
+    """Return the cores of every replica.
+
+    The largest is placed first, each on the node with most cores left. None if one does not fit.
+    """
     free = [list(node.cpu_cores) for node in nodes]
     taken: dict[str, list[int]] = {}
     for tier in sorted(tiers, key=lambda tier: -_tp(tier)):
@@ -131,7 +139,7 @@ def _packed(
 
 
 def _groups(cores: Sequence[int], n_threads: int) -> tuple[tuple[int, ...], ...]:
-    """Cores of every rank."""
+    """Return the cores of every rank."""
     return tuple(tuple(cores[i : i + n_threads]) for i in range(0, len(cores), n_threads))
 
 
@@ -169,10 +177,10 @@ def _on_gpus(
 
 
 def _assign_gpus(tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]) -> dict[str, tuple[str, ...]]:
-    """GPUs of each replica: the last tier chooses first, and each takes those that carry least.
+    """Return the GPUs of each replica. The last tier chooses first; each takes the least loaded.
 
-    Load is counted in the tier's place in the cascade, the only measure of size at hand here, so
-    that it is the small tiers that come together when GPUs are short.
+    The load of a tier is its place in the cascade, the only measure of size known here. So the
+    small tiers share when there are too few GPUs.
     """
     n_wanted = sum(_n_replicas(tier) * _tp(tier) for tier in tiers)
     load = {gpu.uuid: 0 for gpu in gpus[:n_wanted]}
@@ -192,9 +200,9 @@ def _assign_gpus(tiers: Sequence[TierConfig], gpus: tuple[Gpu, ...]) -> dict[str
 def _memory_shares(
     tiers: Sequence[TierConfig], assigned: dict[str, tuple[str, ...]]
 ) -> dict[str, float | None]:
-    """Memory share per replica; None for one that has its GPUs to itself.
+    """Return the memory share of each replica; None for one that has its GPUs to itself.
 
-    A tier's own `gpu_memory_utilization` stands; the rest of a GPU's memory is divided equally
+    A tier's own `gpu_memory_utilization` is kept. The rest of a GPU's memory is divided equally
     among the engines there that have none.
     """
     wanted = {
@@ -207,7 +215,7 @@ def _memory_shares(
             continue
         fixed = sum(wanted[name] or 0.0 for name in here)
         n_open = sum(wanted[name] is None for name in here)
-        too_much = fixed + n_open / _SHARE_STEPS - MAX_SHARED_GPU_MEMORY
+        too_much = fixed + n_open / SHARE_STEPS - MAX_SHARED_GPU_MEMORY
         if too_much > _ROUNDING:
             raise CannotBeDone(
                 f"{', '.join(here)} share GPU {uuid} and want {fixed:g} of its memory by "
@@ -215,10 +223,6 @@ def _memory_shares(
                 f"lower it by {too_much:.3f} or more, or add GPUs"
             )
         for name in here:
-            own = wanted[name] or _rounded_down((MAX_SHARED_GPU_MEMORY - fixed) / n_open)
+            own = wanted[name] or rounded_share((MAX_SHARED_GPU_MEMORY - fixed) / n_open)
             shares[name] = min(own, shares[name] or own)
     return shares
-
-
-def _rounded_down(share: float) -> float:
-    return math.floor(share * _SHARE_STEPS + _ROUNDING * _SHARE_STEPS) / _SHARE_STEPS

@@ -1,7 +1,7 @@
-"""The columns of a load: every arrangement, as often as the load needs it or more often.
+"""Make the columns of a load: every arrangement, in every number that carries the load.
 
-Tiers that share GPUs share their time too. No measurement of that is at hand, so plain assumptions
-are made, and figures of shared GPUs are graded `datasheet`:
+Tiers that share GPUs share their time too. No measurement of that exists, so simple assumptions
+are made, and figures of shared GPUs have the grade `datasheet`:
 
 * an engine is busy for as long as it would be alone; while another is busy too, the GPU turns to
   both in equal slices, so that all times grow by the sum of the others' busy shares;
@@ -10,8 +10,8 @@ are made, and figures of shared GPUs are graded `datasheet`:
 * utilisations add up, and together leave the head-room;
 * power above idle adds up, to TDP at most; the idle power of the GPUs is paid once.
 
-Watts of a tier are whole: nothing here is known better, and what differs by less is a tie, which
-goes to fewer GPUs and then to lower latency.
+Watts of a tier are rounded to whole numbers, as nothing here is known more exactly. Solutions that
+differ by less are a tie, which goes to fewer GPUs and then to lower latency.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ import numpy as np
 
 from hybridserve_llm.planner.arrangements import Arrangement
 from hybridserve_llm.planner.cluster import Cluster
-from hybridserve_llm.planner.demand import Demand
+from hybridserve_llm.planner.demand import Demand, TierTime
 from hybridserve_llm.planner.problem import BoolArray, FloatArray, IntArray, Problem
-from hybridserve_llm.planner.replica_table import ReplicaTable, TierTime
+from hybridserve_llm.planner.replica_table import ReplicaTable
 
 _TURNING_COST = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Columns and what they stand for: `arrangements[arrangement[k]]`, `replicas[k]` times."""
+    """Hold columns; column k stands for `arrangements[arrangement[k]]`, `replicas[k]` times."""
 
     problem: Problem
     arrangements: tuple[Arrangement, ...]
@@ -38,7 +38,7 @@ class Columns:
     replicas: IntArray
 
     def subset(self, kept: IntArray) -> "Columns":
-        """The columns `kept` alone, in that order."""
+        """Return only the columns `kept`, in that order."""
         return Columns(
             problem=self.problem.subset(kept),
             arrangements=self.arrangements,
@@ -49,15 +49,16 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierLoad:
-    """What one tier does in an arrangement at given rates; all arrays have the rates' shape.
+    """Hold the figures of one tier in an arrangement; all arrays have the shape of its rates.
 
     Attributes:
         table: Figures of a replica alone.
         rate_per_s: Requests that one replica gets.
-        power_w: One replica's part of the arrangement's power: what it draws above idle, and an
-            equal part of the idle power of GPUs that it shares.
+        power_w: One replica's part of the arrangement's power: its watts above idle, and an equal
+            part of the idle power of GPUs that it shares.
         latency_s: Mean time of a request.
-        stretch: By what times are longer than those of a replica alone; `latency_s` has it.
+        stretch: Factor by which times are longer than those of a replica alone; `latency_s`
+            includes it.
     """
 
     table: ReplicaTable
@@ -68,12 +69,15 @@ class TierLoad:
     stretch: FloatArray | float = 1.0
 
     def time_s(self, name: TierTime) -> FloatArray:
-        """The time called `name`, in seconds; looked up only when asked for, as few are bounded."""
+        """Return the time called `name`, in seconds; looked up on demand, as few are bounded."""
         return self.table.time_at(name, self.rate_per_s) * self.stretch
 
 
 def columns_of(cluster: Cluster, demand: Demand, choices: Sequence[Arrangement]) -> Columns:
-    """Every column that keeps head-room and bounds; order of `choices`, few replicas first."""
+    """Return the columns that keep head-room and bounds, in the order of `choices`.
+
+    Of one arrangement, few replicas come first.
+    """
     parts = []
     for place, choice in enumerate(choices):
         counts = _counts(cluster, demand, choice)
@@ -82,12 +86,12 @@ def columns_of(cluster: Cluster, demand: Demand, choices: Sequence[Arrangement])
         loads = loads_of(choice, [demand.rates_per_s[r.tier] / counts for r in choice.replicas])
         kept = np.flatnonzero(keeps_bounds(demand, choice, loads))
         if len(kept):
-            parts.append(_part(cluster, demand, (place, choice), counts[kept], loads, kept))
+            parts.append(_block(cluster, demand, (place, choice), counts[kept], loads, kept))
     return _joined(cluster, demand, tuple(choices), parts)
 
 
 def loads_of(choice: Arrangement, rates_per_s: Sequence[FloatArray]) -> tuple[TierLoad, ...]:
-    """What each replica of `choice` does when it gets `rates_per_s`, arrays of one shape each."""
+    """Return the load of each replica of `choice` at `rates_per_s`, one array for each."""
     loads = [
         TierLoad(
             table=replica.table,
@@ -104,7 +108,7 @@ def loads_of(choice: Arrangement, rates_per_s: Sequence[FloatArray]) -> tuple[Ti
 def _sharing(
     choice: Arrangement, rates_per_s: Sequence[FloatArray], alone: Sequence[TierLoad]
 ) -> tuple[TierLoad, ...]:
-    """What becomes of the loads that each would have `alone`, see the top of this file."""
+    """Return the loads under sharing, from those of each replica `alone`; see the top."""
     tables = [replica.table for replica in choice.replicas]
     idle_w, tdp_w = tables[0].idle_w, tables[0].tdp_w
     busy = [table.busy_at(rate) for table, rate in zip(tables, rates_per_s, strict=True)]
@@ -129,12 +133,15 @@ def _sharing(
 
 
 def tier_power_w(power_w: FloatArray, replicas: IntArray | int) -> FloatArray:
-    """Watts of all replicas of a tier, whole, of those of one."""
+    """Return the watts of all replicas of a tier, rounded, from those of one replica."""
     return np.rint(power_w * replicas)
 
 
 def keeps_bounds(demand: Demand, choice: Arrangement, loads: Sequence[TierLoad]) -> BoolArray:
-    """Where head-room and the bounds on time are kept; a request's whole latency alone by these."""
+    """Return where head-room and the bounds on time are kept.
+
+    The bound on a whole request's latency is checked for the tiers of `choice` only.
+    """
     utilisation = np.sum([load.utilisation for load in loads], axis=0)
     kept: BoolArray = utilisation <= (1 - demand.head_room) * (1 + 1e-12)
     for load in loads:
@@ -149,7 +156,7 @@ def keeps_bounds(demand: Demand, choice: Arrangement, loads: Sequence[TierLoad])
 def latency_of_request(
     demand: Demand, choice: Arrangement, loads: Sequence[TierLoad]
 ) -> FloatArray:
-    """What the tiers of `choice` add to a request's mean latency, in the rates' shape."""
+    """Return the seconds that the tiers of `choice` add to a request's mean latency."""
     parts = [
         demand.tiers[replica.tier].reach * load.latency_s
         for replica, load in zip(choice.replicas, loads, strict=True)
@@ -158,13 +165,8 @@ def latency_of_request(
     return total
 
 
-def most_replicas(cluster: Cluster, choice: Arrangement) -> int:
-    """How often the cluster holds the arrangement."""
-    return cluster.n_groups(choice.gpu_type, choice.group_size) // choice.n_groups
-
-
-def pinned_replicas(demand: Demand, choice: Arrangement) -> int | None:
-    """The number of replicas that the operator fixed for a tier of `choice`; None for none."""
+def _pinned_replicas(demand: Demand, choice: Arrangement) -> int | None:
+    """Return the number of replicas that the operator fixed for a tier of `choice`, or None."""
     for replica in choice.replicas:
         if (n_fixed := demand.tiers[replica.tier].replicas) is not None:
             return n_fixed
@@ -172,12 +174,12 @@ def pinned_replicas(demand: Demand, choice: Arrangement) -> int | None:
 
 
 def _counts(cluster: Cluster, demand: Demand, choice: Arrangement) -> IntArray:
-    """Numbers of replicas to try: those that the load needs, up to what the cluster holds."""
-    most = most_replicas(cluster, choice)
-    n_fixed = pinned_replicas(demand, choice)
+    """Return the numbers of replicas to try: from those needed to those that the GPUs hold."""
+    most = cluster.n_groups(choice.gpu_type, choice.group_size) // choice.n_groups
+    n_fixed = _pinned_replicas(demand, choice)
     if n_fixed is not None:
         return np.arange(n_fixed, n_fixed + (n_fixed <= most), dtype=np.int64)
-    # With fewer the load is over the head-room whatever else holds.
+    # With fewer replicas the load would break the head-room in any case.
     needed = sum(
         demand.rates_per_s[replica.tier] / replica.table.max_rate_per_s
         for replica in choice.replicas
@@ -187,8 +189,8 @@ def _counts(cluster: Cluster, demand: Demand, choice: Arrangement) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """The columns of one arrangement; arrays [n] or [n, n_budgets]."""
+class _ColumnBlock:
+    """Hold the columns of one arrangement; arrays [n] or [n, n_budgets]."""
 
     arrangement: IntArray
     serves: IntArray
@@ -199,18 +201,18 @@ class _Part:
     uses: IntArray
 
 
-def _part(
+def _block(
     cluster: Cluster,
     demand: Demand,
     placed: tuple[int, Arrangement],
     counts: IntArray,
     loads: Sequence[TierLoad],
     kept: IntArray,
-) -> _Part:
+) -> _ColumnBlock:
     place, choice = placed
     n_gpus = counts * choice.n_gpus
     watts = np.sum([tier_power_w(load.power_w[kept], counts) for load in loads], axis=0)
-    return _Part(
+    return _ColumnBlock(
         arrangement=np.full(len(counts), place, dtype=np.int64),
         serves=np.full(len(counts), choice.serves, dtype=np.int64),
         replicas=counts,
@@ -224,9 +226,12 @@ def _part(
 
 
 def _joined(
-    cluster: Cluster, demand: Demand, choices: tuple[Arrangement, ...], parts: Sequence[_Part]
+    cluster: Cluster,
+    demand: Demand,
+    choices: tuple[Arrangement, ...],
+    parts: Sequence[_ColumnBlock],
 ) -> Columns:
-    """The arrays of all parts, one after the other."""
+    """Return the arrays of all parts, one after the other."""
     no_int = np.empty(0, dtype=np.int64)
     no_float = np.empty(0, dtype=np.float64)
     no_uses = np.empty((0, len(cluster.budget_rows())), dtype=np.int64)

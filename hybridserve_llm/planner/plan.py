@@ -1,8 +1,9 @@
-"""A plan is data: where every replica runs; planners make it and the launcher carries it out.
+"""Describe a plan: where every replica runs. Planners make it, the launcher carries it out.
 
-The JSON form is `plan.json`; pydantic checks it on the way in, as it does the configuration file.
+Its JSON form is the file `plan.json`; pydantic checks it when it is read.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,22 +12,25 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from hybridserve_llm.errors import ConfigError
 
 SCHEMA_VERSION = 2
-"""Raised when a reader of the old form would misread the new one."""
+"""Number of the file's form; it rises when a reader of the old form would misread the new one."""
 
 MAX_SHARED_GPU_MEMORY = 0.9
 """Share of a GPU's memory for all engines that share it; their CUDA contexts need the rest."""
+
+SHARE_STEPS = 1000
+"""vLLM takes a share of memory; ours have three digits and are rounded down."""
 
 _SHARE_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one replica runs: one engine, one process group.
+    """Hold where and how one replica runs: one engine, one process group.
 
     Attributes:
         name: `tier/index`, unique in the plan, such as `small/0`.
-        node: Host the engine runs on; `localhost` is the launcher's own. Where pipeline stages are
-            on several, their names joined by `+`.
+        node: Host the engine runs on; `localhost` is the launcher's own. If pipeline stages are on
+            several nodes, it has their names joined by `+`.
         gpu_uuids: NVML UUIDs, shape [tensor_parallel_size * pipeline_parallel_size] on a GPU,
             empty on the CPU.
         gpu_memory_share: Part of each of its GPUs' memory, in (0, 1]; None leaves it to the tier's
@@ -52,11 +56,11 @@ class Placement:
 
     @property
     def n_ranks(self) -> int:
-        """Worker processes of the engine, one per GPU or CPU core group."""
+        """Return the number of worker processes of the engine, one per GPU or CPU core group."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
     def faults(self) -> tuple[str, ...]:
-        """What contradicts itself, one sentence each; empty when nothing does."""
+        """Return each contradiction in this placement as a sentence; empty if there is none."""
         rules = {
             f"tensor_parallel_size {self.tensor_parallel_size} and pipeline_parallel_size "
             f"{self.pipeline_parallel_size} must be at least 1": self.tensor_parallel_size >= 1
@@ -97,7 +101,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierPlan:
-    """One tier: replicas to start, or endpoints that run already; never both."""
+    """Hold one tier: replicas to start, or endpoints that run already; never both."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -108,7 +112,7 @@ class TierPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every tier's replicas, cheapest tier first."""
+    """Hold every tier's replicas, cheapest tier first."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -117,14 +121,14 @@ class Plan:
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        """All replicas that are to be started."""
+        """Return all replicas that are to be started."""
         return tuple(placement for tier in self.tiers for placement in tier.placements)
 
     def check(self) -> None:
-        """Passes when the plan can be carried out as far as it says itself.
+        """Check that the plan does not contradict itself.
 
         Raises:
-            ConfigError: It contradicts itself; the message names every fault.
+            ConfigError: It does; the message names every fault.
         """
         faults = [*self._tier_faults(), *self._memory_faults()]
         for placement in self.placements:
@@ -166,16 +170,16 @@ class Plan:
         return faults
 
     def to_json(self) -> str:
-        """The plan as indented JSON; `from_json` gives an equal plan back."""
+        """Return the plan as indented JSON; `from_json` gives an equal plan back."""
         return _PLAN.dump_json(self, indent=2).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
-        """The plan in `text`, checked.
+        """Return the plan in `text`, checked.
 
         Raises:
-            ConfigError: Not JSON, another schema version, an unknown or missing key, or a plan
-                that contradicts itself.
+            ConfigError: It is not JSON, has another schema version, or an unknown or missing key,
+                or the plan contradicts itself.
         """
         try:
             version = _VERSION.validate_json(text).schema_version
@@ -202,6 +206,11 @@ class _Version:
 
 _PLAN = TypeAdapter(Plan)
 _VERSION = TypeAdapter(_Version)
+
+
+def rounded_share(share: float) -> float:
+    """Return a share of memory, rounded down to a multiple of 1 / `SHARE_STEPS`."""
+    return math.floor(share * SHARE_STEPS + 1e-6) / SHARE_STEPS
 
 
 def _twice(names: list[str]) -> list[str]:

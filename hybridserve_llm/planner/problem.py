@@ -1,9 +1,8 @@
-"""The choice a planner makes, as numbers: columns, what each serves, costs and takes.
+"""Describe the choice of a planner in numbers: columns, and what each serves, costs and takes.
 
 A column is one way to serve one tier, or several tiers that share GPUs. Exactly one column serves
-each tier, and together they keep the budgets: a set partitioning problem with budget rows. What
-the numbers stand for is left to `columns.py`, how the best choice is found to `milp.py` and
-`labels.py`.
+each tier, and together they keep the budgets: a set partitioning problem with budget rows.
+`columns.py` knows what the numbers stand for, `milp.py` finds the best choice.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ SAME_POWER = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Columns and the bounds on what is chosen of them.
+    """Hold the columns and the bounds on those that are chosen.
 
     Wishes are lexicographic: least power, then fewest GPUs, then least latency, then the columns
     that come first.
@@ -32,9 +31,9 @@ class Problem:
         serves: Bit i is set where a column serves tier i, shape [n]; never 0.
         power_w: Watts of a column beyond those of its GPUs parked, shape [n].
         gpus: GPUs of a column, shape [n].
-        latency_s: What a column adds to the mean latency of a request, shape [n].
-        uses: What a column takes of each budget, shape [n, n_budgets].
-        budgets: How much there is, shape [n_budgets].
+        latency_s: Seconds that a column adds to the mean latency of a request, shape [n].
+        uses: Amount that a column takes of each budget, shape [n, n_budgets].
+        budgets: Amount of each budget, shape [n_budgets].
         latency_limit_s: Bound on the sum of `latency_s`; None for none.
     """
 
@@ -49,11 +48,11 @@ class Problem:
 
     @property
     def n_columns(self) -> int:
-        """Columns there are."""
+        """Return the number of columns."""
         return len(self.serves)
 
     def subset(self, kept: IntArray) -> "Problem":
-        """The same problem with the columns `kept` alone, in that order."""
+        """Return the same problem with only the columns `kept`, in that order."""
         return Problem(
             n_tiers=self.n_tiers,
             serves=self.serves[kept],
@@ -66,11 +65,11 @@ class Problem:
         )
 
     def power_of(self, chosen: tuple[int, ...]) -> float:
-        """Watts of `chosen` columns together."""
+        """Return the watts of the `chosen` columns together."""
         return float(self.power_w[list(chosen)].sum())
 
     def is_kept_by(self, chosen: tuple[int, ...]) -> bool:
-        """Whether `chosen` columns serve every tier once and keep all bounds."""
+        """Return True if the `chosen` columns serve every tier once and keep all bounds."""
         rows = list(chosen)
         n_bits = int(np.bitwise_count(self.serves[rows]).sum())
         all_tiers = int(np.bitwise_or.reduce(self.serves[rows], initial=0))

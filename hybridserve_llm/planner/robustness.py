@@ -1,37 +1,19 @@
-"""What becomes of a plan where the profile it was made with is off."""
+"""Compute the figures of a plan in worlds where the profiles it was made with are wrong."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hybridserve_llm.planner.columns import latency_of_request, tier_power_w
 from hybridserve_llm.planner.forecast import loads_at
+from hybridserve_llm.planner.replica_table import Tables
+from hybridserve_llm.planner.report import OffProfile
 from hybridserve_llm.planner.search import Planner, Solution
-from hybridserve_llm.planner.tabulate import Tables
 
 PROFILE_ERROR = 0.2
-"""How far off a profile is taken to be, as a share of time and of power above idle."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OffProfile:
-    """The same plan in a world where steps take, or GPUs draw, more or less than thought.
-
-    Attributes:
-        what: What is off, and by how much, in words.
-        power_w: Of all GPUs, parked ones included.
-        utilisation: Of the fullest GPUs, tiers that share them added up; above 1 nothing keeps up.
-        broken: Bounds that no longer hold, in words.
-        best_power_w: What the plan made for that world would draw; None where none keeps bounds.
-    """
-
-    what: str
-    power_w: float
-    utilisation: float
-    broken: tuple[str, ...]
-    best_power_w: float | None
+"""The error of profiles that is assumed, as a share of time and of power above idle."""
 
 
 def off_profiles(planner: Planner, solution: Solution) -> tuple[OffProfile, ...]:
-    """The plan with steps a fifth slower and quicker, and with a fifth more and less power."""
+    """Return the plan with steps a fifth slower and quicker, and a fifth more and less power."""
     percent = round(100 * PROFILE_ERROR)
     worlds = (
         (f"steps {percent} % slower", 1 + PROFILE_ERROR, 1.0),
@@ -75,15 +57,15 @@ def _in_world(
     power_w, utilisation, broken = _measured(changed)
     return OffProfile(
         what=what,
-        power_w=power_w,
+        power_w_total=power_w,
         utilisation=utilisation,
         broken=broken,
-        best_power_w=None if best is None else best.power_w,
+        best_power_w_total=None if best is None else best.power_w,
     )
 
 
 def _measured(solution: Solution) -> tuple[float, float, tuple[str, ...]]:
-    """Watts, utilisation of the fullest GPUs, and broken bounds."""
+    """Return watts, utilisation of the fullest GPUs, and broken bounds."""
     power_w, fullest, latency_s = solution.parked_power_w, 0.0, 0.0
     broken = []
     slo = solution.demand.slo

@@ -1,4 +1,4 @@
-"""The search: the arrangements that carry a load for the fewest watts, or the largest load."""
+"""Search for the arrangements that carry a load for the fewest watts, or the largest load."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,34 +9,34 @@ from hybridserve_llm.planner.arrangements import Arrangement, arrangements
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.columns import Columns, columns_of
 from hybridserve_llm.planner.demand import Demand
-from hybridserve_llm.planner.solve import Solver, best_choice, installed_solver
-from hybridserve_llm.planner.tabulate import Tables
+from hybridserve_llm.planner.milp import best_choice
+from hybridserve_llm.planner.replica_table import Tables
 
 RATE_PRECISION = 1e-3
-"""The largest rate is found to this share of itself."""
+"""Precision of the largest rate, as a share of it."""
 
 _MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One arrangement and how often it is there."""
+    """Hold one arrangement and how many of it run."""
 
     arrangement: Arrangement
     replicas: int
 
     @property
     def n_gpus(self) -> int:
-        """GPUs in all."""
+        """Return the number of its GPUs."""
         return self.replicas * self.arrangement.n_gpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """What runs on a cluster under a demand.
+    """Hold the arrangements that run on a cluster under a demand.
 
     Attributes:
-        power_w: Of all GPUs, parked ones included.
+        power_w: Watts of all GPUs, parked ones included.
         latency_s: Mean time that a request spends in all tiers that it asks.
     """
 
@@ -48,35 +48,34 @@ class Solution:
 
     @property
     def n_gpus(self) -> int:
-        """GPUs that something runs on."""
+        """Return the number of GPUs in use."""
         return sum(choice.n_gpus for choice in self.choices)
 
     @property
     def parked_power_w(self) -> float:
-        """Watts of the GPUs that nothing runs on."""
+        """Return the watts of the GPUs that are not in use."""
         return self.cluster.parked_w() - sum(
             choice.n_gpus * choice.arrangement.gpu_type.idle_bare_w for choice in self.choices
         )
 
     @property
     def energy_j_per_request(self) -> float:
-        """Joules of all GPUs for each request."""
+        """Return the joules of all GPUs for each request."""
         return self.power_w / self.demand.requests_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Searches one cluster; tables and arrangements are made once for all demands on it."""
+    """Search one cluster; tables are computed once for all demands on it."""
 
     cluster: Cluster
     tables: Tables
-    solver: Solver | None = None
 
     def best(self, demand: Demand) -> Solution | None:
-        """What `demand.objective` wants; None where nothing carries the load within its bounds.
+        """Return the best solution by `demand.objective`; None where nothing carries the load.
 
-        With `throughput` the load given is a least one, and the solution's demand has the largest
-        that the cluster carries, to `RATE_PRECISION`; at that rate the fewest watts.
+        With `throughput` the load given is the least. The solution's demand then has the largest
+        load that the cluster carries, to `RATE_PRECISION`, for the fewest watts at that load.
         """
         choices = arrangements(self.cluster, demand.tiers, self.tables)
         found = self._best_of(demand, choices)
@@ -85,13 +84,13 @@ class Planner:
         return self._quickest(found, choices)
 
     def runners_up(self, solution: Solution) -> tuple[Solution, ...]:
-        """The best solution without each part of this one's, cheapest first, each once.
+        """Return the best solution without each part of this one, cheapest first, each once.
 
         A part is a set of tiers on one GPU type in one shape of parallelism.
         """
         choices = arrangements(self.cluster, solution.demand.tiers, self.tables)
         columns = columns_of(self.cluster, solution.demand, choices)
-        found: dict[tuple[_Part, ...], Solution] = {}
+        found: dict[tuple[_PartKey, ...], Solution] = {}
         for part in _parts(solution):
             others = [place for place, choice in enumerate(choices) if _part_of(choice) != part]
             kept = np.flatnonzero(np.isin(columns.arrangement, others))
@@ -101,7 +100,7 @@ class Planner:
         return tuple(sorted(found.values(), key=lambda other: (other.power_w, other.n_gpus)))
 
     def largest_rate_per_s(self, demand: Demand) -> float:
-        """Requests per second that the cluster carries within the bounds; 0 where none at all."""
+        """Return the largest rate that the cluster carries within bounds; 0 if it carries none."""
         choices = arrangements(self.cluster, demand.tiers, self.tables)
         found = self._best_of(demand, choices)
         if found is not None:
@@ -117,7 +116,7 @@ class Planner:
         return self._solved(demand, columns_of(self.cluster, demand, choices))
 
     def _solved(self, demand: Demand, columns: Columns) -> Solution | None:
-        found = best_choice(columns.problem, self.solver or installed_solver())
+        found = best_choice(columns.problem)
         if found is None:
             return None
         return Solution(
@@ -135,7 +134,7 @@ class Planner:
         )
 
     def _quickest(self, found: Solution, choices: tuple[Arrangement, ...]) -> Solution:
-        """The solution at the largest rate, by doubling and halving from one that is carried."""
+        """Return the solution at the largest rate, by doubling and halving from one that fits."""
         too_much = None
         for _ in range(_MOST_DOUBLINGS):
             if too_much is not None and too_much <= found.demand.requests_per_s * (
@@ -152,19 +151,19 @@ class Planner:
         return found
 
 
-_Part = tuple[int, str, int, int]
+_PartKey = tuple[int, str, int, int]
 
 
-def _part_of(choice: Arrangement) -> _Part:
+def _part_of(choice: Arrangement) -> _PartKey:
     return choice.serves, choice.gpu_type.name, choice.group_size, choice.n_groups
 
 
-def _parts(solution: Solution) -> tuple[_Part, ...]:
+def _parts(solution: Solution) -> tuple[_PartKey, ...]:
     return tuple(sorted(_part_of(choice.arrangement) for choice in solution.choices))
 
 
 def described(solution: Solution) -> Iterator[str]:
-    """The solution's choices in words, one by one; with the GPU type where there are several."""
+    """Yield each choice of the solution in words, with the GPU type if there are several types."""
     for choice in solution.choices:
         arrangement = choice.arrangement
         names = " + ".join(solution.demand.tiers[r.tier].name for r in arrangement.replicas)
@@ -174,6 +173,6 @@ def described(solution: Solution) -> Iterator[str]:
 
 
 def shape_in_words(arrangement: Arrangement) -> str:
-    """Parallel sizes, such as `TP 2` or `TP 8 PP 2`."""
+    """Return the parallel sizes in words, such as `TP 2` or `TP 8 PP 2`."""
     stages = f" PP {arrangement.n_groups}" if arrangement.n_groups > 1 else ""
     return f"TP {arrangement.group_size}{stages}"

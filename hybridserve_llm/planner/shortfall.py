@@ -1,4 +1,4 @@
-"""Why nothing fits: what is short, by how much, and what change would make it fit."""
+"""Find out why nothing fits: what is missing, how much, and which changes would make it fit."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from hybridserve_llm.planner.arrangements import arrangements, shapes_of
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
+from hybridserve_llm.planner.report import Shortfall
 from hybridserve_llm.planner.search import Planner
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.memory import memory_use
@@ -14,36 +15,11 @@ from hybridserve_llm.units import GIB
 
 _MOST_GPUS_ADDED = 4096
 _LITTLE = 1e-3
-"""Share of the load that is next to none: what breaks there breaks for its bounds, not its load."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortfall:
-    """Why a demand cannot be met.
-
-    Attributes:
-        reason: What is short and by how much, one sentence.
-        missing_memory_bytes: Of all GPUs together: for the first tier that does not fit alone, or
-            for all tiers that fit alone; None where memory is not what is short.
-        missing_gpus: GPUs of the last node's type to add so that all fits; None where none help.
-        changes: Each alone makes it fit, in words, cheapest first.
-    """
-
-    reason: str
-    missing_memory_bytes: int | None
-    missing_gpus: int | None
-    changes: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """Reason and changes, as one message."""
-        if not self.changes:
-            return f"{self.reason}; no change of load, bounds or GPUs alone makes it fit"
-        return f"{self.reason}; to make it fit: {', or '.join(self.changes)}"
+"""Share of the load that is almost none: a bound that breaks there does not break for the load."""
 
 
 def shortfall(planner: Planner, demand: Demand) -> Shortfall:
-    """Why `planner` found nothing for `demand`; the demand must be one that it cannot meet."""
+    """Return why `planner` found nothing for `demand`, which must be one that it cannot meet."""
     n_more = _gpus_to_add(planner, demand)
     rate_per_s = planner.largest_rate_per_s(replace(demand, objective="energy"))
     reason, missing = (
@@ -54,7 +30,7 @@ def shortfall(planner: Planner, demand: Demand) -> Shortfall:
     )
     return Shortfall(
         reason=reason,
-        missing_memory_bytes=missing,
+        missing_memory_gib=None if missing is None else missing / GIB,
         missing_gpus=n_more,
         changes=tuple(_changes(planner, demand, n_more, rate_per_s)),
     )
@@ -64,21 +40,21 @@ _Reason = tuple[str, int | None]
 
 
 def _tier_shortage(planner: Planner, tiers: Sequence[TierDemand]) -> _Reason | None:
-    """The first tier that fits in no shape even alone, and the bytes it lacks at least."""
+    """Return the first tier that fits in no shape even alone, and the fewest bytes it lacks."""
     for tier in tiers:
         if arrangements(planner.cluster, [tier], planner.tables):
             continue
         lacks = _lacks(planner.cluster, tier)
         if not lacks:
             return _no_shape(planner.cluster, tier), None
-        # Of equals the one with most GPUs to a layer: what an operator thinks of first.
+        # Of equal shapes the one with most GPUs to a layer: an operator would try it first.
         least = min(lacks, key=lambda lack: (lack.missing_bytes, lack.n_gpus, -lack.group_size))
         return least.text, least.missing_bytes
     return None
 
 
 def _bound_shortage(planner: Planner, demand: Demand) -> _Reason | None:
-    """A bound that the quickest shapes break without any load."""
+    """Return a bound that the quickest shapes break without any load."""
     quickest_s = 0.0
     for tier in demand.tiers:
         tables = [
@@ -117,7 +93,7 @@ def _load_shortage(planner: Planner, demand: Demand, rate_per_s: float) -> _Reas
 
 
 def _common_shortage(planner: Planner, tiers: Sequence[TierDemand]) -> _Reason:
-    """Tiers that fit alone and not together: the bytes all need at least, and those there are."""
+    """Return the reason for tiers that fit alone but not together, and the bytes they lack."""
     cluster = planner.cluster
     needs = {
         tier.name: min(
@@ -143,7 +119,7 @@ def _common_shortage(planner: Planner, tiers: Sequence[TierDemand]) -> _Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lack:
-    """What a tier lacks in one shape: `wanted_bytes` a GPU, `missing_bytes` of all its GPUs."""
+    """Hold the bytes that a tier wants on each GPU of one shape, and lacks on all of them."""
 
     wanted_bytes: int
     missing_bytes: int
@@ -153,7 +129,7 @@ class _Lack:
 
 
 def _lacks(cluster: Cluster, tier: TierDemand) -> list[_Lack]:
-    """What the tier wants and lacks in every shape that its heads and the nodes allow."""
+    """Return what the tier wants and lacks in every shape that its heads and the nodes allow."""
     return [
         _lack(cluster, gpu_type, tier, shape)
         for gpu_type in cluster.types
@@ -171,7 +147,7 @@ def _lack(cluster: Cluster, gpu_type: GpuType, tier: TierDemand, shape: tuple[in
         tensor_parallel_size=tp,
         pipeline_parallel_size=pp,
     )
-    # The cache of one sequence as long as is allowed, whole heads on each GPU.
+    # The cache of one sequence of `max_tokens`, with whole heads on each GPU.
     heads = -(-tier.facts.n_kv_heads // tp) / tier.facts.n_kv_heads
     cache = int(tier.max_tokens * tier.facts.kv_bytes_per_token * heads / pp)
     missing = max(cache - use.kv_bytes, 0)
@@ -208,7 +184,7 @@ def _no_shape(cluster: Cluster, tier: TierDemand) -> str:
 
 
 def _gpus_to_add(planner: Planner, demand: Demand) -> int | None:
-    """The fewest GPUs of the last node's type that make it fit; more never fit worse."""
+    """Return the fewest GPUs of the last node's type that make it fit; more never fit worse."""
 
     def fits(n_more: int) -> bool:
         grown = replace(planner, cluster=planner.cluster.grown(n_more))
@@ -218,7 +194,7 @@ def _gpus_to_add(planner: Planner, demand: Demand) -> int | None:
 
 
 def _least(fits: Callable[[int], bool], most: int) -> int | None:
-    """The least of 1 to `most` that fits, where all above one that fits do, too."""
+    """Return the least of 1 to `most` that fits, if all above one that fits do, too."""
     high = 1
     while not fits(high):
         if high >= most:
@@ -234,7 +210,7 @@ def _least(fits: Callable[[int], bool], most: int) -> int | None:
 def _changes(
     planner: Planner, demand: Demand, n_more: int | None, rate_per_s: float
 ) -> Iterator[str]:
-    """What the operator may do; settings first, as they cost no hardware."""
+    """Yield changes that the operator may make: settings first, as they cost no hardware."""
     energy = replace(demand, objective="energy")
     bounds = demand.slo
     if bounds != Slo() and (loose := planner.best(replace(energy, slo=Slo()))) is not None:

@@ -1,18 +1,19 @@
-"""A plan as the file says and what is known of it: on the CPU, and on GPUs that nobody knows."""
+"""Report a plan that is placed as the file says: on the CPU, and on GPUs that are not known."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import structs
 
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.as_configured import plan_as_configured
-from hybridserve_llm.planner.hardware import Hardware
+from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.host_memory import host_shortfall
-from hybridserve_llm.planner.outlook import ConfiguredTier, TierOutlook, host_need, outlook
-from hybridserve_llm.planner.plan import Plan, TierPlan
-from hybridserve_llm.planner.shortfall import Shortfall
+from hybridserve_llm.planner.outlook import ConfiguredTier, host_need, outlook
+from hybridserve_llm.planner.plan import Plan
+from hybridserve_llm.planner.report import PlannedNode, PlannedTier, PlanReport, Shortfall
 from hybridserve_llm.profiles.profile_file import Profile, read_profile
 from hybridserve_llm.units import GIB
 from launch.plans.planning_demand import (
@@ -24,114 +25,105 @@ from launch.plans.planning_demand import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configured:
-    """A plan that was not searched.
-
-    Attributes:
-        plan: None where it does not fit.
-        tiers: Those that are started; empty where no plan could be made.
-        requests_per_s: To the cascade.
-        shortfall: What is missing; None where it fits.
-        reason: Why this plan, or why none.
-        assumptions: What is taken for granted because nobody said it.
-        remarks: What to know of it.
-    """
-
-    plan: Plan | None
-    hardware: Hardware
-    tiers: tuple[TierOutlook, ...]
-    requests_per_s: float
-    shortfall: Shortfall | None
-    reason: str
-    assumptions: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def power_w(self) -> float | None:
-        """Watts of all tiers and of parked GPUs; None where any is not known."""
-        parts = [*(tier.power_w for tier in self.tiers), self.parked_power_w]
-        known = [watts for watts in parts if watts is not None]
-        return sum(known) if len(known) == len(parts) else None
-
-    @property
-    def parked_power_w(self) -> float | None:
-        """Watts of GPUs that nothing runs on: 0 without any, else unknown."""
-        return None if self.n_gpus_used < len(self.hardware.gpus) else 0.0
-
-    @property
-    def n_gpus_used(self) -> int:
-        """GPUs that something runs on."""
-        placements = () if self.plan is None else self.plan.placements
-        return len({uuid for place in placements for uuid in place.gpu_uuids})
-
-    @property
-    def latency_s(self) -> float | None:
-        """Mean seconds of a request in all tiers that it asks; None where any is not known."""
-        parts = [
-            None if tier.load.latency_s is None else tier.tier.reach * tier.load.latency_s
-            for tier in self.tiers
-        ]
-        known = [latency_s for latency_s in parts if latency_s is not None]
-        return sum(known) if parts and len(known) == len(parts) else None
-
-    def unknown(self) -> Iterator[str]:
-        """Why figures are None, one sentence each."""
-        for tier in self.tiers:
-            yield from tier.unknown
-        if self.parked_power_w is None:
-            yield "parked_power_w: nobody has figures of these GPUs"
-
-
-def configured(
+def configured_report(
     config: CascadeConfig,
     hardware: Hardware,
     certificate: Certificate | None,
     *,
     why: str,
     asks_the_hub: bool,
-) -> Configured:
-    """The plan that the file spells out, and what is known of it.
+) -> PlanReport:
+    """Return the plan that the file describes, and what is known of it.
 
     Args:
         config: The cascade.
         hardware: This machine.
         certificate: For the reaches of tiers.
         why: Why nothing was searched.
-        asks_the_hub: Whether the sizes of models that are neither given nor in the catalogue nor on
-            the disk may be looked up by hub id, which can take seconds.
+        asks_the_hub: True allows to look up a model's size by its hub id, which can take seconds.
+            It is asked only for sizes that are not given, in the catalogue or on the disk.
 
     Raises:
         ConfigError: A profile cannot be read.
     """
-    rate = config.planner.workload.requests_per_s or ASSUMED_REQUESTS_PER_S
     try:
         plan = plan_as_configured(config, hardware)
     except CannotBeDone as exc:
-        lack = Shortfall(reason=str(exc), missing_memory_bytes=None, missing_gpus=None, changes=())
-        return Configured(
-            plan=None,
-            hardware=hardware,
-            tiers=(),
-            requests_per_s=rate,
-            shortfall=lack,
-            reason=str(exc),
-        )
+        missing = Shortfall(reason=str(exc))
+        return _report(config, hardware, reason=missing.reason, missing=missing)
     assumptions: list[str] = []
     remarks: list[str] = []
     tiers = _tiers(config, plan, certificate, assumptions, remarks, asks_the_hub=asks_the_hub)
-    missing = _host_shortfall(hardware, tiers)
     remarks += _remarks(hardware, plan)
-    return Configured(
-        plan=plan if missing is None else None,
-        hardware=hardware,
-        tiers=outlook(tiers, hardware),
-        requests_per_s=rate,
+    lack = _host_shortfall(hardware, tiers)
+    if lack is None:
+        report = _report(config, hardware, reason=f"placed as the file says: {why}")
+        report = _with_plan(report, plan, *outlook(tiers, hardware))
+    else:
+        report = _report(config, hardware, reason=lack.text, missing=lack)
+    return structs.replace(report, assumptions=tuple(assumptions), remarks=tuple(remarks))
+
+
+def _report(
+    config: CascadeConfig, hardware: Hardware, *, reason: str, missing: Shortfall | None = None
+) -> PlanReport:
+    """Return what is reported whether the engines fit or not."""
+    by_name: dict[str, list[Gpu]] = {}
+    for gpu in hardware.gpus:
+        by_name.setdefault(gpu.name, []).append(gpu)
+    return PlanReport(
+        fits=missing is None,
+        searched=False,
+        reason=reason,
+        requests_per_s=config.planner.workload.requests_per_s or ASSUMED_REQUESTS_PER_S,
+        gpus=len(hardware.gpus),
+        cluster=tuple(
+            PlannedNode(
+                node="localhost",
+                gpu_type=name,
+                gpus=len(gpus),
+                memory_gib_per_gpu=min(gpu.memory_bytes for gpu in gpus) / GIB,
+            )
+            for name, gpus in by_name.items()
+        ),
         shortfall=missing,
-        reason=f"placed as the file says: {why}" if missing is None else missing.text,
-        assumptions=tuple(assumptions),
-        remarks=tuple(remarks),
     )
+
+
+def _with_plan(
+    report: PlanReport, plan: Plan, tiers: tuple[PlannedTier, ...], unknown: tuple[str, ...]
+) -> PlanReport:
+    """Return the report with the plan and its totals; a total is None if a part of it is."""
+    n_used = len({uuid for placement in plan.placements for uuid in placement.gpu_uuids})
+    parked_w = 0.0 if n_used == report.gpus else None
+    power_w = _sum_of([*(tier.power_w for tier in tiers), parked_w])
+    if parked_w is None:
+        unknown = (*unknown, "parked_power_w: nobody has figures of these GPUs")
+    return structs.replace(
+        report,
+        tiers=tiers,
+        gpus_used=n_used,
+        gpus_parked=report.gpus - n_used,
+        parked_power_w=parked_w,
+        power_w_total=power_w,
+        energy_j_per_request=None
+        if power_w is None or not tiers
+        else power_w / report.requests_per_s,
+        latency_s=_sum_of([_latency_s(tier) for tier in tiers]) if tiers else None,
+        grade="measured" if {tier.grade for tier in tiers} == {"measured"} else None,
+        unknown=unknown,
+        plan=plan,
+    )
+
+
+def _latency_s(tier: PlannedTier) -> float | None:
+    """Return the seconds that the tier adds to the mean request."""
+    return None if tier.latency_s is None else tier.reach * tier.latency_s
+
+
+def _sum_of(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _host_shortfall(hardware: Hardware, tiers: Sequence[ConfiguredTier]) -> Shortfall | None:
@@ -148,7 +140,7 @@ def _remarks(hardware: Hardware, plan: Plan) -> Iterator[str]:
             "are of one engine alone, and all take longer while several are busy"
         )
     if not hardware.gpus and hardware.memory_bytes is None and plan.placements:
-        yield "nobody can tell this machine's memory: whether it holds the engines is not known"
+        yield "this machine's memory is not known, nor whether it holds the engines"
 
 
 def _tiers(
@@ -160,7 +152,7 @@ def _tiers(
     *,
     asks_the_hub: bool,
 ) -> tuple[ConfiguredTier, ...]:
-    """The tiers that are started; what is assumed, and what is not known, is added to the lists."""
+    """Return the tiers that are started; assumptions and remarks are added to the lists."""
     workload = config.planner.workload
     rate = workload.requests_per_s
     if rate is None:
@@ -172,33 +164,23 @@ def _tiers(
         if not placed.placements:
             continue
         profiles = tuple(read_profile(path) for path in tier.profiles)
-        lengths = _lengths(config, tier, profiles, assumptions)
-        facts = _facts(tier, remarks, asks_the_hub=asks_the_hub)
-        found.append(_tier(tier, placed, facts, (rate, reaches[tier.name]), lengths, profiles))
+        prompt_tokens, output_tokens = _lengths(config, tier, profiles, assumptions)
+        reach = reaches[tier.name]
+        found.append(
+            ConfiguredTier(
+                plan=placed,
+                facts=_facts(tier, remarks, asks_the_hub=asks_the_hub),
+                reach=reach,
+                requests_per_s=rate * reach,
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+                memory_share=tier.engine.gpu_memory_utilization,
+                max_num_seqs=tier.engine.max_num_seqs,
+                kv_bytes=tier.engine.kv_cache_gib * GIB,
+                profiles=profiles,
+            )
+        )
     return tuple(found)
-
-
-def _tier(
-    tier: TierConfig,
-    placed: TierPlan,
-    facts: ModelFacts | None,
-    load: tuple[float, float],
-    lengths: tuple[float, float],
-    profiles: tuple[Profile, ...],
-) -> ConfiguredTier:
-    rate, reach = load
-    return ConfiguredTier(
-        plan=placed,
-        facts=facts,
-        reach=reach,
-        requests_per_s=rate * reach,
-        prompt_tokens=lengths[0],
-        output_tokens=lengths[1],
-        memory_share=tier.engine.gpu_memory_utilization,
-        max_num_seqs=tier.engine.max_num_seqs,
-        kv_bytes=tier.engine.kv_cache_gib * GIB,
-        profiles=profiles,
-    )
 
 
 def _lengths(
@@ -207,7 +189,7 @@ def _lengths(
     profiles: Sequence[Profile],
     assumptions: list[str],
 ) -> tuple[float, float]:
-    """Prompt and output tokens: the tier's, the workload's, the profile's, or assumed."""
+    """Return prompt and output tokens: the tier's, the workload's, the profile's, or assumed."""
     own, common = tier.workload, config.planner.workload
     measured = (ASSUMED_PROMPT_TOKENS, ASSUMED_OUTPUT_TOKENS)
     if profiles:
@@ -227,7 +209,7 @@ def _lengths(
 
 
 def _facts(tier: TierConfig, remarks: list[str], *, asks_the_hub: bool) -> ModelFacts | None:
-    """The model's sizes; None, and a remark, where nobody knows them."""
+    """Return the model's sizes; None, and a remark, where they are not known."""
     try:
         return facts_of(tier, asks_the_hub=asks_the_hub)
     except ConfigError as exc:

@@ -1,79 +1,103 @@
-"""A plan for a person to read: figures in units, with their grades, at most 80 columns wide."""
+"""Show a plan's report to a person: figures in units, with grades, at most 80 columns wide."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hybridserve_llm.config.cascade import CascadeConfig
-from hybridserve_llm.planner.forecast import Forecast, TierForecast
-from hybridserve_llm.planner.outlook import TierOutlook
-from hybridserve_llm.planner.search import described
-from hybridserve_llm.units import GIB, s_to_ms
-from launch.plans.plan_report import places_json, reason_of, runner_up_line
-from launch.plans.plan_table import plan_table
-from launch.plans.planning import Explanation, Gear, Planned, Searched
+from hybridserve_llm.planner.plan import Placement, Plan
+from hybridserve_llm.planner.report import (
+    PlanExplanation,
+    PlannedGear,
+    PlannedTier,
+    PlanReport,
+)
+from hybridserve_llm.units import s_to_ms
+from launch.plans.report import runner_up_line
 
 
-def plan_text(config: CascadeConfig, found: Planned) -> Iterator[Table | str]:
-    """What `plan_json` says, as tables and lines."""
-    searched = found.searched
-    if searched is None:
-        yield from _configured_parts(config, found)
-        return
-    if searched.forecast is not None:
-        yield _tier_table(searched.forecast.tiers)
-        yield _total_line(searched.forecast)
-        yield from _place_lines(searched.forecast)
-        if any(name.startswith("p95") for name, _ in searched.demand.slo.of_tiers):
-            yield from _percentile_lines(searched.forecast)
-        yield f"why: {reason_of(searched)}"
-        for other in searched.runners_up[1:]:
-            yield f"  or {runner_up_line(searched, other)}"
-    for remark in searched.remarks:
+def plan_text(config: CascadeConfig, report: PlanReport) -> Iterator[Table | str]:
+    """Yield the report as tables and lines."""
+    yield from _searched_parts(report) if report.searched else _configured_parts(config, report)
+
+
+def _searched_parts(report: PlanReport) -> Iterator[Table | str]:
+    if report.fits:
+        yield _tier_table(report.tiers)
+        yield _total_line(report)
+        yield from _place_lines(report.tiers)
+        if report.slo and any(name.startswith("p95") for name, _ in report.slo.of_tiers):
+            yield from _percentile_lines(report.tiers)
+        yield f"why: {report.reason}"
+        for other in report.runners_up[1:]:
+            yield f"  or {runner_up_line(other, report.power_w_total or 0.0)}"
+    for remark in report.remarks:
         yield f"note: {remark}"
-    for assumption in searched.assumptions:
+    for assumption in report.assumptions:
         yield f"assumed: {assumption}"
-    if searched.explanation is not None:
-        yield from _explanation_parts(searched, searched.explanation)
+    if report.explanation is not None:
+        yield from _explanation_parts(report.explanation, report.head_room)
 
 
-def _configured_parts(config: CascadeConfig, found: Planned) -> Iterator[Table | str]:
-    yield plan_table(config, found.checked())
-    configured = found.configured
-    if configured is None:
+def _configured_parts(config: CascadeConfig, report: PlanReport) -> Iterator[Table | str]:
+    if report.plan is None:
         return
-    for tier in configured.tiers:
+    yield _replica_table(config, report.plan)
+    for tier in report.tiers:
         yield from _outlook_lines(tier)
-    yield f"why: {configured.reason}"
-    for remark in configured.remarks:
+    yield f"why: {report.reason}"
+    for remark in report.remarks:
         yield f"note: {remark}"
-    if not any(tier.tier.profiles for tier in configured.tiers):
+    started = {tier.name for tier in report.tiers}
+    if not any(tier.profiles for tier in config.tiers if tier.name in started):
         yield "unknown: load, watts and times; no tier names a profile (hs-profile makes them)"
         return
-    for assumption in configured.assumptions:
+    for assumption in report.assumptions:
         yield f"assumed: {assumption}"
-    for reason in configured.unknown():
+    for reason in report.unknown:
         yield f"unknown: {reason}"
 
 
-def _outlook_lines(found: TierOutlook) -> Iterator[str]:
-    """What is known of a tier, in at most two lines."""
-    name, load = found.tier.plan.tier, found.load
-    if found.host_memory_bytes is not None:
+def _replica_table(config: CascadeConfig, plan: Plan) -> Table:
+    table = Table("replica", "model", "runs on", title="plan, as configured")
+    models = {tier.name: tier.model for tier in config.tiers}
+    for tier in plan.tiers:
+        for endpoint in tier.endpoints:
+            table.add_row(tier.tier, models[tier.tier], f"runs already at {endpoint}")
+        for placement in tier.placements:
+            table.add_row(placement.name, models[tier.tier], _place(placement))
+    return table
+
+
+def _place(placement: Placement) -> str:
+    if placement.device == "gpu":
+        share = placement.gpu_memory_share
+        memory = f", {share:.0%} of its memory" if share is not None else ""
+        return f"GPU {', '.join(placement.gpu_uuids)}{memory}"
+    if placement.cpu_core_groups:
+        groups = " | ".join(",".join(map(str, group)) for group in placement.cpu_core_groups)
+        return f"CPU, ranks on cores {groups}"
+    return f"CPU, {placement.cpu_threads} thread{'s' if placement.cpu_threads != 1 else ''}"
+
+
+def _outlook_lines(tier: PlannedTier) -> Iterator[str]:
+    """Yield the figures that are known of a tier that was not searched, in at most two lines."""
+    if tier.host_memory_gib is not None:
         yield (
-            f"{name}: {found.host_memory_bytes / GIB:.1f} GiB of this machine's memory, room for "
-            f"{found.kv_tokens} tokens in each cache"
+            f"{tier.name}: {tier.host_memory_gib:.1f} GiB of this machine's memory, room for "
+            f"{tier.kv_cache_tokens} tokens in each cache"
         )
-    if load.utilisation is not None:
-        watts = "" if found.power_w is None else f", {found.power_w:.0f} W"
+    if tier.utilisation is not None:
+        watts = "" if tier.power_w is None else f", {tier.power_w:.0f} W"
         yield (
-            f"{name}: {load.utilisation:.0%} of what was measured to be carried, "
-            f"{load.latency_s:.3g} s an answer{watts} (measured)"
+            f"{tier.name}: {tier.utilisation:.0%} of what was measured to be carried, "
+            f"{tier.latency_s:.3g} s an answer{watts} (measured)"
         )
 
 
-def _tier_table(tiers: tuple[TierForecast, ...]) -> Table:
+def _tier_table(tiers: tuple[PlannedTier, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="plan")
     for name in ("tier", "replicas", "GiB/GPU", "load", "W", "TTFT s", "ITL ms", "grade"):
         is_text = name in {"tier", "replicas", "grade"}
@@ -83,46 +107,53 @@ def _tier_table(tiers: tuple[TierForecast, ...]) -> Table:
         table.add_row(
             tier.name,
             f"{tier.replicas} x TP {tier.tensor_parallel_size}{stages}",
-            f"{tier.memory_bytes_per_gpu / GIB:.1f}",
+            f"{tier.memory_gib_per_gpu:.1f}",
             f"{tier.utilisation:.0%}",
             f"{tier.power_w:.0f}",
             f"{tier.ttft_s:.3g}",
-            f"{s_to_ms(tier.itl_s):.3g}",
+            _ms(tier.itl_s),
             tier.grade,
         )
     return table
 
 
-def _total_line(found: Forecast) -> str:
-    n_all = found.n_gpus + found.n_gpus_parked
-    parked = f"{found.parked_power_w:.0f} W of it for {found.n_gpus_parked} parked"
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{s_to_ms(seconds):.3g}"
+
+
+def _total_line(report: PlanReport) -> str:
+    parked = f"{report.parked_power_w:.0f} W of it for {report.gpus_parked} parked"
     return (
-        f"{found.power_w:.0f} W in all, {parked if found.n_gpus_parked else 'no GPU is parked'}; "
-        f"{found.n_gpus} of {n_all} GPUs used; at {found.requests_per_s:.4g} requests/s "
-        f"{found.energy_j_per_request:.4g} J and {found.latency_s:.3g} s a request"
+        f"{report.power_w_total:.0f} W in all, "
+        f"{parked if report.gpus_parked else 'no GPU is parked'}; "
+        f"{report.gpus_used} of {report.gpus} GPUs used; at {report.requests_per_s:.4g} requests/s "
+        f"{report.energy_j_per_request:.4g} J and {report.latency_s:.3g} s a request"
     )
 
 
-def _place_lines(found: Forecast) -> Iterator[str]:
-    for tier in found.tiers:
-        for place in tier.places:
+def _place_lines(tiers: tuple[PlannedTier, ...]) -> Iterator[str]:
+    for tier in tiers:
+        shared = (
+            f", shared with {', '.join(tier.shares_gpus_with)}" if tier.shares_gpus_with else ""
+        )
+        for name, places in groupby(tier.placements, key=lambda place: place.replica):
             where = ", ".join(
-                f"{entry['node']} GPU {','.join(map(str, entry['gpus']))}"
-                for entry in places_json(place)
+                f"{place.node} GPU {','.join(map(str, place.gpus))}" for place in places
             )
-            shared = f", shared with {', '.join(tier.shares_with)}" if tier.shares_with else ""
-            yield f"{place.name}: {tier.gpu_type} at {where}{shared}"
+            yield f"{name}: {tier.gpu_type} at {where}{shared}"
 
 
-def _percentile_lines(found: Forecast) -> Iterator[str]:
-    for tier in found.tiers:
+def _percentile_lines(tiers: tuple[PlannedTier, ...]) -> Iterator[str]:
+    for tier in tiers:
         yield (
             f"95 % of {tier.name}: first token in {tier.p95_ttft_s:.3g} s, the next in "
-            f"{s_to_ms(tier.p95_itl_s):.3g} ms, all in {tier.p95_latency_s:.3g} s"
+            f"{_ms(tier.p95_itl_s)} ms, all in {tier.p95_latency_s:.3g} s"
         )
 
 
-def _explanation_parts(searched: Searched, explanation: Explanation) -> Iterator[Table | str]:
+def _explanation_parts(
+    explanation: PlanExplanation, head_room: float | None
+) -> Iterator[Table | str]:
     heads = ("load", "requests/s", "GPUs", "W", "J a request", "plan")
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False, title="load levels")
     for gear in explanation.gears:
@@ -130,22 +161,23 @@ def _explanation_parts(searched: Searched, explanation: Explanation) -> Iterator
     yield table
     off_heads = ("if", "W", "fullest GPU", "a new plan's W", "bounds")
     off_table = Table(*off_heads, box=SIMPLE_HEAD, pad_edge=False, title="profile off")
-    for off in explanation.off_profiles:
-        best = "nothing fits" if off.best_power_w is None else f"{off.best_power_w:.0f}"
+    for off in explanation.profile_off:
+        best_w = off.best_power_w_total
+        best = "nothing fits" if best_w is None else f"{best_w:.0f}"
         bounds = "; ".join(off.broken) or "kept"
-        off_table.add_row(off.what, f"{off.power_w:.0f}", f"{off.utilisation:.0%}", best, bounds)
+        watts, load = f"{off.power_w_total:.0f}", f"{off.utilisation:.0%}"
+        off_table.add_row(off.what, watts, load, best, bounds)
     yield off_table
-    if any(off.best_power_w is None for off in explanation.off_profiles):
-        yield f"nothing fits: no plan keeps {searched.demand.head_room:.0%} head-room there"
+    if any(off.best_power_w_total is None for off in explanation.profile_off):
+        yield f"nothing fits: no plan keeps {head_room:.0%} head-room there"
 
 
-def _gear_cells(gear: Gear) -> tuple[str, str, str, str]:
-    found = gear.solution
-    if found is None:
+def _gear_cells(gear: PlannedGear) -> tuple[str, str, str, str]:
+    if not gear.fits:
         return "-", "-", "-", "does not fit"
     return (
-        str(found.n_gpus),
-        f"{found.power_w:.0f}",
-        f"{found.energy_j_per_request:.4g}",
-        ", ".join(described(found)),
+        str(gear.gpus_used),
+        f"{gear.power_w_total:.0f}",
+        f"{gear.energy_j_per_request:.4g}",
+        ", ".join(gear.tiers),
     )

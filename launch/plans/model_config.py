@@ -1,8 +1,8 @@
-"""From a model's Hugging Face configuration to its facts, without loading weights.
+"""Read a model's facts from its Hugging Face configuration, without loading weights.
 
-A folder's own `config.json` is read as it is; a hub id goes through `transformers.AutoConfig`,
-which looks into the local cache first and then asks the hub, where that answers. Where safetensors
-files or their index lie beside a local configuration, the bytes of weights are taken from them.
+A folder's own `config.json` is read as it is. A hub id is read with `transformers.AutoConfig`,
+which looks into the local cache first and then asks the hub if it answers. If a folder has
+safetensors files or their index next to its configuration, the bytes of weights are theirs.
 """
 
 import json
@@ -27,10 +27,10 @@ _NOT_TEXT = ("visual", "vision", "audio", "talker", "code2wav", "multi_modal", "
 
 
 def model_facts(model: str) -> ModelFacts:
-    """The facts of the checkpoint `model`: a folder, or a hub id.
+    """Return the facts of the checkpoint `model`: a folder, or a hub id.
 
     Raises:
-        ConfigError: There is no configuration to be had, or it is of a kind not known here.
+        ConfigError: No configuration can be read, or it is of a kind that is not known here.
     """
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
@@ -43,12 +43,14 @@ def model_facts(model: str) -> ModelFacts:
 
 
 def stored_weight_bytes(folder: Path) -> int | None:
-    """Bytes of the text model's tensors in the safetensors files of `folder`; None without any.
+    """Return the bytes of the text model's tensors in the safetensors files of `folder`.
 
-    Only the headers of the files are read.
+    Only the headers of the files are read. None if there are no files, or if one that the index
+    names does not exist.
 
     Raises:
-        ConfigError: A file is not a safetensors file, or the index names a file that is not there.
+        ConfigError: A file cannot be read or is not a safetensors file, or the index has no
+            weight_map.
     """
     files = sorted(folder.glob("*.safetensors"))
     index = folder / _INDEX
@@ -65,14 +67,14 @@ def stored_weight_bytes(folder: Path) -> int | None:
 
 
 def _with_weight_bytes(facts: ModelFacts, stored: int) -> ModelFacts:
-    """The same with the bytes that lie on the disk; experts keep their share of them."""
+    """Return the facts with the bytes that are on the disk; experts keep their share of them."""
     share = facts.expert_weight_bytes / facts.weight_bytes
     values = {"weight_bytes": stored, "expert_weight_bytes": round(stored * share)}
     return ModelFacts.model_validate({**facts.model_dump(), **values})
 
 
 def _tensor_bytes(path: Path) -> int:
-    """Bytes of a safetensors file's tensors: its head is their number of bytes and JSON."""
+    """Return the bytes of a file's tensors, from its header: a length in bytes, then JSON."""
     try:
         with path.open("rb") as file:
             (n_bytes,) = struct.unpack("<Q", file.read(8))
@@ -103,7 +105,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _hub_config(model: str) -> dict[str, Any]:
-    """The configuration of a hub id, as transformers reads it: of the cache, else of the hub."""
+    """Return the configuration of a hub id, as transformers reads it from the cache or the hub."""
     try:
         from huggingface_hub import constants  # heavy, and only where engines are installed
         from transformers import AutoConfig
@@ -112,7 +114,7 @@ def _hub_config(model: str) -> dict[str, Any]:
             f"the configuration of {model} is read with transformers, which is not installed; "
             "install an engine (extra gpu or cpu), or give the tier's facts"
         ) from exc
-    # Where nobody answers transformers tries for most of a minute, and says so line by line.
+    # If the hub does not answer, transformers tries for most of a minute and logs each attempt.
     offline = constants.HF_HUB_OFFLINE or not answers(constants.ENDPOINT)
     try:
         config: dict[str, Any] = AutoConfig.from_pretrained(
@@ -123,14 +125,14 @@ def _hub_config(model: str) -> dict[str, Any]:
             reason = "it is not in the local cache, and the hub does not answer"
         else:
             reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise ConfigError(f"no configuration of {model} is to be had: {reason}") from exc
+        raise ConfigError(f"the configuration of {model} cannot be read: {reason}") from exc
     return config
 
 
 def answers(url: str) -> bool:
-    """Whether a server takes connections at `url`; behind a proxy it is taken to.
+    """Return True if a server takes connections at `url`; behind a proxy that is assumed.
 
-    Waits a few seconds at most.
+    It waits a few seconds at most.
     """
     parts = urlsplit(url)
     if parts.scheme in getproxies() or parts.hostname is None:

@@ -1,124 +1,91 @@
-"""From configuration, options and hardware to the plan: searched on GPUs, else as configured."""
+"""Make the plan from configuration, options and hardware: searched on GPUs, else as configured."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from msgspec import structs
+
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.cluster import Cluster, Node, described_nodes
+from hybridserve_llm.planner.cluster import Cluster, Node, configured_nodes, described_nodes
 from hybridserve_llm.planner.demand import Demand
-from hybridserve_llm.planner.forecast import Forecast, forecast
 from hybridserve_llm.planner.hardware import Gpu, Hardware
-from hybridserve_llm.planner.links import by_links, linked_size
-from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan
-from hybridserve_llm.planner.robustness import OffProfile, off_profiles
-from hybridserve_llm.planner.search import Planner, Solution
-from hybridserve_llm.planner.searched import plan_of
-from hybridserve_llm.planner.shortfall import Shortfall, shortfall
-from hybridserve_llm.planner.tabulate import Tables
+from hybridserve_llm.planner.packing import by_links, linked_size
+from hybridserve_llm.planner.plan import MAX_SHARED_GPU_MEMORY, Plan, rounded_share
+from hybridserve_llm.planner.replica_table import Tables
+from hybridserve_llm.planner.report import PlanReport
+from hybridserve_llm.planner.search import Planner
 from hybridserve_llm.profiles.gpu_types import GpuType, gpu_type
 from launch.machine.hardware import numbers_of, probe
 from launch.options import LaunchOptions
-from launch.plans.configured import Configured, configured
+from launch.plans.configured import configured_report
 from launch.plans.planning_demand import UnknownModel, demand_of
 from launch.plans.remarks import remarks_on
+from launch.plans.report import explanation_of, solved_report, unsolved_report
 
 log = logging.getLogger(__name__)
 
 _DESCRIBED_GPUS = 8
-_SHARE_STEPS = 1000
 _ON_CPU = "without GPUs nothing is searched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gear:
-    """The best plan at one load level; `solution` is None where nothing carries it."""
-
-    level: float
-    requests_per_s: float
-    solution: Solution | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """What `--explain` adds."""
-
-    gears: tuple[Gear, ...]
-    off_profiles: tuple[OffProfile, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """What a search came to: `forecast` with the runners-up, or `shortfall`.
-
-    Attributes:
-        assumptions: What the demand takes for granted because nobody said it.
-        remarks: What to know of this machine's hardware.
-    """
+    """Hold the input of a search: the GPUs and the demand."""
 
     cluster: Cluster
     demand: Demand
-    config: CascadeConfig
-    assumptions: tuple[str, ...]
-    solution: Solution | None
-    forecast: Forecast | None
-    runners_up: tuple[Solution, ...]
-    shortfall: Shortfall | None
-    explanation: Explanation | None
-    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, or why there is none: either `searched`, or placed as `configured`.
+    """Hold the report of a plan, or of why there is none.
 
     Attributes:
+        searched: None for a plan that was placed as configured.
         gpu_numbers: The driver's number of each GPU of this machine, by UUID; empty for GPUs that
             are described.
     """
 
-    plan: Plan | None
+    report: PlanReport
     searched: Searched | None = None
-    configured: Configured | None = None
     gpu_numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parked_gpus(self) -> tuple[str, ...]:
-        """GPUs that a search was given and that its plan leaves without a replica."""
-        if self.searched is None or self.plan is None:
+        """Return the GPUs that a search was given and that its plan leaves without a replica."""
+        plan = self.report.plan
+        if self.searched is None or plan is None:
             return ()
-        used = {uuid for placement in self.plan.placements for uuid in placement.gpu_uuids}
+        used = {uuid for placement in plan.placements for uuid in placement.gpu_uuids}
         gpus = (uuid for node in self.searched.cluster.nodes for uuid in node.gpus)
         return tuple(uuid for uuid in gpus if uuid not in used)
 
     def checked(self) -> Plan:
-        """The plan.
+        """Return the plan.
 
         Raises:
-            CannotBeDone: Nothing fits; the message says what is short, and what would help.
+            CannotBeDone: Nothing fits; the message says what is missing, and what would help.
         """
-        if self.plan is not None:
-            return self.plan
-        if self.configured is not None:
-            raise CannotBeDone(self.configured.reason)
-        found = self.searched.shortfall if self.searched else None
-        raise CannotBeDone(found.text if found else "nothing fits")
+        if self.report.plan is None:
+            raise CannotBeDone(self.report.reason)
+        return self.report.plan
 
 
 def planned(
     config: CascadeConfig, options: LaunchOptions, certificate: Certificate | None
 ) -> Planned:
-    """The plan for GPUs that are described (`--gpu-type`, `cluster:`), or for this machine.
+    """Return the plan for GPUs that are described (`--gpu-type`, `cluster:`), or for this machine.
 
     GPUs are searched for the best plan. Replicas are placed as configured on the CPU, and, with a
-    warning, on GPUs where a model or GPU type is not known.
+    warning, on GPUs whose type is not known or where a model's size is not known.
 
     Raises:
-        ConfigError: `CUDA_VISIBLE_DEVICES`, or the configuration, names what is not there; or a
-            GPU type that is described, or a model to be planned for it, is not known.
+        ConfigError: `CUDA_VISIBLE_DEVICES` or the configuration names something that does not
+            exist, or GPUs are described whose type is not known, or a model's size is not known.
         CannotBeDone: There are fewer GPUs than asked for.
     """
     as_configured = partial(_as_configured, config, certificate, asks_the_hub=options.dry_run)
@@ -135,19 +102,23 @@ def planned(
     try:
         cluster = cluster_of(hardware)
         found = _searched(config, options, certificate, cluster)
-        return _remarked(found, hardware, is_logged=not options.dry_run)
     except UnknownModel as exc:
         log.warning("replicas are placed as configured, not searched: %s", exc)
         return as_configured(hardware, str(exc))
+    remarks = tuple(remarks_on(hardware, cluster, found.report.tiers))
+    for remark in () if options.dry_run else remarks:  # a dry run prints them
+        log.warning("%s", remark)
+    report = structs.replace(found.report, remarks=remarks)
+    return replace(found, report=report, gpu_numbers=numbers_of(hardware))
 
 
 def config_starts_engines(config: CascadeConfig) -> bool:
-    """Whether any tier has engines to start."""
+    """Return True if any tier has engines to start."""
     return any(not tier.endpoints for tier in config.tiers)
 
 
 def cluster_of(hardware: Hardware) -> Cluster:
-    """This machine's GPUs: one node for each GPU type there.
+    """Return this machine's GPUs: one node for each GPU type.
 
     Raises:
         UnknownModel: A GPU type is not in the catalogue.
@@ -178,38 +149,20 @@ def _node(kind: GpuType, found: Sequence[Gpu]) -> Node:
 
 
 def _free_share(gpu: Gpu) -> float:
-    """Part of a GPU's memory that engines may take: what is free, rounded down, at most 0.9."""
+    """Return the part of a GPU's memory that engines may take: free, rounded down, at most 0.9."""
     if gpu.free_bytes is None:
         return MAX_SHARED_GPU_MEMORY
-    free = gpu.free_bytes * _SHARE_STEPS // gpu.memory_bytes / _SHARE_STEPS
-    return min(MAX_SHARED_GPU_MEMORY, free)
+    return min(MAX_SHARED_GPU_MEMORY, rounded_share(gpu.free_bytes / gpu.memory_bytes))
 
 
 def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
-    """The cluster that options or configuration describe; None where neither does."""
+    """Return the cluster that options or configuration describe; None if neither does."""
     if options.gpu_type is not None:
         n_gpus = options.gpus or _DESCRIBED_GPUS
         return Cluster(nodes=described_nodes("node", gpu_type(options.gpu_type), n_gpus=n_gpus))
     if config.cluster is None:
         return None
-    nodes = [
-        replace(node, name=name, gpus=tuple(f"{name}/{i}" for i in range(group.gpus)))
-        for group in config.cluster.nodes
-        for place, node in enumerate(
-            described_nodes(
-                group.name,
-                gpu_type(group.gpu_type),
-                n_gpus=group.gpus * group.count,
-                gpus_per_node=group.gpus,
-            )
-        )
-        for name in [group.name if group.count == 1 else f"{group.name}-{place}"]
-    ]
-    names = [node.name for node in nodes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"cluster.nodes has two nodes called {name!r}; names must differ")
-    cluster = Cluster(nodes=tuple(nodes))
+    cluster = Cluster(nodes=configured_nodes(config.cluster))
     if options.gpus is None:
         return cluster
     if options.gpus > cluster.n_gpus:
@@ -220,21 +173,6 @@ def _described(config: CascadeConfig, options: LaunchOptions) -> Cluster | None:
     return cluster.first(options.gpus)
 
 
-def _remarked(found: Planned, hardware: Hardware, *, is_logged: bool) -> Planned:
-    """The same with remarks; a dry run prints them, any other writes them to the log."""
-    if found.searched is None:
-        return found
-    searched = found.searched
-    remarks = tuple(remarks_on(hardware, searched.cluster, searched.forecast))
-    for remark in remarks if is_logged else ():
-        log.warning("%s", remark)
-    return replace(
-        found,
-        searched=replace(searched, remarks=remarks),
-        gpu_numbers=numbers_of(hardware),
-    )
-
-
 def _as_configured(
     config: CascadeConfig,
     certificate: Certificate | None,
@@ -243,8 +181,8 @@ def _as_configured(
     *,
     asks_the_hub: bool,
 ) -> Planned:
-    found = configured(config, hardware, certificate, why=why, asks_the_hub=asks_the_hub)
-    return Planned(plan=found.plan, configured=found, gpu_numbers=numbers_of(hardware))
+    report = configured_report(config, hardware, certificate, why=why, asks_the_hub=asks_the_hub)
+    return Planned(report=report, gpu_numbers=numbers_of(hardware))
 
 
 def _searched(
@@ -256,33 +194,17 @@ def _searched(
     demand, assumptions = demand_of(config, certificate)
     planner = Planner(cluster=cluster, tables=Tables())
     solution = planner.best(demand)
-    found = None if solution is None else forecast(solution)
-    plan = None
-    if found is not None:
-        plan = plan_of(found, {tier.name: tier.endpoints for tier in config.tiers})
+    if solution is None:
+        report = unsolved_report(config, planner, demand)
+    else:
+        report = solved_report(
+            config,
+            solution,
+            planner.runners_up(solution) if options.dry_run else (),
+            explanation_of(planner, solution, config.planner.gears) if options.explain else None,
+        )
+        demand = solution.demand
     return Planned(
-        plan=plan,
-        searched=Searched(
-            cluster=cluster,
-            demand=demand if solution is None else solution.demand,
-            config=config,
-            assumptions=assumptions,
-            solution=solution,
-            forecast=found,
-            runners_up=planner.runners_up(solution) if solution and options.dry_run else (),
-            shortfall=shortfall(planner, demand) if solution is None else None,
-            explanation=_explained(planner, solution, config.planner.gears)
-            if solution and options.explain
-            else None,
-        ),
+        report=structs.replace(report, assumptions=assumptions),
+        searched=Searched(cluster=cluster, demand=demand),
     )
-
-
-def _explained(planner: Planner, solution: Solution, levels: tuple[float, ...]) -> Explanation:
-    demand = replace(solution.demand, objective="energy")
-    gears = []
-    for level in sorted(set(levels)):
-        rate = demand.requests_per_s * level
-        best = planner.best(replace(demand, requests_per_s=rate))
-        gears.append(Gear(level=level, requests_per_s=rate, solution=best))
-    return Explanation(gears=tuple(gears), off_profiles=off_profiles(planner, solution))

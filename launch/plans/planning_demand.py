@@ -1,4 +1,4 @@
-"""What a plan is made for: by the configuration, the certificate, and assumptions it tells."""
+"""Derive the demand of a plan from the configuration and the certificate, and list assumptions."""
 
 import math
 from pathlib import Path
@@ -19,13 +19,13 @@ _ASSUMED_PASSED_ON = 0.5
 
 
 class UnknownModel(ConfigError):  # noqa: N818 - reads as the sentence it stands for
-    """The planner has no figures for a model or a GPU type."""
+    """Raised where the planner has no figures for a model or a GPU type."""
 
 
 def demand_of(
     config: CascadeConfig, certificate: Certificate | None
 ) -> tuple[Demand, tuple[str, ...]]:
-    """The demand of the tiers that are to be started, and what it takes for granted.
+    """Return the demand of the tiers that are to be started, and the assumptions in it.
 
     Raises:
         UnknownModel: A model's sizes are not known.
@@ -96,14 +96,14 @@ def _tier_demand(
 
 
 def facts_of(tier: TierConfig, *, asks_the_hub: bool = True) -> ModelFacts:
-    """The facts given, else those of the public model, else of the checkpoint's own configuration.
+    """Return the facts given, else those of the public model, else of the checkpoint itself.
 
     Args:
-        tier: Whose model it is.
-        asks_the_hub: Whether a hub id may be looked up, which can take seconds.
+        tier: The tier with the model.
+        asks_the_hub: True allows to look up a hub id, which can take seconds.
 
     Raises:
-        UnknownModel: There are none; the message says why, and what to do.
+        UnknownModel: There are no facts; the message says why, and what to do.
     """
     facts = tier.facts or known_model_facts(tier.model)
     if facts is not None:
@@ -125,9 +125,10 @@ def facts_of(tier: TierConfig, *, asks_the_hub: bool = True) -> ModelFacts:
 def reaches_of(
     config: CascadeConfig, certificate: Certificate | None, assumptions: list[str]
 ) -> dict[str, float]:
-    """Share of requests that ask each tier: what the file gives, the certificate says, or 1/2.
+    """Return the share of requests that ask each tier: the file's, else the certificate's.
 
-    What is taken for granted is added to `assumptions`.
+    Without either, half of the requests that ask a tier are assumed to ask the next one. Every
+    assumption is added to `assumptions`.
     """
     found: dict[str, float] = {}
     certified = None

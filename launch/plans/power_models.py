@@ -1,6 +1,7 @@
-"""What stands in for a meter: watts of a tier's replica, by its profile and the fitted model.
+"""Make models that stand in for a power meter: watts of a tier's replica at any load.
 
-Made where a cascade is launched, since the plan says how a tier runs and the probe on what.
+They come of the tier's profile and the fitted model. They are made at launch, because the plan says
+how a tier runs, and the detected hardware says on which GPUs.
 """
 
 import math
@@ -14,7 +15,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.energy.attribution import TokenWeights
 from hybridserve_llm.planner.demand import TierDemand
 from hybridserve_llm.planner.plan import Placement
-from hybridserve_llm.planner.tabulate import ReplicaShape, profile_of
+from hybridserve_llm.planner.replica_table import EngineShape, profile_of
 from hybridserve_llm.profiles.curve import BatchCurve, batch_curve, curve_of_profile
 from hybridserve_llm.profiles.gpu_types import GpuType
 from hybridserve_llm.profiles.grades import worst_grade
@@ -26,18 +27,18 @@ _ASSUMED_BATCH = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyModels:
-    """By tier: what stands in for a meter, and what its tokens count when joules are shared."""
+    """Hold for each tier its power model, and the weights of its tokens when joules are shared."""
 
     power: Mapping[str, PowerModel]
     token_weights: Mapping[str, TokenWeights]
 
 
 def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
-    """The models of all tiers that are started here and of which enough is known.
+    """Return the models of all tiers that are started here and of which enough is known.
 
-    On a GPU that is known the fitted model gives watts, corrected by the tier's profile; only tiers
-    with a profile weigh prompt tokens. On the CPU only a profile with watts, idle ones too, gives
-    any.
+    On a GPU of a known type the fitted model gives watts, corrected by the tier's profile. Only
+    tiers with a profile weigh prompt tokens. On the CPU only a profile with watts, also those of
+    waiting, gives any.
 
     Raises:
         ConfigError: A profile cannot be read.
@@ -45,7 +46,7 @@ def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
     power: dict[str, PowerModel] = {}
     weights: dict[str, TokenWeights] = {}
     tiers = {tier.name: tier for tier in config.tiers}
-    for tier_plan in planned.plan.tiers if planned.plan is not None else ():
+    for tier_plan in planned.report.plan.tiers if planned.report.plan is not None else ():
         if not tier_plan.placements:
             continue
         name, placement = tier_plan.tier, tier_plan.placements[0]
@@ -59,7 +60,8 @@ def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
         if found is None:
             continue
         demand, shape = found
-        profile = profile_of(demand, shape)
+        sizes = (shape.tensor_parallel_size, shape.pipeline_parallel_size)
+        profile = profile_of(demand.profiles, shape.gpu_type, sizes)
         power[name] = _gpu_model(demand, shape, profile)
         if profile is not None:
             weights[name] = _token_weights(demand, shape, profile)
@@ -68,8 +70,8 @@ def energy_models(config: CascadeConfig, planned: Planned) -> EnergyModels:
 
 def _on_gpu(
     planned: Planned, name: str, placement: Placement
-) -> tuple[TierDemand, ReplicaShape] | None:
-    """What the planner knows of the tier and its place; None where it was not searched."""
+) -> tuple[TierDemand, EngineShape] | None:
+    """Return the tier's demand and shape as the planner knew them; None if it was not searched."""
     searched = planned.searched
     if searched is None:
         return None
@@ -80,7 +82,7 @@ def _on_gpu(
     kind = types.get(placement.gpu_uuids[0])
     if demand is None or kind is None:
         return None
-    shape = ReplicaShape(
+    shape = EngineShape(
         gpu_type=kind,
         tensor_parallel_size=placement.tensor_parallel_size,
         pipeline_parallel_size=placement.pipeline_parallel_size,
@@ -90,7 +92,7 @@ def _on_gpu(
 
 
 def _curve(
-    demand: TierDemand, shape: ReplicaShape, profile: Profile | None, prefill_ratio: float
+    demand: TierDemand, shape: EngineShape, profile: Profile | None, prefill_ratio: float
 ) -> BatchCurve:
     return batch_curve(
         demand.facts,
@@ -104,7 +106,7 @@ def _curve(
     )
 
 
-def _gpu_model(demand: TierDemand, shape: ReplicaShape, profile: Profile | None) -> PowerModel:
+def _gpu_model(demand: TierDemand, shape: EngineShape, profile: Profile | None) -> PowerModel:
     curve = _curve(demand, shape, profile, demand.prompt_tokens / demand.output_tokens)
     if profile is not None and profile.idle_w is not None:
         return _power_model(curve, profile.idle_w, curve.grade)
@@ -119,17 +121,17 @@ def _cpu_model(profiles: list[Profile], placement: Placement) -> PowerModel | No
         )
         if is_this and profile.has_power and profile.idle_w is not None:
             if profile.points[0].concurrency > 1:
-                continue  # what one request at a time draws is not known
+                continue  # the watts of one request at a time are not known
             curve = curve_of_profile(profile)
             return _power_model(curve, profile.idle_w, curve.grade)
     return None
 
 
 def _power_model(curve: BatchCurve, idle_w: float, grade: str) -> PowerModel:
-    """Watts over the requests that run: idle without any, the curve from one on.
+    """Return watts over the requests that run: idle without any, the curve from one on.
 
-    Between none and one the replica is idle for a part of the time. Beyond the last batch it draws
-    what it draws there, as more requests would wait.
+    Between none and one the replica is idle for a part of the time. Beyond the last batch the watts
+    stay the same, as more requests would wait.
     """
     if curve.power_w is None:
         raise ValueError("a power model needs a curve with power")
@@ -140,8 +142,8 @@ def _power_model(curve: BatchCurve, idle_w: float, grade: str) -> PowerModel:
     )
 
 
-def _token_weights(demand: TierDemand, shape: ReplicaShape, profile: Profile) -> TokenWeights:
-    """Seconds that a prompt token and an output token take, at a batch in the profile's middle.
+def _token_weights(demand: TierDemand, shape: EngineShape, profile: Profile) -> TokenWeights:
+    """Return the seconds of a prompt token over those of an output token, at a middle batch.
 
     An output token shares its step with its batch: step_time / batch. The middle is the geometric
     mean of the loads measured.

@@ -1,14 +1,14 @@
-"""Refuses to launch a cascade that costs more than it saves, by what its certificate measured."""
+"""Refuse to launch a cascade that costs more than it saves, by the costs in its certificate."""
 
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone
 
 
 def check_it_pays(certificate: Certificate) -> None:
-    """Passes when the certified cascade is cheaper than its last tier alone, with every tier in it.
+    """Check that the certified cascade is cheaper than its last tier alone, and uses every tier.
 
     Raises:
-        CannotBeDone: It is not, or a tier does not pay; the message has the figures.
+        CannotBeDone: It is not cheaper, or a tier does not pay; the message has the figures.
     """
     last, cost = certificate.tiers[-1], certificate.cost
     figures = (

@@ -8,7 +8,7 @@ import pytest
 
 from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
-from hybridserve_llm.planner.links import by_links, linked_size
+from hybridserve_llm.planner.packing import by_links, linked_size
 from hybridserve_llm.units import GIB
 from launch.machine.hardware import whole
 from launch.machine.host import memory_bytes, numa_node_of, numa_nodes
@@ -106,15 +106,15 @@ def test_gpus_in_mig_mode_are_left_out_and_named(caplog: pytest.LogCaptureFixtur
 
 def test_memory_that_others_hold_and_missing_links_are_told() -> None:
     found = Hardware(cpu_cores=(0,), gpus=gpus_of(ScriptedGpus(free=(79, 40))))
-    remarks = list(remarks_on(found, cluster_of(found), None))
+    remarks = list(remarks_on(found, cluster_of(found), ()))
     assert remarks == [
-        "others hold memory of GPUs; free are of GPU 1 40.0 of 80.0 GiB: engines get at most 0.5 "
+        "other processes hold GPU memory; free are GPU 1 40.0 of 80.0 GiB. Engines get at most 0.5 "
         "of every H100-80GB",
-        "NVLink joins at most 1 H100-80GB at a time: larger tensor-parallel groups are taken to "
-        "talk over PCIe",
+        "NVLink joins at most 1 H100-80GB at a time: larger tensor-parallel groups are assumed "
+        "to communicate over PCIe",
     ]
     free = Hardware(cpu_cores=(0,), gpus=gpus(ALL_OF_FOUR))
-    assert list(remarks_on(free, cluster_of(free), None)) == []
+    assert list(remarks_on(free, cluster_of(free), ())) == []
 
 
 def test_linux_tells_numa_nodes_and_memory(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hybridserve_llm.config.load import load_config, parse_config
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
+from hybridserve_llm.planner.replica_table import EngineShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint
@@ -25,7 +25,6 @@ from launch.cli import main
 from launch.demo.family import CHECKPOINTS
 from launch.options import LaunchOptions, read_command_line
 from launch.plans.model_config import stored_weight_bytes
-from launch.plans.plan_report import plan_json
 from launch.plans.planning import cluster_of, planned
 from launch.plans.planning_demand import UnknownModel, demand_of, facts_of
 
@@ -216,7 +215,7 @@ def test_gpus_that_are_there_are_taken_with_the_memory_that_is_free() -> None:
 def test_a_slower_link_makes_tensor_parallelism_slower_and_less_certain() -> None:
     demand, _ = demand_of(cascade({}, {"model": "Qwen/Qwen3-32B"}), None)
     tier = demand.tiers[1]
-    linked = ReplicaShape(
+    linked = EngineShape(
         gpu_type=gpu_type("H100-80GB"),
         tensor_parallel_size=4,
         pipeline_parallel_size=1,
@@ -241,7 +240,7 @@ def test_weights_that_this_machines_memory_cannot_hold_are_told(
     with caplog.at_level(logging.WARNING):
         found = planned(cascade({"model": "Qwen/Qwen3-0.6B"}, {}), options(), None)
     # 8.19e9 parameters of 2 bytes.
-    (remark,) = json.loads(plan_json(found))["remarks"]
+    (remark,) = json.loads(found.report.to_json())["remarks"]
     assert remark.startswith("weights of t1, 15.3 GiB, are more than the 10.0 GiB of this machine")
     assert remark in caplog.text
 
@@ -259,7 +258,7 @@ def test_gpus_of_two_types_keep_the_drivers_numbers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     pinned = {"tensor_parallel_size": 2, "replicas": 1}
     found = planned(cascade(pinned, {**pinned, "model": "Qwen/Qwen3-32B"}), options(), None)
-    tiers = json.loads(plan_json(found))["tiers"]
+    tiers = json.loads(found.report.to_json())["tiers"]
     expected = {"L4": [0, 2], "H100-80GB": [1, 3]}
     for tier in tiers:
         assert [place["gpus"] for place in tier["placements"]] == [expected[tier["gpu_type"]]]
@@ -275,7 +274,7 @@ def test_gpus_that_nobody_knows_are_filled_as_configured(
         found = planned(cascade({}, {}), options(), None)
     assert found.searched is None
     assert [p.gpu_uuids for p in found.checked().placements] == [("GPU-0",), ("GPU-1",)]
-    report = json.loads(plan_json(found))
+    report = json.loads(found.report.to_json())
     assert (report["gpus"], report["gpus_used"], report["parked_power_w"]) == (2, 2, 0)
     assert [tier["placements"][0]["gpus"] for tier in report["tiers"]] == [[0], [0]]
     assert report["reason"].startswith("placed as the file says: GPU type 'Quadro' is not known")
@@ -291,7 +290,7 @@ def test_gpus_that_are_there_are_searched(monkeypatch: pytest.MonkeyPatch) -> No
     hardware = Hardware(cpu_cores=(0,), gpus=gpus)
     monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     found = planned(cascade({}, {}), options(), None)
-    report = json.loads(plan_json(found))
+    report = json.loads(found.report.to_json())
     assert report["fits"] is True
     for placement in found.checked().placements:
         assert placement.node == "localhost"
@@ -319,7 +318,7 @@ def test_the_report_holds_what_the_search_was_given(tmp_path: Path) -> None:
         planner={"workload": {"prompt_tokens": 64}},
     )
     found = planned(config, options("--dry-run", "--gpu-type", "H100-80GB"), None)
-    report = json.loads(plan_json(found))
+    report = json.loads(found.report.to_json())
     assert [entry["linked_size"] for entry in report["cluster"]] == [None]
     demand = report["demand"]
     # 256 tokens of an answer are assumed, and told as such.

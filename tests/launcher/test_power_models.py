@@ -132,5 +132,5 @@ def test_on_the_cpu_a_profile_with_watts_of_work_and_idle_time_is_needed(
 
 def test_gpus_that_the_catalogue_does_not_know_have_no_model(tmp_path: Path) -> None:
     config = config_with(tmp_path, None)
-    plan = planned(config, options("--dry-run", "--gpu-type", "H100-80GB"), None).plan
-    assert energy_models(config, Planned(plan=plan, searched=None)).power == {}
+    report = planned(config, options("--dry-run", "--gpu-type", "H100-80GB"), None).report
+    assert energy_models(config, Planned(report=report, searched=None)).power == {}

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from hybridserve_llm.config.model_facts import ModelFacts
-from hybridserve_llm.planner.arrangements import Arrangement, Replica
+from hybridserve_llm.planner.arrangements import ArrangedReplica, Arrangement
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.planner.demand import Demand, TierDemand
-from hybridserve_llm.planner.replica_table import ReplicaTable
+from hybridserve_llm.planner.replica_table import EngineShape, ReplicaTable, Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 
 # About 1, 8 and 70 thousand million weights of 2 bytes, with 8 heads of keys and values.
@@ -78,11 +77,11 @@ def arrangement() -> Callable[..., Arrangement]:
 
     def make(*tables: ReplicaTable) -> Arrangement:
         kind = gpu_type("H100-80GB")
-        shape = ReplicaShape(
+        shape = EngineShape(
             gpu_type=kind, tensor_parallel_size=1, pipeline_parallel_size=1, max_num_seqs=8
         )
         replicas = tuple(
-            Replica(tier=i, shape=shape, memory_share=0.4, memory_bytes=2**35, table=table)
+            ArrangedReplica(tier=i, shape=shape, memory_share=0.4, memory_bytes=2**35, table=table)
             for i, table in enumerate(tables)
         )
         return Arrangement(gpu_type=kind, replicas=replicas)

@@ -26,7 +26,7 @@ def test_what_fits_lacks_nothing() -> None:
 def test_what_does_not_fit_says_by_how_much_and_what_helps() -> None:
     found = host_shortfall([need("a", replicas=2), need("b", kv_bytes=8 * GIB)], 3 * ONE)
     assert found is not None
-    assert found.missing_memory_bytes == 6 * GIB
+    assert found.missing_memory_gib == 6
     assert found.reason == (
         "the engines need 26.9 GiB of memory (a 14.0, b 13.0), this machine has 20.9: "
         "6.0 GiB too little"

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from hybridserve_llm.planner.demand import Demand, TierDemand
-from hybridserve_llm.planner.forecast import forecast
-from hybridserve_llm.planner.replica_table import ReplicaTable
+from hybridserve_llm.planner.forecast import planned_tiers
+from hybridserve_llm.planner.replica_table import EngineShape, ReplicaTable, Tables
 from hybridserve_llm.planner.search import Planner
-from hybridserve_llm.planner.tabulate import ReplicaShape, Tables
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.profile_file import Profile
 
@@ -47,7 +46,7 @@ def profile(*, slower: float = 1.0, batches: Sequence[int] = BATCHES) -> Profile
 
 
 def table(tier: TierDemand, max_num_seqs: int = 256) -> ReplicaTable:
-    shape = ReplicaShape(
+    shape = EngineShape(
         gpu_type=gpu_type("H100-80GB"),
         tensor_parallel_size=1,
         pipeline_parallel_size=1,
@@ -90,7 +89,7 @@ def test_an_engine_that_is_twice_as_slow_gets_twice_the_replicas(
         wish = demand(replace(pinned, profiles=[profile(slower=slower)]), requests_per_s=60.0)
         solution = planner(8).best(wish)
         assert solution is not None
-        (plans[slower],) = forecast(solution).tiers
+        (plans[slower],) = planned_tiers(solution)
     assert {slower: plan.replicas for slower, plan in plans.items()} == {1.0: 2, 2.0: 4}
     assert plans[1.0].utilisation == pytest.approx(60 / 2 / 40)
     assert plans[2.0].utilisation == pytest.approx(60 / 4 / 20)

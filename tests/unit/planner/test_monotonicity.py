@@ -1,4 +1,4 @@
-"""What easier demands cost: never more watts, whichever solver looks, and the same every time.
+"""What easier demands cost: never more watts, and the same every time.
 
 These hold for the fitted model, whose power and times rise with the load. A profile's need not:
 where its watts fall from one point to the next, a lower load may cost more.
@@ -12,11 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridserve_llm.planner.demand import Demand, Slo, TierDemand
-from hybridserve_llm.planner.labels import solve_by_labels
-from hybridserve_llm.planner.milp import solve_by_milp
+from hybridserve_llm.planner.replica_table import Tables
 from hybridserve_llm.planner.search import Planner, Solution
-from hybridserve_llm.planner.solve import Solver
-from hybridserve_llm.planner.tabulate import Tables
 
 ALL = ("small", "medium", "giant")
 PARKED_H100_W = 75
@@ -25,9 +22,6 @@ MakeDemand = Callable[..., Demand]
 MakePlanner = Callable[..., Planner]
 MakeTier = Callable[..., TierDemand]
 
-pytestmark = pytest.mark.parametrize(
-    "solver", [solve_by_milp, solve_by_labels], ids=["milp", "labels"]
-)
 slos = st.builds(
     Slo,
     ttft_s=st.none() | st.floats(0.02, 1),
@@ -66,12 +60,11 @@ def test_a_looser_bound_never_costs_more(
     planner: MakePlanner,
     demand: MakeDemand,
     tier: MakeTier,
-    solver: Solver,
     data: st.DataObject,
     n_gpus: int,
     looser: float,
 ) -> None:
-    plans = replace(planner(n_gpus), solver=solver)
+    plans = planner(n_gpus)
     tight = data.draw(demands(demand, tier))
     bounds = {name: getattr(tight.slo, name) for name in Slo.__slots__}
     wider = Slo(**{name: b and b * looser for name, b in bounds.items()})
@@ -87,11 +80,10 @@ def test_one_more_gpu_never_costs_more_than_parking_it(
     planner: MakePlanner,
     demand: MakeDemand,
     tier: MakeTier,
-    solver: Solver,
     data: st.DataObject,
     n_gpus: int,
 ) -> None:
-    plans = replace(planner(n_gpus), solver=solver)
+    plans = planner(n_gpus)
     grown = replace(plans, cluster=plans.cluster.grown(1))
     wish = data.draw(demands(demand, tier))
     never_more(grown.best(wish), plans.best(wish), PARKED_H100_W)
@@ -103,12 +95,11 @@ def test_a_lower_load_never_costs_more(
     planner: MakePlanner,
     demand: MakeDemand,
     tier: MakeTier,
-    solver: Solver,
     data: st.DataObject,
     n_gpus: int,
     share: float,
 ) -> None:
-    plans = replace(planner(n_gpus), solver=solver)
+    plans = planner(n_gpus)
     wish = data.draw(demands(demand, tier))
     lower = replace(wish, requests_per_s=share * wish.requests_per_s)
     never_more(plans.best(lower), plans.best(wish))
@@ -125,13 +116,12 @@ def test_equal_tiers_may_change_places(
     planner: MakePlanner,
     demand: MakeDemand,
     tier: MakeTier,
-    solver: Solver,
     n_gpus: int,
     requests_per_s: float,
     reaches: tuple[float, float],
     latency_s: float | None,
 ) -> None:
-    plans = replace(planner(n_gpus), solver=solver)
+    plans = planner(n_gpus)
     twins = [tier("medium", reach=reach) for reach in reaches]
     rest = {"requests_per_s": requests_per_s, "slo": Slo(latency_s=latency_s)}
     one, other = (plans.best(demand("small", *each, **rest)) for each in (twins, twins[::-1]))
@@ -142,11 +132,9 @@ def test_equal_tiers_may_change_places(
         assert one.latency_s == pytest.approx(other.latency_s)
 
 
-def test_tables_made_anew_give_the_same_plan(
-    planner: MakePlanner, demand: MakeDemand, solver: Solver
-) -> None:
+def test_tables_made_anew_give_the_same_plan(planner: MakePlanner, demand: MakeDemand) -> None:
     wish = demand(*ALL, requests_per_s=7.0, slo=Slo(itl_s=0.05))
-    fresh = [replace(planner(16), solver=solver, tables=Tables()).best(wish) for _ in range(2)]
+    fresh = [replace(planner(16), tables=Tables()).best(wish) for _ in range(2)]
     found = [
         [(choice.replicas, choice.arrangement.serves, choice.n_gpus) for choice in plan.choices]
         for plan in fresh

@@ -9,41 +9,51 @@ from hypothesis import strategies as st
 
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.planner.demand import Demand
-from hybridserve_llm.planner.forecast import Forecast, forecast
-from hybridserve_llm.planner.labels import solve_by_labels
+from hybridserve_llm.planner.forecast import plan_of, planned_tiers
 from hybridserve_llm.planner.plan import Plan
-from hybridserve_llm.planner.search import RATE_PRECISION, Planner, described
-from hybridserve_llm.planner.searched import plan_of
+from hybridserve_llm.planner.search import RATE_PRECISION, Planner, Solution, described
 from hybridserve_llm.profiles.gpu_types import gpu_type
+from hybridserve_llm.units import GIB
 
 ALL = ("small", "medium", "giant")
 MakeDemand = Callable[..., Demand]
 MakePlanner = Callable[..., Planner]
 
 
-def check_is_consistent(found: Forecast, planner: Planner) -> None:
+def check_is_consistent(solution: Solution, planner: Planner) -> None:
     """Holds a plan to what every plan must keep."""
     cluster = planner.cluster
-    taken: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for tier in found.tiers:
-        assert len(tier.places) == tier.replicas
-        for place in tier.places:
-            assert len(place.stages) == tier.pipeline_parallel_size
-            for stage in place.stages:
-                assert len(set(stage.gpus)) == tier.tensor_parallel_size
-                for gpu in stage.gpus:
-                    on_gpu = taken.setdefault((stage.node.name, gpu), [])
-                    on_gpu.append((place.name, tier.memory_bytes_per_gpu))
-        assert tier.kv_tokens >= 4096
-        assert tier.utilisation <= 0.8
-    memory = {node.name: node.memory_bytes for node in cluster.nodes}
-    for (node, _), here in taken.items():
-        assert sum(n_bytes for _, n_bytes in here) <= 0.9 * memory[node] + 1
-        assert len({name for name, _ in here}) == len(here)
-    assert len(taken) == found.n_gpus
-    assert found.n_gpus + found.n_gpus_parked == cluster.n_gpus
-    assert found.power_w == pytest.approx(
-        sum(tier.power_w for tier in found.tiers) + found.parked_power_w
+    tiers = planned_tiers(solution)
+    placements = {
+        placement.name: placement
+        for placement in plan_of(solution, {tier.name: () for tier in tiers}).placements
+    }
+    taken: dict[tuple[str, int], list[tuple[str, float]]] = {}
+    for tier in tiers:
+        n_gpus = tier.tensor_parallel_size * tier.pipeline_parallel_size
+        names = {place.replica for place in tier.placements}
+        assert len(names) == tier.replicas
+        for name in names:
+            here = [place for place in tier.placements if place.replica == name]
+            gpus = [(place.node, gpu) for place in here for gpu in place.gpus]
+            assert len(set(gpus)) == len(gpus) == n_gpus
+            assert all(len(place.gpus) % tier.tensor_parallel_size == 0 for place in here)
+            # The report and the plan name the same GPUs.
+            assert placements[name].gpu_uuids == tuple(f"{node}/{gpu}" for node, gpu in gpus)
+            for gpu in gpus:
+                taken.setdefault(gpu, []).append((name, tier.memory_gib_per_gpu or 0.0))
+        assert (tier.kv_cache_tokens or 0) >= 4096
+        assert (tier.utilisation or 0) <= 0.8
+    memory = {node.name: node.memory_bytes / GIB for node in cluster.nodes}
+    for (node, _), here_gib in taken.items():
+        assert sum(gib for _, gib in here_gib) <= 0.9 * memory[node] + 1e-6
+        assert len({name for name, _ in here_gib}) == len(here_gib)
+    assert len(taken) == solution.n_gpus
+    assert solution.power_w == pytest.approx(
+        sum(tier.power_w or 0.0 for tier in tiers) + solution.parked_power_w
+    )
+    assert solution.latency_s == pytest.approx(
+        sum(tier.reach * (tier.latency_s or 0.0) for tier in tiers)
     )
 
 
@@ -60,11 +70,8 @@ def test_every_plan_fits_its_gpus_and_adds_up(
     solution = plans.best(demand(*names, requests_per_s=requests_per_s))
     if solution is None:
         return
-    found = forecast(solution)
-    assert found.power_w == pytest.approx(solution.power_w)
-    assert found.latency_s == pytest.approx(solution.latency_s)
-    check_is_consistent(found, plans)
-    plan = plan_of(found, dict.fromkeys(names, ()))
+    check_is_consistent(solution, plans)
+    plan = plan_of(solution, dict.fromkeys(names, ()))
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -89,9 +96,13 @@ def test_what_the_operator_pins_is_kept(
     )
     solution = planner(16).best(pinned)
     assert solution is not None
-    small, medium, _ = forecast(solution).tiers
+    small, medium, _ = planned_tiers(solution)
     assert small.replicas == 3
-    assert (medium.tensor_parallel_size, medium.memory_share, medium.max_num_seqs) == (2, 0.5, 7)
+    assert (medium.tensor_parallel_size, medium.gpu_memory_utilization, medium.max_num_seqs) == (
+        2,
+        0.5,
+        7,
+    )
 
 
 def test_the_largest_load_fits_and_a_little_more_does_not(
@@ -120,13 +131,9 @@ def test_runners_up_cost_no_less_and_are_others(planner: MakePlanner, demand: Ma
     assert len(texts) == len(set(texts))
 
 
-def test_plans_are_the_same_every_time_and_with_either_solver(
-    planner: MakePlanner, demand: MakeDemand
-) -> None:
+def test_plans_are_the_same_every_time(planner: MakePlanner, demand: MakeDemand) -> None:
     first = planner(16).best(demand(*ALL, requests_per_s=7.0))
     assert first == planner(16).best(demand(*ALL, requests_per_s=7.0))
-    by_labels = replace(planner(16), solver=solve_by_labels)
-    assert by_labels.best(demand(*ALL, requests_per_s=7.0)) == first
 
 
 def test_stages_of_a_pipeline_may_be_on_several_nodes(
@@ -137,9 +144,9 @@ def test_stages_of_a_pipeline_may_be_on_several_nodes(
     plans = replace(planner(1), cluster=Cluster(nodes=nodes))
     solution = plans.best(demand("giant", requests_per_s=0.5))
     assert solution is not None
-    (found,) = forecast(solution).tiers
+    (found,) = planned_tiers(solution)
     assert found.pipeline_parallel_size >= 2
-    check_is_consistent(forecast(solution), plans)
-    (placement, *_) = plan_of(forecast(solution), {"giant": ()}).placements
+    check_is_consistent(solution, plans)
+    (placement, *_) = plan_of(solution, {"giant": ()}).placements
     assert placement.node == "node-0+node-1"
     assert placement.gpu_uuids == ("node-0/0", "node-0/1", "node-1/0", "node-1/1")

@@ -20,7 +20,7 @@ def test_a_tier_that_is_too_large_says_how_many_gib_are_missing(
     # values of 80 layers * 8 heads * 128 numbers * 2 bytes: 1.25 GiB. There are 81559 MiB * 0.9.
     wanted = 140e9 / GIB + 3 + 1.25
     there = 81559 / 1024 * 0.9
-    assert found.missing_memory_bytes == pytest.approx((wanted - there) * GIB, rel=1e-6)
+    assert found.missing_memory_gib == pytest.approx(wanted - there, rel=1e-6)
     assert "tier giant does not fit: TP 1 needs 134.6 GiB on each of 1 H100-80GB" in found.reason
     assert "63.0 GiB a GPU too little, 63.0 in all" in found.reason
     assert found.missing_gpus == 1
@@ -44,7 +44,7 @@ def test_a_load_that_is_too_much_says_what_can_be_carried(
 ) -> None:
     plans = planner(4)
     found = shortfall(plans, demand(*ALL, requests_per_s=1000.0))
-    assert found.missing_memory_bytes is None
+    assert found.missing_memory_gib is None
     assert "4 GPUs carry" in found.reason
     assert "of the 1000 requests/s with 20% head-room" in found.reason
     load, gpus = found.changes

@@ -1,4 +1,4 @@
-"""Both solvers against brute force over all columns, not only those that pruning leaves."""
+"""The solver against brute force over all columns, not only those that pruning leaves."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridserve_llm.planner.labels import solve_by_labels
-from hybridserve_llm.planner.milp import solve_by_milp
+from hybridserve_llm.planner.milp import best_choice, solve_by_milp, worthwhile_columns
 from hybridserve_llm.planner.problem import Problem
-from hybridserve_llm.planner.pruning import worthwhile_columns
-from hybridserve_llm.planner.solve import Solver, best_choice, installed_solver
 
-SOLVERS = [solve_by_milp, solve_by_labels]
 N_INSTANCES = 600
 
 
@@ -107,28 +103,26 @@ def brute_force(problem: Problem) -> tuple[float, int, float] | None:
 
 
 @pytest.mark.parametrize("first_seed", range(0, N_INSTANCES, 100))
-def test_solvers_equal_brute_force_over_raw_columns(first_seed: int) -> None:
+def test_the_solver_equals_brute_force_over_raw_columns(first_seed: int) -> None:
     n_infeasible = n_sharing = 0
     for seed in range(first_seed, first_seed + 100):
         problem = random_problem(seed)
         expected = brute_force(problem)
-        for solver in SOLVERS:
-            found = best_choice(problem, solver)
-            assert (found is None) == (expected is None), (seed, solver)
-            if found is not None and expected is not None:
-                assert problem.is_kept_by(found), (seed, solver)
-                assert wishes(problem, found) == pytest.approx(expected, rel=1e-6), (seed, solver)
-                n_sharing += len(found) < problem.n_tiers
+        found = best_choice(problem)
+        assert (found is None) == (expected is None), seed
+        if found is not None and expected is not None:
+            assert problem.is_kept_by(found), seed
+            assert wishes(problem, found) == pytest.approx(expected, rel=1e-6), seed
+            n_sharing += len(found) < problem.n_tiers
         n_infeasible += expected is None
     # The instances are of every kind, or the test would show little.
     assert 5 <= n_infeasible <= 60
     assert n_sharing >= 10
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_answer_is_the_same_every_time(solver: Solver) -> None:
+def test_answer_is_the_same_every_time() -> None:
     problem = random_problem(7)
-    assert best_choice(problem, solver) == best_choice(problem, solver)
+    assert best_choice(problem) == best_choice(problem)
 
 
 def one_tier(power_w: list[float], gpus: list[int], latency_s: list[float]) -> Problem:
@@ -143,7 +137,6 @@ def one_tier(power_w: list[float], gpus: list[int], latency_s: list[float]) -> P
     )
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
     ("power_w", "gpus", "latency_s", "best"),
     [
@@ -155,23 +148,21 @@ def one_tier(power_w: list[float], gpus: list[int], latency_s: list[float]) -> P
     ],
 )
 def test_ties_go_to_fewer_gpus_then_lower_latency_then_order(
-    solver: Solver, power_w: list[float], gpus: list[int], latency_s: list[float], best: int
+    power_w: list[float], gpus: list[int], latency_s: list[float], best: int
 ) -> None:
     problem = one_tier(power_w, gpus, latency_s)
-    assert solver(problem) == (best,)
-    assert best_choice(problem, solver) == (best,)
+    assert solve_by_milp(problem) == (best,)
+    assert best_choice(problem) == (best,)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_no_columns_is_no_choice(solver: Solver) -> None:
-    assert best_choice(one_tier([], [], []), solver) is None
+def test_no_columns_is_no_choice() -> None:
+    assert best_choice(one_tier([], [], [])) is None
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_a_tier_that_no_column_serves_is_no_choice(solver: Solver) -> None:
+def test_a_tier_that_no_column_serves_is_no_choice() -> None:
     problem = one_tier([1.0], [1], [0.1])
     two = Problem(**{name: getattr(problem, name) for name in Problem.__slots__} | {"n_tiers": 2})
-    assert best_choice(two, solver) is None
+    assert best_choice(two) is None
 
 
 @settings(deadline=None)
@@ -182,10 +173,10 @@ def test_a_looser_bound_never_costs_more(seed: int, looser_s: float) -> None:
     tight = Problem(**values | {"latency_limit_s": 2.0})
     loose = Problem(**values | {"latency_limit_s": 2.0 + looser_s})
     more = Problem(**values | {"latency_limit_s": 2.0, "budgets": problem.budgets + 1})
-    found = best_choice(tight, solve_by_labels)
+    found = best_choice(tight)
     if found is not None:
         for easier in (loose, more):
-            better = best_choice(easier, solve_by_labels)
+            better = best_choice(easier)
             assert better is not None
             assert easier.power_of(better) <= problem.power_of(found) + 1e-6
 
@@ -197,5 +188,7 @@ def test_pruning_drops_what_another_column_beats_and_keeps_the_order() -> None:
     assert worthwhile_columns(problem).tolist() == [0, 2]
 
 
-def test_highs_is_the_installed_solver() -> None:
-    assert installed_solver() is solve_by_milp
+def test_the_solver_writes_nothing_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    """Only JSON may be there."""
+    assert best_choice(random_problem(7)) is not None
+    assert capfd.readouterr().out == ""

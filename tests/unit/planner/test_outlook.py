@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hybridserve_llm.planner.measured_load import MeasuredLoad, ReplicaDemand, measured_load
+from hybridserve_llm.planner.outlook import MeasuredLoad, ReplicaDemand, measured_load
 from hybridserve_llm.profiles.profile_file import Profile
 
 
@@ -72,8 +72,8 @@ def test_requests_that_come_to_others_take_as_long_as_was_measured_then() -> Non
         (0.5, {"output_tokens": 11.0}, "measured with output_tokens 10, not 11"),
         (1.5, {}, r"1.5 requests/s on each replica are more .* up to 1 requests at a time, 1 req"),
         # Above the last point vLLM would run more at a time than anybody measured.
-        (0.5, {"max_num_seqs": 64}, "more than its profile tells of"),
-        (0.5, {"max_num_seqs": None}, "more than its profile tells of"),
+        (0.5, {"max_num_seqs": 64}, "more than its profile covers"),
+        (0.5, {"max_num_seqs": None}, "more than its profile covers"),
     ],
 )
 def test_what_was_not_measured_is_unknown(
