@@ -1,1 +1,1 @@
-"""The product: which tier answers a request."""
+"""Decide which tier answers a request, and ask the tiers in order."""

@@ -28,7 +28,7 @@ class LiveAnswer:
 
     @property
     def ledger(self) -> Ledger | None:
-        """The request's ledger; None until the stream has ended."""
+        """Return the request's ledger; None until the stream has ended."""
         return self.climb.ledger
 
     async def chunks(self) -> AsyncGenerator[Chunk]:

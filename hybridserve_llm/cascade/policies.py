@@ -1,4 +1,4 @@
-"""Which policy a request is decided by, and whether the certificate covers the request."""
+"""Choose the policy of a request, and say whether the certificate covers the request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,26 +46,28 @@ SAMPLING_FIELDS = frozenset(
         "watermarking",
     }
 )
-"""Body fields that change what a model writes to the same prompt. A seed does not: it picks one of
-the answers that the settings allow. Nor does a limit of output tokens, unless it cuts the answer.
+"""Body fields that change how a model answers the same prompt.
+
+A seed is not among them: it picks one of the answers that the settings allow. Nor is a limit of
+output tokens, which changes nothing unless it cuts the answer.
 """
 _AS_ABSENT: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stop": ([],), "logit_bias": ({},)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The requests that a certificate speaks of: these endpoints, with these sampling settings."""
+    """Hold the endpoints and the sampling settings that a certificate covers."""
 
     endpoints: frozenset[Endpoint]
     sampling: Mapping[str, Any]
 
     def covers(self, request: GenerateRequest) -> bool:
-        """Whether the request was sent with the certificate's settings, and no others."""
+        """Return whether the request has the certificate's settings, and no others."""
         return request.endpoint in self.endpoints and sampling_of(request.payload) == self.sampling
 
 
 def sampling_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampling settings of a request's body, without those that ask for nothing."""
+    """Return the sampling settings of a request's body, without those that ask for nothing."""
     return {
         key: value
         for key, value in payload.items()
@@ -75,14 +77,14 @@ def sampling_of(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
-    """The policies of one cascade.
+    """Hold the policies of one cascade.
 
     Attributes:
-        default: What requests are decided by.
+        default: The policy, unless the request or the watch asks for another one.
         last_only: Asks the last tier for everything; taken when the watch says so.
         strict: The stricter certified policy, if there is one.
-        coverage: What the certificate covers; None without one.
-        watcher: Looks after the certificate; None without one.
+        coverage: The requests that the certificate covers; None without a certificate.
+        watcher: Checks that the certificate still holds; None without a certificate.
     """
 
     default: Policy
@@ -92,16 +94,16 @@ class Policies:
     watcher: Watcher | None = None
 
     def pick(self, request: GenerateRequest) -> Policy:
-        """The policy for this request.
+        """Return the policy for this request.
 
         Raises:
-            InvalidRequest: It asks for the stricter policy, and there is none.
+            InvalidRequest: The request asks for the stricter policy, and none exists.
         """
         level = self.watcher.level if self.watcher is not None else "normal"
         wished = request.overrides.policy or "default"
         if wished == "strict" and self.strict is None:
             raise InvalidRequest(
-                "policy 'strict' is not there: no stricter policy is certified",
+                "policy 'strict' does not exist: no stricter policy is certified",
                 parameter="hybridserve.policy",
             )
         if wished == "last" or level == "escalate":
@@ -111,5 +113,8 @@ class Policies:
         return self.default
 
     def covers(self, request: GenerateRequest) -> bool:
-        """Whether the certificate covers the request's settings; tiers are the router's to see."""
+        """Return whether the certificate covers the request's settings.
+
+        The router checks the tiers that the request allows.
+        """
         return self.coverage is not None and self.coverage.covers(request)

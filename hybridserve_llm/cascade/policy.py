@@ -1,7 +1,8 @@
-"""The decision: accept, escalate or skip. Pure; `eval/` replays recorded attempts through it.
+"""Decide on an answer: accept, escalate or skip.
 
-Two kinds: `ScorePolicy` decides by day-0 scores and promises nothing; `RiskPolicy`
-(`risk_policy.py`) by calibrated risk, and may be certified.
+Decisions are pure functions, so `eval/` can replay recorded attempts through them. Two policies
+exist. `ScorePolicy` decides by day-0 scores and promises nothing. `RiskPolicy` (`risk_policy.py`)
+decides by calibrated risk and may be certified.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from hybridserve_llm.values.requests import GenerateRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A verdict with its reason; `next_tier` is the index to go on to, None after an accept."""
+    """Hold a verdict, its reason, and the index of the next tier; None after an accept."""
 
     verdict: Verdict
     reason: str
@@ -27,7 +28,7 @@ LAST_RESORT = Decision(verdict=Verdict.ACCEPT, reason="last tier that may be ask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What one request allows: tier indices to begin and to end at, and a confidence to reach."""
+    """Hold the first and the final tier that one request allows, and the confidence it demands."""
 
     first_tier: int
     final_tier: int
@@ -35,29 +36,29 @@ class Bounds:
 
 
 class Policy(Protocol):
-    """Which tier is asked next, from the prompt and from the answers so far."""
+    """Choose the tier to ask next, from the prompt and from the answers so far."""
 
     @property
     def has_confidence(self) -> bool:
-        """Whether answers get a confidence, so that a request may demand one."""
+        """Return whether answers get a confidence, so that a request may demand one."""
 
     @property
     def is_certified(self) -> bool:
-        """Whether its loss is certified, for requests that the certificate covers."""
+        """Return whether its loss is certified, for requests that the certificate covers."""
 
     def entry(self, request: GenerateRequest, bounds: Bounds) -> int:
-        """Index of the tier that is asked first."""
+        """Return the index of the tier that is asked first."""
 
     def decide(self, seen: Sequence[Seen], bounds: Bounds) -> tuple[Assessment, Decision]:
-        """What becomes of the last of `seen`, with all that is known of it."""
+        """Decide on the last of `seen`, and return its assessment with confidence and risk."""
 
     def above(self, tier: int) -> int:
-        """Index of the tier to ask where `tier` gave no answer at all."""
+        """Return the index of the tier to ask where `tier` gave no answer at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRule:
-    """Scores below `score_below` send the prompt to the tier at index `to_tier`."""
+    """Send a prompt whose score is below `score_below` to the tier at index `to_tier`."""
 
     score_below: float
     to_tier: int
@@ -65,9 +66,9 @@ class SkipRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRule:
-    """When a tier's answer is taken, and where very low scores go.
+    """Hold the score at which a tier's answer is taken, and where very low scores go.
 
-    The last tier's rule is never asked: whatever may be asked last is always taken.
+    The last tier's rule is never used, since the answer of a final tier is always taken.
     """
 
     accept_at: float
@@ -76,33 +77,33 @@ class TierRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorePolicy:
-    """Day-0 scores against the thresholds of the configuration, by tier index; uncertified."""
+    """Compare day-0 scores with the thresholds of the configuration, by tier index; uncertified."""
 
     rules: tuple[TierRule, ...]
     has_confidence: bool = False
     is_certified: bool = False
 
     def entry(self, request: GenerateRequest, bounds: Bounds) -> int:
-        """The first tier that the request allows."""
+        """Return the first tier that the request allows."""
         return bounds.first_tier
 
     def decide(self, seen: Sequence[Seen], bounds: Bounds) -> tuple[Assessment, Decision]:
-        """By the last answer's own score alone."""
+        """Decide by the last answer's own score alone."""
         last = seen[-1]
         rule, final = self.rules[last.tier], bounds.final_tier
         return last.assessment, decide(rule, last.assessment, tier=last.tier, final_tier=final)
 
     def above(self, tier: int) -> int:
-        """The next tier."""
+        """Return the next tier."""
         return tier + 1
 
 
 def decide(rule: TierRule, assessment: Assessment, *, tier: int, final_tier: int) -> Decision:
-    """What becomes of the answer of tier index `tier`, when `final_tier` may be asked at most.
+    """Decide on the answer of the tier at index `tier`; no tier above `final_tier` may be asked.
 
     An answer without a score is never accepted below the final tier: no confidence is invented.
-    Of several skip rules that apply, the one that goes furthest up wins (HybridServe, arXiv
-    2505.12566: the lower the confidence, the further up); no skip goes beyond `final_tier`.
+    Of several skip rules that apply, the one that goes furthest up wins, and no skip goes beyond
+    `final_tier`. Source: HybridServe, arXiv 2505.12566: the lower the confidence, the further up.
     """
     if tier >= final_tier:
         return LAST_RESORT

@@ -1,4 +1,4 @@
-"""A number made from a prompt, for policies that take only a share of all prompts."""
+"""Make a number from a prompt, for policies that take only a share of all prompts."""
 
 import hashlib
 
@@ -10,11 +10,11 @@ _BITS = 48
 
 
 def prompt_draw(payload: JsonObject) -> float:
-    """A number in [0, 1) from the conversation or prompt of a request's body.
+    """Return a number in [0, 1) made from the conversation or prompt of a request's body.
 
-    It is as good as drawn at random, tells nothing of how hard the prompt is, and is the same
-    whenever the prompt is the same: a client who asks again goes the same way, and so does a
-    replay. Settings, tools and the like have no part in it.
+    It is as good as drawn at random, and says nothing about how hard the prompt is. The same prompt
+    always gets the same number, so a client who asks again goes the same way, and so does a replay.
+    Settings, tools and the like have no part in it.
     """
     asked = payload.get("messages", payload.get("prompt"))
     digest = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()

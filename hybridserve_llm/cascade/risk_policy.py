@@ -1,7 +1,7 @@
-"""The policy that a certificate holds for: risk against one bound per set of tiers asked.
+"""Decide by risk, against one bound for each set of tiers asked; a certificate holds for this.
 
-The same decisions, one request at a time, as `calibration/policies.py` replays over recorded
-outcomes; a test holds both to each other.
+`calibration/policies.py` makes the same decisions over many recorded outcomes at once, and
+`tests/unit/calibration/test_hot_path_agrees.py` checks that both agree.
 """
 
 import math
@@ -20,7 +20,7 @@ State = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskBand:
-    """Risks above `risk_above` send the prompt to the tier at index `to_tier`."""
+    """Send a prompt whose risk is above `risk_above` to the tier at index `to_tier`."""
 
     risk_above: float
     to_tier: int
@@ -28,28 +28,32 @@ class RiskBand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskRule:
-    """Accept where risk <= `accept_at_most`; else the last band whose bound the risk exceeds.
+    """Accept an answer whose risk is at most `accept_at_most`; else follow a band upwards.
 
-    `bands` rise in both fields. An answer without a risk goes where the first band leads.
+    Of `bands`, which rise in both fields, the last one whose bound the risk exceeds is followed. A
+    prompt whose answer has no risk goes where the first band leads.
     """
 
     accept_at_most: float
     bands: tuple[RiskBand, ...]
 
     def band_of(self, risk: float | None) -> RiskBand:
-        """The band that a rejected answer of this risk falls into."""
+        """Return the band that a rejected answer of this risk falls into."""
         applying = [b for b in self.bands[1:] if risk is not None and risk > b.risk_above]
         return applying[-1] if applying else self.bands[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskPolicy:
-    """Accepts, escalates and skips by risk.
+    """Accept, escalate and skip by risk.
 
     Attributes:
-        chain: Indices of the tiers that are kept, rising; a chain of one asks it for everything.
-        rules: By the set of tiers that answered; of the empty set, the gate's.
-        share: Of all prompts, how many go through the chain; the others go to the last tier.
+        chain: Indices of the tiers that are kept, rising. A chain of one tier asks that tier for
+            everything.
+        rules: The rule for each set of tiers that have answered. The gate's rule is that of the
+            empty set.
+        share: The part of all prompts that go through the chain, from 0 to 1; the others go to the
+            last tier.
     """
 
     chain: tuple[int, ...]
@@ -60,16 +64,17 @@ class RiskPolicy:
     has_confidence: bool = True
 
     def entry(self, request: GenerateRequest, bounds: Bounds) -> int:
-        """Where the gate sends the prompt, else the chain's first tier, within what is allowed.
+        """Return the tier that the gate sends the prompt to; without a gate, the chain's first.
 
-        A prompt whose number is not below the share enters at the last tier.
+        A prompt whose number (`prompt_draw`) is not below the share enters at the last tier. The
+        result stays within the bounds of the request.
         """
         draw = prompt_draw(request.payload) if self.share < 1 else 0.0
         has_gate = () in self.rules and draw < self.share
         return self.entry_at(draw, self.judge.entry_risk(request) if has_gate else None, bounds)
 
     def entry_at(self, draw: float, gate_risk: float | None, bounds: Bounds) -> int:
-        """The same for a prompt of which only its number and the gate's risk are known."""
+        """Return the same for a prompt of which only the number and the gate's risk are known."""
         at = self.chain[0]
         if draw >= self.share:
             at = self.chain[-1]
@@ -80,7 +85,7 @@ class RiskPolicy:
         return min(at, bounds.final_tier)
 
     def decide(self, seen: Sequence[Seen], bounds: Bounds) -> tuple[Assessment, Decision]:
-        """By the risk of the last answer, given all answers before it."""
+        """Decide by the risk of the last answer, given all answers before it."""
         assessment, tier = self.judge.judge(seen), seen[-1].tier
         if tier >= bounds.final_tier:
             return assessment, LAST_RESORT
@@ -107,7 +112,7 @@ class RiskPolicy:
         return assessment, Decision(verdict=Verdict.ACCEPT, reason=reason)
 
     def above(self, tier: int) -> int:
-        """The chain's next tier above `tier`."""
+        """Return the chain's next tier above `tier`."""
         return next((index for index in self.chain if index > tier), tier + 1)
 
     def _onward(self, tier: int, next_tier: int, reason: str, bounds: Bounds) -> Decision:

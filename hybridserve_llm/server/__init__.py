@@ -1,1 +1,1 @@
-"""The OpenAI-compatible front end; FastAPI lives only here."""
+"""Serve the cascade over an OpenAI-compatible API; only this folder uses FastAPI."""

@@ -1,4 +1,4 @@
-"""The FastAPI application: errors from the start, routes once the parts behind them are open."""
+"""Make the FastAPI application; it gets its routes once the parts behind them are open."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from hybridserve_llm.server.routes import build_routes
 
 
 def create_app(open_parts: Callable[[], AbstractAsyncContextManager[Parts]]) -> FastAPI:
-    """The application over the parts that `open_parts` gives while the application runs."""
+    """Return the application over the parts that `open_parts` holds open while it runs."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""API keys: read once at the start, compared in constant time."""
+"""Read the API keys once at the start, and compare them in constant time."""
 
 import hmac
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from hybridserve_llm.errors import AuthenticationFailed, ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeys:
-    """The accepted keys; none means that everybody is let in."""
+    """Hold the accepted keys; without any key everybody is let in."""
 
     keys: tuple[bytes, ...] = ()
 
     def check(self, authorization: str | None) -> None:
-        """Lets a request with `Authorization: Bearer KEY` pass.
+        """Let a request with `Authorization: Bearer KEY` pass.
 
-        Every key is compared whatever the outcome, so that time tells nothing.
+        Every key is compared, also after a match, so that the time taken gives nothing away.
 
         Raises:
             AuthenticationFailed: Keys are set and the header holds none of them.
@@ -31,7 +31,7 @@ class ApiKeys:
 
 
 def load_api_keys(config: ServerConfig, environment: Mapping[str, str]) -> ApiKeys:
-    """The keys from `api_keys_file` and from the environment variable `api_keys_env`.
+    """Return the keys from `api_keys_file` and from the environment variable `api_keys_env`.
 
     Raises:
         ConfigError: The file cannot be read, the variable is not set, or neither holds a key.
@@ -51,7 +51,5 @@ def load_api_keys(config: ServerConfig, environment: Mapping[str, str]) -> ApiKe
         found += [key.strip() for key in value.split(",") if key.strip()]
     wants_keys = config.api_keys_file is not None or config.api_keys_env is not None
     if wants_keys and not found:
-        raise ConfigError(
-            "API keys are asked for and none is given; the server would let nobody in"
-        )
+        raise ConfigError("API keys are required but none is given; the server would let nobody in")
     return ApiKeys(keys=tuple(key.encode() for key in found))

@@ -1,4 +1,7 @@
-"""The composition root: configuration and endpoints in, application out; it sees all parts."""
+"""Build the application from a configuration and the endpoints of running engines.
+
+This is the composition root: the one file of the server that sees all parts.
+"""
 
 import asyncio
 import contextlib
@@ -48,30 +51,30 @@ from hybridserve_llm.watch.control import Watch
 log = logging.getLogger(__name__)
 
 BOOKKEEPER = (sys.executable, "-m", "hybridserve_llm.books.bookkeeper_process")
-"""What `Serving.bookkeeper` names."""
+"""The program that `Serving.bookkeeper` usually names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What is to be served beside the configuration.
+    """Hold what the front end has to know next to the configuration.
 
     Attributes:
         endpoints: For every tier, the base URLs (`http://…` or `unix:/path`) of its replicas.
-        checkpoints: What is known of the tiers' checkpoints, for the fingerprint.
-        certificate: What the policy is taken from; without one, the configuration's thresholds.
+        checkpoints: The known facts of each tier's checkpoint, for the fingerprint.
+        certificate: The source of the policy; without one, the configuration's thresholds are.
         allow_uncertified: Whether to use a certificate's policy where its fingerprint differs.
         state_folder: Where the watch keeps its state, unless the configuration names a file.
-        engines: The engines that were started for this cascade, as they stand when it is called;
-            None where nobody watches over engines.
+        engines: Returns the engines that were started for this cascade, as they stand when it is
+            called; None where nobody watches over engines.
         acknowledged_by: Who wants a standing alarm of the watch lifted; None lifts nothing.
         gpu_uuids: For every tier on GPUs of this machine, the GPUs of each of its replicas.
         parked_gpu_uuids: GPUs of this machine that its plan leaves without work.
-        power_models: By tier, what stands in for a meter that has no answer.
-        token_weights: By tier, what tokens count when joules are shared.
-        gear: The planner's name of the plan that runs; None where it made one alone.
-        probes: Where this machine's meters are, for books that are kept in this process.
-        bookkeeper: The program that keeps the books in a process of its own, as `BOOKKEEPER`; None
-            keeps them in this one, which costs it a tenth of its requests a second.
+        power_models: By tier, the power model that stands in for a meter without an answer.
+        token_weights: By tier, the weights of tokens when joules are shared.
+        gear: The planner's name of the plan that runs; None where it made only one plan.
+        probes: The meters of this machine, for books that are kept in this process.
+        bookkeeper: The program that keeps the books in a process of its own, such as `BOOKKEEPER`.
+            None keeps them in this process, which costs it a tenth of its requests a second.
     """
 
     endpoints: Mapping[str, Sequence[str]]
@@ -91,7 +94,7 @@ class Serving:
 
 
 def build_app(config: CascadeConfig, serving: Serving) -> FastAPI:
-    """The front end over running engines; API keys are read from environment and disk here.
+    """Return the front end over running engines; reads API keys from environment and disk.
 
     Raises:
         ConfigError: A tier has no endpoint, an API key that the configuration names is missing, or
@@ -100,7 +103,7 @@ def build_app(config: CascadeConfig, serving: Serving) -> FastAPI:
     clock = SystemClock()
     api_keys = load_api_keys(config.server, os.environ)
     replicas = {tier.name: _replicas(tier, serving.endpoints, clock) for tier in config.tiers}
-    if serving.certificate is not None:  # told before anything is started
+    if serving.certificate is not None:  # refused before anything is started
         names = [tier.name for tier in config.tiers]
         certified_parts(serving.certificate, names, is_certified=False)
 
@@ -115,7 +118,7 @@ async def _open_parts(
     api_keys: ApiKeys,
     clock: Clock,
 ) -> AsyncIterator[Parts]:
-    """The parts, with their background work, until the block ends; then engines are closed."""
+    """Hold the parts open, with their background work, until the block ends."""
     async with contextlib.AsyncExitStack() as stack:
         for engines in replicas.values():
             for engine in engines:
@@ -219,7 +222,11 @@ async def _books(
 
 
 def metered_of(config: CascadeConfig, serving: Serving) -> Metered:
-    """What there is to meter: replicas started for their tier, or with GPUs named for Zeus."""
+    """Return every replica, with the GPUs that it uses here and with its socket.
+
+    The GPUs are known of replicas that were started here. Where the configuration names GPUs for
+    Zeus, those count instead.
+    """
     places = [
         (tier, f"{tier.name}/{i}", i, address)
         for tier in config.tiers
@@ -261,7 +268,7 @@ def _watch_all(
     sets: Mapping[str, ReplicaSet],
     engines: Callable[[], Sequence[EngineReport]] | None,
 ) -> None:
-    """Registers what is read when it is scraped."""
+    """Register the metrics that are read when they are scraped."""
     metrics.watch_gauges(
         lambda: in_flight.count,
         {name: _healthy_count(set_) for name, set_ in sets.items()},
@@ -278,7 +285,7 @@ def _watch_all(
 async def _view(
     config: CascadeConfig, serving: Serving, replicas: Mapping[str, Sequence[VllmHttpEngine]]
 ) -> CascadeView:
-    """Fingerprint and standing of the cascade as it runs now."""
+    """Return the fingerprint and the standing of the cascade as it runs now."""
     versions = {name: await _version(engines) for name, engines in replicas.items()}
     fingerprint = fingerprint_of(config, serving.checkpoints, versions)
     standing = standing_of(
@@ -305,12 +312,12 @@ async def _view(
 
 
 async def _version(engines: Sequence[VllmHttpEngine]) -> str | None:
-    """The version that the first replica tells; None where none does."""
+    """Return the version that the first replica reports; None where none does."""
     for engine in engines:
         with contextlib.suppress(ServingError):
-            told = await engine.version()
-            if told is not None:
-                return told
+            version = await engine.version()
+            if version is not None:
+                return version
     return None
 
 
@@ -345,7 +352,7 @@ def _outstanding_count(replica_set: ReplicaSet) -> Callable[[], int]:
 
 @contextlib.asynccontextmanager
 async def _running(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Runs background work until the block ends."""
+    """Run background work until the block ends."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one) for one in work]
         try:

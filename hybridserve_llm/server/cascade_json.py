@@ -1,4 +1,4 @@
-"""The body of `GET /v1/cascade`: what runs, what it may promise, and how that holds."""
+"""Write the body of `GET /v1/cascade`: the tiers, the promise, and whether the promise holds."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ from hybridserve_llm.server.parts import Parts
 
 
 def cascade_json(parts: Parts) -> dict[str, Any]:
-    """As JSON values; absent is null."""
+    """Return the body as JSON values; absent is null."""
     view = parts.cascade
     certificate = view.certificate
     kept = view.models if certificate is None else certificate.chain
@@ -42,7 +42,7 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
 
 
 def _summary(certificate: Certificate) -> dict[str, Any]:
-    """The certificate without its models and rules."""
+    """Return the certificate without its models and rules."""
     left_out = {"models", "gate", "policy", "strict_policy", "fingerprint", "sampling"}
     summary = certificate.model_dump(mode="json", by_alias=True, exclude=left_out)
     policy = certificate.policy

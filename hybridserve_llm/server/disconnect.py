@@ -1,4 +1,4 @@
-"""A client that goes away ends the work done for it."""
+"""End the work for a client that has gone away."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not a fault of ours; never reaches a client
-    """The client closed the connection before its answer was whole."""
+    """Signal that the client closed the connection before its answer was whole."""
 
 
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client disconnects first.
+    """Return the result of `work`, which is cancelled when the client disconnects first.
 
-    The request's body must have been read: the next ASGI message is then the disconnect.
+    The request's body must have been read: the next ASGI message is then the disconnect. Every
+    error that `work` raises passes.
 
     Raises:
         ClientGone: The client left; `work` has ended its clean-up.
-        Whatever `work` raises.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(receive))
@@ -40,6 +40,6 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _end(task: "asyncio.Future[Any]") -> None:
-    """Cancels `task` and waits until it has ended; what it raises then is of no use to anybody."""
+    """Cancel `task` and wait until it has ended; an error that it raises then is ignored."""
     task.cancel()
     await asyncio.wait((task,))

@@ -1,4 +1,4 @@
-"""Joules in Prometheus' words, and as `/v1/cascade` shows them: read from the books when asked."""
+"""Show the joules of the books as Prometheus metrics and in `/v1/cascade`, as they stand now."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ NO_TIER = "none"
 
 
 class EnergyCollector(Collector):
-    """Metrics of the books; a joule that nobody measured has no sample."""
+    """Collect the metrics of the books; joules that nobody measured have no sample."""
 
     def __init__(self, read: Callable[[], EnergyReport]) -> None:
         self._read = read
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing, so that a registry does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """All families, as the books stand now."""
+        """Yield all metric families, as the books stand now."""
         report = self._read()
         energy = CounterMetricFamily(
             "hybridserve_energy_joules",
@@ -59,7 +59,7 @@ class EnergyCollector(Collector):
 
 
 def energy_json(report: EnergyReport) -> dict[str, Any]:
-    """What `/v1/cascade` says of energy; a tier's joules are null where none were metered."""
+    """Return the energy part of `/v1/cascade`; a tier's joules are null where none were metered."""
     parked = [one.energy_j for one in report.booked if one.booking is Booking.PARKED]
     main = [one for one in report.booked if one.component == report.component]
     return {

@@ -1,4 +1,4 @@
-"""The one table from error class to HTTP status, and the OpenAI error object."""
+"""Map each error class to its HTTP status and its OpenAI error object, in one table."""
 
 import logging
 import math
@@ -41,19 +41,19 @@ _UNAVAILABLE_RETRY_AFTER_S = 5.0
 
 
 def error_body(error: HybridServeError) -> dict[str, Any]:
-    """The OpenAI error object of `error`; an error that is not in the table is a bug: 500."""
+    """Return the OpenAI error object of `error`; one that the table lacks is a bug: 500."""
     _, kind, code = STATUS.get(type(error), _BUG)
     parameter = error.parameter if isinstance(error, RequestError) else None
     return {"error": {"message": str(error), "type": kind, "param": parameter, "code": code}}
 
 
 def status_of(error: HybridServeError) -> int:
-    """The HTTP status of `error`; one that is not in the table is a bug: 500."""
+    """Return the HTTP status of `error`; one that the table lacks is a bug: 500."""
     return STATUS.get(type(error), _BUG)[0]
 
 
 def error_response(error: HybridServeError, request_id: str | None) -> JSONResponse:
-    """The HTTP response of `error`, with `Retry-After` where trying again makes sense."""
+    """Return the HTTP response of `error`, with `Retry-After` where trying again makes sense."""
     headers = {"x-request-id": request_id} if request_id else {}
     if isinstance(error, Overloaded):
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
@@ -63,7 +63,7 @@ def error_response(error: HybridServeError, request_id: str | None) -> JSONRespo
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Makes every failure of `app` an OpenAI error object, unknown paths and bugs included."""
+    """Make every failure of `app` an OpenAI error object, also unknown paths and bugs."""
 
     async def ours(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, HybridServeError)  # noqa: S101 - registered for this class alone

@@ -1,4 +1,4 @@
-"""What the routes work with, joined by `build.py` and passed in: there are no globals."""
+"""Hold the parts that the routes work with; `build.py` makes them and passes them in."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,23 +19,23 @@ from hybridserve_llm.watch.control import Watch
 
 
 class TierHealth(Protocol):
-    """How the front end sees whether a tier can answer."""
+    """Say whether a tier can answer."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether at least one replica is healthy."""
+        """Return whether at least one replica is healthy."""
 
 
 @dataclass(slots=True)
 class InFlight:
-    """Requests being served now, and how many may be."""
+    """Count the requests that are being served now, and limit them."""
 
     limit: int
     count: int = 0
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Counts one request while it is served.
+        """Count one request as long as the block runs.
 
         Raises:
             Overloaded: `limit` requests are being served already.
@@ -51,11 +51,14 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything a route needs. `tiers` maps tier names, cheapest first, to their health.
+    """Hold everything that a route needs.
 
-    `answered` tells how many requests each tier has answered since the start, by tier, once
-    `catch_up` has had those counted that ended just now; `energy` the books, None where nothing is
-    metered.
+    Attributes:
+        tiers: The health of each tier, by name, cheapest first.
+        started_at_s: Unix time, shown as `created` of the models.
+        energy: Reads the books; None where nothing is metered.
+        answered: Returns how many requests each tier has answered since the start, by name.
+        catch_up: Counts the requests that ended just now; to be called before `answered`.
     """
 
     config: ServerConfig
@@ -66,7 +69,6 @@ class Parts:
     api_keys: ApiKeys = field(default_factory=ApiKeys)
     in_flight: InFlight
     started_at_s: int
-    """Unix time, shown as `created` of the models."""
     cascade: CascadeView
     watch: Watch | None = None
     energy: Callable[[], EnergyReport] | None = None
@@ -76,7 +78,7 @@ class Parts:
 
 
 def promise_of(parts: Parts) -> str:
-    """In one line, what a client may rely on."""
+    """Return one line that says what a client may rely on."""
     view, certificate = parts.cascade, parts.cascade.certificate
     if certificate is None:
         return "uncertified: thresholds are on the raw score, no accuracy is promised"

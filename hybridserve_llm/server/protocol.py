@@ -129,12 +129,15 @@ class GenerationBody(BaseModel, ABC):
     @property
     @abstractmethod
     def _output_limit(self) -> int | None:
-        """The client's limit of output tokens, if any; an answer cut by it may still be whole."""
+        """Return the client's limit of output tokens, if any; its answer may be cut there."""
 
     @property
     @abstractmethod
     def _client_top_logprobs(self) -> int | None:
-        """Log-probabilities the client asked for; 0 = the sampled token's only, None = none."""
+        """Return how many alternatives per token the client wants.
+
+        0 asks for the sampled token's log-probability alone, None for no log-probabilities.
+        """
 
     @property
     def _tool_names(self) -> frozenset[str]:
@@ -152,7 +155,7 @@ class GenerationBody(BaseModel, ABC):
     @model_validator(mode="before")
     @classmethod
     def _leave_out_nulls(cls, raw: Any) -> Any:
-        """OpenAI's schema lets optional fields be null, which means the same as left out."""
+        """Leave out nulls: OpenAI's schema lets optional fields be null, with the same meaning."""
         if not isinstance(raw, dict):
             return raw
         return {key: value for key, value in raw.items() if value is not None}
@@ -177,7 +180,7 @@ class ChatBody(GenerationBody):
 
     @property
     def _output_limit(self) -> int | None:
-        """The limit under its new name, else under its old one."""
+        """Return the limit under its new name, else under its old one."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
@@ -209,7 +212,7 @@ class CompletionBody(GenerationBody):
 
     @property
     def _output_limit(self) -> int:
-        """The client's limit, else the API's own.
+        """Return the client's limit, else the API's own.
 
         Source: OpenAI's reference of `/v1/completions`, where `max_tokens` is 16 by default.
         """

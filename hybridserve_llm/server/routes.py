@@ -1,4 +1,4 @@
-"""The endpoints. Each generation request: check → convert → cascade → convert back."""
+"""Serve the endpoints. A generation request goes: check → request → cascade → response."""
 
 import asyncio
 import re
@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError, InvalidRequest, ModelNotFound
+from hybridserve_llm.faults import first_fault
 from hybridserve_llm.server.cascade_json import cascade_json
 from hybridserve_llm.server.convert import to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
@@ -33,7 +34,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 
 def build_routes(parts: Parts) -> APIRouter:
-    """The routes over `parts`."""
+    """Return the routes over `parts`."""
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions")
@@ -83,7 +84,7 @@ def build_routes(parts: Parts) -> APIRouter:
 
 
 async def _counted(parts: Parts, http: Request, body_type: type[GenerationBody]) -> Response:
-    """The response, whose status is counted; a bug's is, too."""
+    """Return the response, and count its status, also that of a bug."""
     status = 500
     try:
         response = await _generate(parts, http, body_type)
@@ -156,7 +157,7 @@ async def _stream(
 async def _read_body(
     http: Request, body_type: type[GenerationBody], limit_bytes: int
 ) -> tuple[JsonObject, GenerationBody]:
-    """The body as sent and as checked.
+    """Return the body as it was sent and as it was checked.
 
     Raises:
         InvalidRequest: Too large, not a JSON object, or a field is missing or out of range.
@@ -180,19 +181,16 @@ async def _read_body(
 
 
 def _invalid(exc: ValidationError) -> InvalidRequest:
-    """The first fault, in words: which field, what it holds, what is allowed."""
+    """Return the first fault as an error: the field, its value, and what is allowed."""
     fault = exc.errors()[0]
     where = ".".join(str(part) for part in fault["loc"]) or None
-    message = fault["msg"].removeprefix("Value error, ")
-    if where is None:
-        return InvalidRequest(message)
     if fault["type"] == "missing":
         return InvalidRequest(f"{where} is required", parameter=where)
-    return InvalidRequest(f"{where} = {fault['input']!r:.80}: {message}", parameter=where)
+    return InvalidRequest(first_fault(exc, shows_value=True), parameter=where)
 
 
 def _tier_named(parts: Parts, model: str) -> str | None:
-    """The tier that `model` names, or None for the cascade.
+    """Return the tier that `model` names, or None for the cascade.
 
     Raises:
         ModelNotFound: It names neither.
@@ -202,7 +200,7 @@ def _tier_named(parts: Parts, model: str) -> str | None:
     if model in parts.tiers:
         return model
     allowed = ", ".join((parts.config.served_model_name, *parts.tiers))
-    raise ModelNotFound(f"model {model!r} is not there; allowed: {allowed}", parameter="model")
+    raise ModelNotFound(f"model {model!r} does not exist; allowed: {allowed}", parameter="model")
 
 
 def _request_id(http: Request) -> str:
@@ -211,10 +209,10 @@ def _request_id(http: Request) -> str:
 
 
 def _trace_context(http: Request) -> dict[str, str] | None:
-    """The client's trace context; None without one, or where it is malformed.
+    """Return the client's trace context; None without one, or where it is malformed.
 
     Source: W3C Trace Context, section 3.2.2 (version 00; ids of zeros only are invalid) and 3.3.1.5
-    (512 characters of `tracestate` must be passed on). A malformed header is ignored, as it says.
+    (512 characters of `tracestate` must be passed on). The standard has a malformed header ignored.
     """
     parent = http.headers.get("traceparent")
     if parent is None or not _TRACEPARENT.fullmatch(parent):
@@ -226,7 +224,7 @@ def _trace_context(http: Request) -> dict[str, str] | None:
 
 
 def _headers(parts: Parts, request_id: str, result: Outcome | LiveAnswer | None) -> dict[str, str]:
-    """Response headers; tier and confidence where they are known when the response starts."""
+    """Return the headers, with tier and confidence if known when the response starts."""
     headers = {"x-request-id": request_id}
     if result is None or not parts.config.show_tier_header:
         return headers

@@ -1,4 +1,4 @@
-"""The watch in Prometheus' words: read from its snapshot when scraped, nothing counted twice."""
+"""Show the watch as Prometheus metrics, read from its snapshot at each scrape."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,17 +13,17 @@ _OUTCOMES = ("compared", "disagreed", "cannot_tell", "failed", "dropped", "stale
 
 
 class WatchCollector(Collector):
-    """Metrics of one watch."""
+    """Collect the metrics of one watch."""
 
     def __init__(self, snapshot: Callable[[], WatchSnapshot]) -> None:
         self._snapshot = snapshot
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry then does not collect when this is registered."""
+        """Return nothing, so that a registry does not collect when this is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """All families, as the watch stands now."""
+        """Yield all metric families, as the watch stands now."""
         snapshot = self._snapshot()
         status = GaugeMetricFamily(
             "hybridserve_watch_status", "1 for what the watch reports now", labels=["status"]

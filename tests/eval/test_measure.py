@@ -197,7 +197,7 @@ async def test_another_concurrency_or_block_is_another_run(
 async def test_a_model_that_is_not_there_ends_the_run(
     client: AsyncOpenAI, prompts: PromptSet, tmp_path: Path
 ) -> None:
-    with pytest.raises(CannotBeDone, match="model 'gone' is not there"):
+    with pytest.raises(CannotBeDone, match="model 'gone' does not exist"):
         await measured(client, prompts, tmp_path / "run.jsonl", served_model_name="gone")
     assert read_run(tmp_path / "run.jsonl").of_way("small")
 
