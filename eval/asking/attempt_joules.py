@@ -9,11 +9,11 @@ null, with the reason.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from eval.recorded.attempts import RecordedAttempt
-from eval.recorded.attempts_file import AttemptsFile
+from msgspec.structs import replace
+
+from eval.recorded.attempts import AttemptsFile, RecordedAttempt
 from eval.recorded.record_files import RecordFiles, SettledLine
 from hybridserve_llm.interfaces import Clock
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pydantic import TypeAdapter, ValidationError
@@ -21,8 +22,7 @@ from eval.asking.collect_progress import CollectProgress
 from eval.asking.first_failure import first_failure
 from eval.asking.ledger import attempt_of, failed_attempt
 from eval.questions.prompts import LabelledPrompt, PromptSet
-from eval.recorded.attempts import RecordedAttempt, RecordedTier
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsFile, RecordedAttempt, RecordedTier
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.values.requests import Endpoint, JsonObject
 
@@ -235,8 +235,8 @@ async def tier_attempt(
 def _json_in(response: httpx.Response) -> object:
     """The decoded body; its text where it is no JSON, which is no answer of a front end then."""
     try:
-        return response.json()
-    except ValueError:
+        return msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
         return response.text
 
 

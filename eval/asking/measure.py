@@ -10,39 +10,34 @@ first equally often, since an engine that saw a prompt before may have parts of 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import openai
 from openai import AsyncOpenAI
-from pydantic import TypeAdapter, ValidationError
 
 from eval.asking.collect import PATHS, tier_attempt, words_of_fault
 from eval.asking.engine_counters import CascadeCounters, Counters, grown, used_between
 from eval.asking.first_failure import first_failure
-from eval.asking.ledger import answer_text
+from eval.asking.ledger import failed_answer, served_answer
 from eval.asking.streamed_answer import streamed
 from eval.questions.prompts import LabelledPrompt, PromptSet
 from eval.recorded.attempts import RecordedAttempt, RecordedTier
 from eval.recorded.measured_run import (
     ALONE,
     CASCADE,
-    Block,
     IdleWindow,
+    MeasuredBlock,
+    RunFile,
     ServedAnswer,
-    ServedAttempt,
 )
-from eval.recorded.run_file import RunFile
 from hybridserve_llm.errors import CannotBeDone
 
 N_WARM_UP = 32
 """Questions that each tier is asked first, unmeasured: an engine's first ones cost more."""
 
 Told = TypeVar("Told")
-_ATTEMPTS = TypeAdapter(list[dict[str, Any]])
-_FIELDS = tuple(field.name for field in fields(ServedAttempt))
 
 
 class Measurement:
@@ -116,7 +111,7 @@ class Measurement:
             )
         )
 
-    async def _block(self, way: str, index: int) -> Block:
+    async def _block(self, way: str, index: int) -> MeasuredBlock:
         started, before = _now(), await self._counters.at_rest()
         answers: list[ServedAnswer] = []
         recorded: list[RecordedAttempt] = []
@@ -128,7 +123,7 @@ class Measurement:
             answers = await self._in_turn(self._parts[index], partial(self._served, model))
         after = await self._counters.at_rest()
         _check_some_answered(way, answers, recorded)
-        return Block(
+        return MeasuredBlock(
             way=way,
             index=index,
             started=started,
@@ -174,56 +169,12 @@ class Measurement:
                 response = await self._client.post(path, cast_to=object, body=body)
         except openai.APIError as exc:
             fault = words_of_fault(self._client, model, exc)
-            return _failed(prompt, fault, latency_s=loop.time() - started_s)
+            return failed_answer(prompt, fault, latency_s=loop.time() - started_s)
         latency_s = loop.time() - started_s
         # A grader that runs code waits for it, and other answers come meanwhile.
         return await asyncio.to_thread(
             served_answer, response, prompt, latency_s=latency_s, ttft_s=ttft_s
         )
-
-
-def served_answer(
-    response: object, prompt: LabelledPrompt, *, latency_s: float, ttft_s: float | None
-) -> ServedAnswer:
-    """The answer that a response tells of, graded.
-
-    Raises:
-        CannotBeDone: The response is not one of a HybridServe front end.
-    """
-    try:
-        choices, ledger = response["choices"], response["hybridserve"]  # type: ignore[index]
-        answer = answer_text(choices[0])
-        attempts = _ATTEMPTS.validate_python(ledger["attempts"])
-        return ServedAnswer(
-            split=prompt.split,
-            query_id=prompt.query_id,
-            correct=prompt.grader(answer),
-            answer=answer,
-            fault=None,
-            tier=ledger["tier"],
-            certified=ledger["certified"],
-            latency_s=latency_s,
-            ttft_s=ttft_s,
-            attempts=tuple(
-                ServedAttempt(**{name: one[name] for name in _FIELDS}) for one in attempts
-            ),
-        )
-    except (TypeError, KeyError, IndexError, ValidationError) as exc:
-        raise CannotBeDone(f"the server's answer is not that of a HybridServe: {exc!r}") from exc
-
-
-def _failed(prompt: LabelledPrompt, fault: str, *, latency_s: float) -> ServedAnswer:
-    return ServedAnswer(
-        split=prompt.split,
-        query_id=prompt.query_id,
-        correct=None,
-        answer=None,
-        fault=fault,
-        tier=None,
-        certified=None,
-        latency_s=latency_s,
-        attempts=(),
-    )
 
 
 def _check_some_answered(

@@ -14,27 +14,26 @@ import numpy as np
 
 from eval.questions.prompts import Question
 from eval.recorded.attempt_outcomes import outcomes_of_attempts
-from eval.recorded.attempts import Attempts, RecordedAttempt
+from eval.recorded.attempts import Attempts
 from eval.recorded.measured_run import (
     ALONE,
     CASCADE,
-    Block,
     EngineUse,
     IdleWindow,
+    MeasuredBlock,
     MeasuredRun,
     RunHeader,
     ServedAnswer,
-    ServedAttempt,
+    differing_runs,
 )
-from eval.recorded.run_file import differing_runs
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.ledger import TierWork, Verdict
 
 Unit = Literal["J", "CPU-s"]
 Use = Callable[[str, EngineUse, float], float]
 """What a tier's engines used in a window of so many seconds."""
-_ENDED = frozenset({Verdict.FAIL.value, Verdict.ABORT.value})
+_ENDED = frozenset({Verdict.FAIL, Verdict.ABORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class PooledRun:
     """Runs of one cascade on one machine, with questions of their own, as one run."""
 
     headers: tuple[RunHeader, ...]
-    blocks: tuple[tuple[int, Block], ...]
+    blocks: tuple[tuple[int, MeasuredBlock], ...]
     idle: tuple[IdleWindow, ...]
     attempts: Attempts
 
@@ -56,7 +55,7 @@ class PooledRun:
         """Names, cheapest first."""
         return tuple(tier.name for tier in self.header.asked.tiers)
 
-    def of_way(self, way: str) -> list[tuple[int, Block]]:
+    def of_way(self, way: str) -> list[tuple[int, MeasuredBlock]]:
         """The blocks of one way, each with the number of its run."""
         return [(run, block) for run, block in self.blocks if block.way == way]
 
@@ -241,7 +240,7 @@ def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Questi
     return {question: total * (count or 0.0) / whole for question, count in tokens.items()}
 
 
-def _tokens(attempt: RecordedAttempt | ServedAttempt) -> float | None:
+def _tokens(attempt: TierWork) -> float | None:
     """Tokens computed: prompt tokens that were not cached, and output; None where not told."""
     prompt, completion = attempt.prompt_tokens, attempt.completion_tokens
     if prompt is None or completion is None:

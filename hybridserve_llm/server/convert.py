@@ -16,6 +16,12 @@ from hybridserve_llm.values.requests import Endpoint, GenerateRequest, JsonObjec
 
 _JSON_FORMATS = frozenset({"json_object", "json_schema"})
 _COMPLETION_TOKENS = 16
+_SHOWN = (
+    *("tier", "model", "decision", "reason", "score", "confidence", "risk"),
+    *("prompt_tokens", "cached_tokens", "completion_tokens"),
+    *("ttft_s", "latency_s", "energy_j", "energy_source"),
+)
+"""Fields of an attempt that clients see, in this order; the class of an error stays in records."""
 _TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
 
 
@@ -170,31 +176,16 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "tier": attempt.tier,
-        "model": attempt.model,
-        "decision": attempt.decision.value,
-        "reason": attempt.reason,
-        "score": attempt.score,
-        "confidence": attempt.confidence,
-        "risk": attempt.risk,
-        "prompt_tokens": attempt.prompt_tokens,
-        "cached_tokens": attempt.cached_tokens,
-        "completion_tokens": attempt.completion_tokens,
-        "ttft_s": attempt.ttft_s,
-        "latency_s": attempt.latency_s,
-        "energy_j": attempt.energy_j,
-        "energy_source": attempt.energy_source,
-    }
+    shown = {name: getattr(attempt, name) for name in _SHOWN}
     known = attempt.assessment
     if known is not None:
-        told |= {
+        shown |= {
             "no_score_reason": known.reason,
             "features": None if known.features is None else dict(known.features),
             "output_type": known.output_type,
             "answer_key": known.answer_key,
         }
-    return told
+    return shown
 
 
 def _total(ledger: Ledger, name: str) -> float | None:

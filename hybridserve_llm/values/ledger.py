@@ -1,20 +1,25 @@
 """Hold the attempts of one request and how it ended.
 
-Absent is None everywhere, never 0.
+Absent is None everywhere, never 0. Servers write these classes as JSON into responses and records,
+and `eval/` reads that JSON back into the same classes. Bounds are checked where JSON is read.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 from hybridserve_llm.values.answers import Assessment, Completion
 from hybridserve_llm.values.requests import Endpoint
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+
 
 class Verdict(StrEnum):
-    """What became of an attempt (design section 2); ABORT: given up before it ended."""
+    """Name what became of an attempt (design section 2); ABORT: given up before it ended."""
 
     ACCEPT = "accept"
     ESCALATE = "escalate"
@@ -40,27 +45,40 @@ class RequestEnd(StrEnum):
     GIVEN_UP = "given_up"
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One tier's work for one request: a line of the ledger, and the record `eval/` reads.
+class TierWork(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Hold what every record of an attempt has: one tier's work for one request.
 
-    `assessment` holds what else is known of the answer, where the request asked for it; `error` is
-    the class of the error that a failed one ended with.
+    Attributes:
+        model: The checkpoint. A measured run does not keep it for its served requests.
+        reason: Why the attempt was decided so, why there is no score, or why it failed.
+        latency_s: From the call of the engine to the end of its answer.
+        energy_j: Active joules. A server settles them after the answer, so its ledger has none yet.
+        energy_source: The meter of the joules, as the server names it.
     """
 
     tier: str
-    model: str
-    decision: Verdict
-    reason: str
+    model: str | None = None
+    reason: str | None = None
     score: float | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    latency_s: Amount | None = None
+    energy_j: Amount | None = None
+    energy_source: str | None = None
+
+
+class Attempt(TierWork, frozen=True, kw_only=True, gc=False):
+    """Hold one tier's work for a request as a line of the ledger, with what was decided of it.
+
+    `assessment` holds what else is known of the answer, where the request asked for it. `error` is
+    the class of the error that a failed attempt ended with.
+    """
+
+    decision: Verdict
     confidence: float | None = None
     risk: float | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-    ttft_s: float | None = None
-    latency_s: float | None = None
-    energy_j: float | None = None
-    energy_source: str | None = None
+    ttft_s: Amount | None = None
     assessment: Assessment | None = None
     error: str | None = None
 

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import (
+    AttemptsFile,
+    AttemptsHeader,
+    RecordedAttempt,
+    RecordedTier,
+    read_attempts,
+)
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 Make = Callable[..., RecordedAttempt]
@@ -219,11 +224,15 @@ def test_another_schema_is_named(path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("correct", "yes", "line 2: correct = 'yes': Input should be a valid boolean"),
-        ("score", 0.5, "line 2: score = 0.5: Input should be less than or equal to"),
-        ("prompt_tokens", -1, "line 2: prompt_tokens = -1"),
-        ("features", {"mean_logprob": "x"}, "line 2: features.mean_logprob = 'x'"),
-        ("surprise", 1, "line 2: surprise = 1"),
+        ("correct", "yes", "line 2: correct: Expected `bool \\| null`, got `str`"),
+        ("score", 0.5, "line 2: score: Expected `float` <= "),
+        ("prompt_tokens", -1, "line 2: prompt_tokens: Expected `int` >= 0"),
+        (
+            "features",
+            {"mean_logprob": "x"},
+            r"line 2: features\[...\]: Expected `float \| null`, got `str`",
+        ),
+        ("surprise", 1, "line 2: Object contains unknown field `surprise`"),
         ("tier", "giant", "line 2: tier 'giant' is not in the header"),
     ],
 )
@@ -240,13 +249,13 @@ def test_lines_that_are_no_attempt(
 def test_a_line_that_is_not_json(path: Path, make_attempt: Make) -> None:
     written(path, make_attempt("q1", "small"))
     path.write_text(path.read_text() + "{\n")
-    with pytest.raises(ConfigError, match="line 3: Invalid JSON"):
+    with pytest.raises(ConfigError, match="line 3: Input data was truncated"):
         read_attempts(path)
 
 
 def test_a_header_that_lacks_something(path: Path) -> None:
     path.write_text('{"schema": "hybridserve-attempts/1"}\n')
-    with pytest.raises(ConfigError, match="line 1: created"):
+    with pytest.raises(ConfigError, match="line 1: Object missing required field `created`"):
         read_attempts(path)
 
 

@@ -20,8 +20,15 @@ from eval.cli import main
 from eval.questions.graders import Exact
 from eval.questions.prompts import PromptSet, read_prompts
 from eval.recorded.attempts import AttemptsHeader
-from eval.recorded.measured_run import ALONE, CASCADE, MeasuredRun, RunHeader, is_run, read_run
-from eval.recorded.run_file import RunFile
+from eval.recorded.measured_run import (
+    ALONE,
+    CASCADE,
+    MeasuredRun,
+    RunFile,
+    RunHeader,
+    is_run,
+    read_run,
+)
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.server.build import Serving, build_app
