@@ -1,4 +1,4 @@
-"""HybridServe-LLM: a cascade of LLM tiers on vLLM behind one OpenAI-compatible endpoint.
+"""Serve a cascade of LLM tiers on vLLM behind one OpenAI-compatible endpoint.
 
 The names below are the public surface; everything else may change without notice.
 """

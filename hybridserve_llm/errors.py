@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose, in one tree.
+"""Define every error that this project raises on purpose, in one tree.
 
     HybridServeError
     ├── ConfigError                    a file or flag says something that is not allowed
@@ -23,23 +23,23 @@ from typing import Literal
 
 
 class HybridServeError(Exception):
-    """Base of the tree; catch it to handle whatever this project raises on purpose."""
+    """Be the base of the tree; catch it to handle all that this project raises on purpose."""
 
 
 class ConfigError(HybridServeError):
-    """A configuration file or flag holds something that is not allowed."""
+    """Report that a configuration file or flag holds something that is not allowed."""
 
 
 class CannotBeDone(HybridServeError):  # noqa: N818 - reads as the sentence it stands for
-    """The request is well-formed and cannot be met; the message says what is in the way."""
+    """Report that a well-formed request cannot be met; the message says what is in the way."""
 
 
 class EngineStartError(CannotBeDone):
-    """An engine exited or stayed unhealthy while it started.
+    """Report that an engine exited or stayed unhealthy while it started.
 
     Attributes:
         engine: Name of the engine (`tier/replica`).
-        reason: The telling line of its log, or what was waited for in vain.
+        reason: The line of its log that shows why, or what was waited for in vain.
     """
 
     def __init__(self, engine: str, reason: str, log_path: str) -> None:
@@ -49,11 +49,11 @@ class EngineStartError(CannotBeDone):
 
 
 class MeterFault(CannotBeDone):
-    """A meter cannot give a reading; the message says why."""
+    """Report that a meter cannot give a reading; the message says why."""
 
 
 class RequestError(HybridServeError):
-    """The client's request is at fault; `parameter` names the field where one is to blame."""
+    """Report a fault in the client's request; `parameter` names the field, where one is."""
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
@@ -61,27 +61,27 @@ class RequestError(HybridServeError):
 
 
 class InvalidRequest(RequestError):  # noqa: N818 - the OpenAI error type's own word
-    """A field is malformed, out of range or not supported."""
+    """Report that a field is malformed, out of range or not supported."""
 
 
 class ModelNotFound(RequestError):  # noqa: N818 - the OpenAI error code's own words
-    """The model named is neither the cascade nor one of its tiers."""
+    """Report that the named model is neither the cascade nor one of its tiers."""
 
 
 class ContextLengthExceeded(RequestError):  # noqa: N818 - the OpenAI error code's own words
-    """The prompt, or prompt and output together, is longer than the tier holds."""
+    """Report that the prompt, or prompt and output together, is too long for the tier."""
 
 
 class AuthenticationFailed(RequestError):  # noqa: N818 - the OpenAI error code's own words
-    """The API key is missing or not one of the server's."""
+    """Report that the API key is missing or not one of the server's."""
 
 
 class ServingError(HybridServeError):
-    """The request was fine; serving it failed."""
+    """Report that the request was fine and serving it failed."""
 
 
 class Overloaded(ServingError):  # noqa: N818 - names the state
-    """More requests are in flight than the server allows; try again in `retry_after_s`."""
+    """Report that more requests are in flight than allowed; try again in `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -89,11 +89,11 @@ class Overloaded(ServingError):  # noqa: N818 - names the state
 
 
 class DeadlineExceeded(ServingError):  # noqa: N818 - the standard term
-    """No answer came within the time the request had."""
+    """Report that no answer came within the time the request had."""
 
 
 class EngineUnavailable(ServingError):  # noqa: N818 - names the state
-    """No connection to the engine, or every replica of the tier is down.
+    """Report that the engine has no connection, or that all replicas of the tier are down.
 
     `kind` is `unreachable` (no connection), `lost` (it broke while the engine worked) or `refused`
     (the engine is alive and said 429 or 503).
@@ -107,4 +107,4 @@ class EngineUnavailable(ServingError):  # noqa: N818 - names the state
 
 
 class EngineFailed(ServingError):  # noqa: N818 - names the event
-    """The engine answered with a server error, or with something that is not its protocol."""
+    """Report that the engine answered with a server error, or not in its protocol."""

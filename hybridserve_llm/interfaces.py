@@ -1,4 +1,4 @@
-"""The seams where the outside world is swapped; nothing else in the project is swappable."""
+"""Define the seams where the outside world is swapped; nothing else in the project is swappable."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
@@ -11,105 +11,105 @@ from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
 
 class Clock(Protocol):
-    """Time as the cascade sees it: monotonic for durations and deadlines, wall for records."""
+    """Give time to the cascade: monotonic for durations and deadlines, wall for records."""
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary start; never goes back."""
+        """Return seconds since an arbitrary start; they never go back."""
 
     def wall_s(self) -> float:
-        """Seconds since the Unix epoch."""
+        """Return seconds since the Unix epoch."""
 
 
 class Engine(Protocol):
-    """One tier's engine, or several replicas of it behind one face.
+    """Represent one tier's engine, or several replicas of it as one.
 
-    Raises (both methods): ContextLengthExceeded and InvalidRequest as the engine judged the
-    request; DeadlineExceeded past the request's deadline; EngineUnavailable without a connection;
+    Both methods raise ContextLengthExceeded and InvalidRequest as the engine judged the request;
+    DeadlineExceeded past the request's deadline; EngineUnavailable without a connection;
     EngineFailed on a server error or a malformed answer. Cancelling the caller closes the
     connection, which ends the work inside vLLM.
     """
 
     async def complete(self, request: EngineRequest) -> Completion:
-        """The whole answer."""
+        """Return the whole answer."""
 
     def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        """The answer's chunks as they come; the last carries the usage."""
+        """Yield the answer's chunks as they come; the last carries the usage."""
 
 
 class Scorer(Protocol):
-    """Judges an answer from its token log-probabilities; pure and quick, called on the hot path."""
+    """Score an answer from its token log-probabilities; pure and quick, called on the hot path."""
 
     @property
     def name(self) -> str:
-        """Name and version, part of the fingerprint."""
+        """Return name and version, which are part of the fingerprint."""
 
     def top_logprobs(self, request: GenerateRequest) -> int:
-        """Alternatives per token that are read for it; 0 = the sampled token's own only."""
+        """Return the alternatives per token that it reads; 0 = the sampled token's own only."""
 
     def assess(self, request: GenerateRequest, completion: Completion) -> Assessment:
-        """The score of the answer, or the reason why it has none."""
+        """Return the score of the answer, or the reason why it has none."""
 
 
 class Judge(Protocol):
-    """Gives confidence and risk from all answers so far; pure and quick, on the hot path."""
+    """Compute confidence and risk from all answers so far; pure and quick, on the hot path."""
 
     def judge(self, seen: Sequence[Seen]) -> Assessment:
-        """The last of `seen` with confidence and risk, where they can be told."""
+        """Return the last of `seen` with confidence and risk, where they can be computed."""
 
     def entry_risk(self, request: GenerateRequest) -> float | None:
-        """P(the first tier's answer is wrong | prompt), for the gate; None without one."""
+        """Return P(the first tier's answer is wrong | prompt); None without a gate."""
 
 
 class Watcher(Protocol):
-    """Looks whether a certified policy still keeps its promise; must not block and must not raise.
+    """Test if a certified policy still keeps its promise; must not block and must not raise.
 
-    `level` says which policy is to be used: the certified one, the stricter one, or the last tier
-    for everything.
+    `level` names the policy to use: the certified one, the stricter one, or the last tier for
+    everything.
     """
 
     @property
     def level(self) -> Literal["normal", "strict", "escalate"]:
-        """What the next request is decided by."""
+        """Return the level that decides the next request."""
 
     def judged(self, tier: str, assessment: Assessment, *, is_accepted: bool) -> None:
-        """A tier below the last was judged, for a request that the certificate covers."""
+        """Note that a tier below the last was judged, for a request under the certificate."""
 
     def accepted(
         self, request: GenerateRequest, tier: str, completion: Completion, assessment: Assessment
     ) -> None:
-        """An answer below the last tier was accepted, for a request that the certificate covers."""
+        """Note that a tier below the last gave the answer, for a request under the certificate."""
 
 
 class RequestJournal(Protocol):
-    """Is told of requests' ends as they come; must not block and must not raise."""
+    """Take the ends of requests as they come; must not block and must not raise."""
 
     def request_finished(self, ledger: Ledger, latency_s: float) -> None:
-        """A request ended now, answered or not; its attempts are in the ledger."""
+        """Take a request that ended now, answered or not; the ledger holds its attempts."""
 
 
 class RecordSink(Protocol):
-    """Receives what happened; must not block and must not raise."""
+    """Receive what happened; must not block and must not raise."""
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Requests ended, the last of them up to a tenth of a second ago."""
+        """Take requests that ended, the last of them up to a tenth of a second ago."""
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """What a request cost is final; comes seconds after its end, and for shadows too."""
+        """Take the final energy of a request; it comes seconds after its end, for shadows too."""
 
 
 class WorkObserver(Protocol):
-    """Is told when a replica works on a request; must not block and must not raise."""
+    """Learn when a replica works on a request; must not block and must not raise."""
 
     def observe(self, work: Work) -> None:
-        """Work begins; when it has ended, `work` says so."""
+        """Take work that begins; `work` is filled in when it has ended."""
 
 
 class EnergyMeter(Protocol):
-    """Joules of one component; an implementation that cannot tell gives None and says why."""
+    """Meter the joules of one component; where it cannot, it gives None and a reason."""
 
     @property
     def known_until_s(self) -> float:
-        """Until when (monotonic) its joules are final; infinite where nothing is waited for."""
+        """Return until when (monotonic) its joules are final; infinite where none are awaited."""
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """Joules of a span that is not too long ago; only a model looks at the activity."""
+        """Return the joules of a span that is not too long ago; only a model uses the activity."""

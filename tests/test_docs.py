@@ -34,7 +34,7 @@ from hybridserve_llm.values.joules import ComponentEnergy, Flag, SettledEnergy, 
 from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
-    TierCounts,
+    WatchCounts,
     TierSnapshot,
     WatchSnapshot,
 )
@@ -80,7 +80,7 @@ WATCHED = WatchSnapshot(
             is_alarm=False,
         ),
     ),
-    tiers=(TierSnapshot(tier="small", counts=TierCounts(), score_warnings=0, accept_warnings=0),),
+    tiers=(TierSnapshot(tier="small", counts=WatchCounts(), score_warnings=0, accept_warnings=0),),
     adwin="on",
     state_notes=(),
     n_acknowledged=0,

@@ -20,7 +20,7 @@ from eval.judging.accuracy_and_cost import (
 from eval.judging.reliability import Reliability, reliability_of
 from eval.recorded.splits import Splits
 from eval.reports.calibration_result import Report
-from hybridserve_llm.calibration.certify import Calibration, best_path
+from hybridserve_llm.calibration.certify import Calibration, path_to_walk
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Outcomes
 from hybridserve_llm.calibration.policies import replay
 
@@ -156,7 +156,7 @@ def _path(
         for estimate in several
         if not is_served or (estimate.chain, estimate.has_gate) == (served.chain, served.has_gate)
     )
-    policies = best_path(shown, fitted, splits.fit, calibration.promise)
+    policies = path_to_walk(shown, fitted, splits.fit, calibration.promise)
     risks = fitted.risks(policies[0], test)
     certified = {step.policy.shape() for step in calibration.certified}
     return PolicyPath(

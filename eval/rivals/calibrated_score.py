@@ -19,13 +19,13 @@ from hybridserve_llm.calibration.path import (
     N_STEPS_TO_CHOOSE,
     N_STEPS_TO_WALK,
     finely_stepped,
-    policy_path,
+    price_path,
 )
 from hybridserve_llm.calibration.policies import Replay, Risks, WholePolicy, replay
 from hybridserve_llm.calibration.risk_models import (
     cross_fitted,
     fold_of_groups,
-    score_pair,
+    score_pairs,
     states_below,
 )
 
@@ -43,7 +43,7 @@ class ScoreModel:
     def risk(self, outcomes: Outcomes) -> Floats:
         """P(accepting does harm), [n_questions]; NaN where there is no score."""
         scores = outcomes.scores[:, self.tier]
-        pair = score_pair(scores)
+        pair = score_pairs(scores)
         risk = self.wrong.predict(pair) * self.last_right.predict(pair)
         return np.where(np.isnan(scores), np.nan, risk)
 
@@ -73,7 +73,7 @@ class CalibratedScores:
         """The path of every chain of two tiers or more, in as few steps as a choice needs."""
         paths = []
         for state in states_below(self.fit.last):
-            prices = policy_path(
+            prices = price_path(
                 (*state, self.fit.last), self.out_of_fold, self.fit, N_PRICES_TO_CHOOSE
             )
             ways = self._ways(prices, self.out_of_fold, N_STEPS_TO_CHOOSE)
@@ -87,7 +87,7 @@ class CalibratedScores:
         chain = path.ways[0].policy.chain
         own = {model.tier: model.risk(self.fit) for model in self.models}
         served = {state: own[state[-1]] for state in self.out_of_fold}
-        prices = policy_path(chain, self.out_of_fold, self.fit, N_PRICES_TO_WALK)
+        prices = price_path(chain, self.out_of_fold, self.fit, N_PRICES_TO_WALK)
         return self._ways(prices, served, N_STEPS_TO_WALK)
 
     def _ways(
@@ -104,7 +104,7 @@ def fit_calibrated_scores(fit: Outcomes, *, seed: int) -> CalibratedScores:
     last_right = fit.is_right[:, fit.last]
     for tier in range(fit.last):
         scores, is_wrong = fit.scores[:, tier], ~fit.is_right[:, tier]
-        pair = score_pair(scores)
+        pair = score_pairs(scores)
         models.append(
             ScoreModel(
                 tier=tier,

@@ -1,1 +1,1 @@
-"""Fits and certifies whole policies, offline; needs numpy, scipy and scikit-learn."""
+"""Fit and certify whole policies offline; needs numpy, scipy and scikit-learn."""

@@ -1,4 +1,4 @@
-"""From a calibration to the certificate file that a cascade serves by."""
+"""Turn a calibration into the certificate file by which a cascade serves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from hybridserve_llm.calibration.fitted import states_of
 from hybridserve_llm.calibration.logistic import Logistic
 from hybridserve_llm.calibration.outcomes import Ints, Outcomes
 from hybridserve_llm.calibration.policies import Replay, WholePolicy, replay
-from hybridserve_llm.calibration.walk import Step
+from hybridserve_llm.calibration.walk import WalkStep
 from hybridserve_llm.confidence.risk_models import state_feature_names
 from hybridserve_llm.config.certificate import (
     BandPart,
@@ -28,18 +28,19 @@ from hybridserve_llm.config.certificate import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a calibration's data came from, and so what its certificate holds for.
+    """Describe where the data of a calibration came from, and so what its certificate holds for.
 
     Attributes:
         created: Time in ISO 8601.
-        labels: Whether right means right, or agreeing with the last tier.
+        labels: `reference` where right means right; `agreement` where it means to agree with the
+            last tier.
         data_sha256: Hash of the data, for people to compare.
         endpoints: Endpoints that the questions were asked through.
         sampling: Sampling settings that they were asked with.
         fingerprint: `{"hash", "parts"}` of the cascade that answered; None where it is not known.
-        cost_source: What a cost is, in words.
-        estimand: What the loss is a mean over: a random question, or a random question of a
-            random group.
+        cost_source: The meaning of a cost, in words.
+        estimand: The loss is a mean over random questions (`question`), or over random questions of
+            random groups (`question_of_group`).
     """
 
     created: str
@@ -56,7 +57,10 @@ class Origin:
 def certificate_of(
     calibration: Calibration, certify: Outcomes, *, n_fit: int, mean_cost: float, origin: Origin
 ) -> Certificate:
-    """The certificate; `mean_cost` is the cascade's on questions that chose nothing."""
+    """Return the certificate of `calibration`.
+
+    `mean_cost` is the mean cost of the cascade on questions that were not used to choose it.
+    """
     chosen, tiers = calibration.chosen, certify.tiers
     strict = None if chosen is None else stricter(calibration.certified, chosen)
     promise = calibration.promise
@@ -93,10 +97,11 @@ def certificate_of(
     )
 
 
-def stricter(certified: Sequence[Step], chosen: Step) -> Step | None:
-    """What an alarm falls back on: the cheapest certified step that lost at most half as much.
+def stricter(certified: Sequence[WalkStep], chosen: WalkStep) -> WalkStep | None:
+    """Return the policy that an alarm falls back on.
 
-    None where the chosen one lost nothing, or every such step accepts nothing.
+    It is the cheapest certified step that lost at most half as many questions as `chosen`. None
+    where the chosen step lost nothing, or where every such step accepts nothing.
     """
     candidates = [
         step
@@ -107,9 +112,9 @@ def stricter(certified: Sequence[Step], chosen: Step) -> Step | None:
 
 
 def is_watch_blind(calibration: Calibration, certify: Outcomes) -> bool:
-    """Whether the bound on disagreement allows every accepted answer to differ.
+    """Return True where the bound on disagreement allows every accepted answer to differ.
 
-    Then shadowing cannot show a loss of the chosen policy; False where nothing was chosen.
+    Shadowing then cannot show a loss of the chosen policy. False where nothing was chosen.
     """
     if calibration.chosen is None:
         return False
@@ -118,17 +123,21 @@ def is_watch_blind(calibration: Calibration, certify: Outcomes) -> bool:
 
 
 def disagreement_bound(n_disagreed: int, n: int, *, delta: float) -> float:
-    """Clopper-Pearson upper bound at level `delta` on a share of which `n_disagreed` of n are."""
+    """Return the Clopper-Pearson upper bound on a share of which `n_disagreed` of n were seen.
+
+    The bound is wrong with probability `delta` at most.
+    """
     if n_disagreed >= n:
         return 1.0
     return float(stats.beta.ppf(1 - delta, n_disagreed + 1, n - n_disagreed))
 
 
-def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPart:
-    """The policy with what the watch needs; its bound holds for the whole path at once.
+def _policy(step: WalkStep, calibration: Calibration, certify: Outcomes) -> PolicyPart:
+    """Return the policy of `step` with the figures that the watch needs.
 
-    The step was chosen by looking at the certify split, and so was how many are certified. Hence a
-    second delta is divided among all policies of the path, whose number was fixed before.
+    The step was chosen by looking at the certify split, and so was the number of certified
+    policies. The bound must therefore hold for the whole path at once: a second delta is divided
+    among all its policies, whose number was fixed before.
     """
     done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
     level = calibration.promise.delta / calibration.n_walkable
@@ -148,7 +157,7 @@ def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPa
 
 
 def _n_disagreed(done: Replay, outcomes: Outcomes) -> int:
-    """Questions that are answered below the last tier and otherwise than it does."""
+    """Count the questions answered below the last tier with an answer other than its own."""
     rows = range(outcomes.n_questions)
     given = outcomes.answers[rows, done.answering]
     is_below = done.answering != outcomes.last
@@ -194,7 +203,7 @@ def _gate(calibration: Calibration, outcomes: Outcomes) -> LinearPart | None:
 
 
 def _linear(model: Logistic, names: Sequence[str], columns: Sequence[int] | Ints) -> LinearPart:
-    """The model without the features that have no weight."""
+    """Return the model without the features whose weight is 0."""
     slopes = (model.weights / model.scales).tolist()
     read = [
         (names[column], slope, mean)

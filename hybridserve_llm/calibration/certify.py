@@ -1,4 +1,4 @@
-"""From a fit split and a certify split to a certified policy: the whole procedure in one place."""
+"""Run the whole procedure from a fit split and a certify split to a certified policy."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ from hybridserve_llm.calibration.path import (
     N_STEPS_TO_CHOOSE,
     N_STEPS_TO_WALK,
     finely_stepped,
-    policy_path,
+    price_path,
 )
 from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, escalate_all
 from hybridserve_llm.calibration.sharing import growing_shares
-from hybridserve_llm.calibration.walk import Step, tested, walk
+from hybridserve_llm.calibration.walk import WalkStep, tested, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """With probability 1 - `delta` over the certify split, the loss is at most `epsilon`."""
+    """Promise a loss of at most `epsilon` with probability 1 - `delta` over the certify split."""
 
     loss: Loss
     epsilon: float
@@ -32,10 +32,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A fitted cascade and what was certified of it.
+    """Hold a fitted cascade and the policies of it that were certified.
 
     Attributes:
-        estimates: Every chain as judged on the fit split, the best first.
+        estimates: An estimate of every chain on the fit split, the best first.
         certified: The certified policies of the chosen chain, strict to lax.
         n_walkable: Policies on the path, fixed before any certify row was seen; 1 for a knee.
         chosen: The certified step that is to be served, or None where nothing pays and is
@@ -46,18 +46,18 @@ class Calibration:
     promise: Promise
     fitted: FittedModels
     estimates: tuple[ChainEstimate, ...]
-    certified: tuple[Step, ...]
+    certified: tuple[WalkStep, ...]
     n_walkable: int
-    chosen: Step | None
+    chosen: WalkStep | None
     last: int
 
     @property
     def policy(self) -> WholePolicy:
-        """What is to be served: the chosen policy, else everything goes to the last tier."""
+        """Return the policy to serve: the chosen one, else the last tier alone."""
         return self.chosen.policy if self.chosen else escalate_all(self.last)
 
     def risks(self, outcomes: Outcomes) -> dict[State, Floats]:
-        """Risks of `outcomes` by the policy's states, each [n_questions], for replaying it."""
+        """Return the risks of `outcomes` by the policy's states, each [n_questions]."""
         return self.fitted.risks(self.policy, outcomes)
 
 
@@ -69,10 +69,10 @@ def calibrate(
     seed: int = 0,
     keeps_all_tiers: bool = False,
 ) -> Calibration:
-    """Preset `accuracy`: the policy of least cost whose loss is certified to be within `promise`.
+    """Find the policy of least cost whose loss is certified to keep `promise` (preset `accuracy`).
 
-    Fits risk models, chooses a chain and its path on `fit`, and walks it once on `certify`. With
-    `keeps_all_tiers` the chain is given, and only a gate is chosen.
+    The risk models are fitted on `fit`, and a chain and its path are chosen on it. The path is
+    walked once on `certify`. With `keeps_all_tiers` the chain is given, and only a gate is chosen.
     """
     fitted = fit_models(fit, np.random.default_rng(seed))
     return certify_fitted(fitted, fit, certify, promise, keeps_all_tiers=keeps_all_tiers)
@@ -86,14 +86,17 @@ def certify_fitted(
     *,
     keeps_all_tiers: bool = False,
 ) -> Calibration:
-    """As `calibrate`, with models that were `fitted` on `fit` before, for several promises."""
+    """Calibrate as `calibrate` does, with models `fitted` on `fit` before.
+
+    So one fit serves several promises.
+    """
     risks, gates = fitted.out_of_fold, fitted.gates_out_of_fold
     estimates = estimate_chains(fit, risks, gates, loss=promise.loss, epsilon=promise.epsilon)
     if keeps_all_tiers:
         estimates.sort(
             key=lambda estimate: -len(estimate.chain)
         )  # stable: gate or not stays chosen
-    path = best_path(estimates[0], fitted, fit, promise)
+    path = path_to_walk(estimates[0], fitted, fit, promise)
     certified = walk(
         path,
         fitted.risks(path[0], certify),
@@ -113,18 +116,19 @@ def certify_fitted(
     )
 
 
-def best_path(
+def path_to_walk(
     best: ChainEstimate, fitted: FittedModels, fit: Outcomes, promise: Promise
 ) -> list[WholePolicy]:
-    """The path of the chain `best`, strict to lax, as it is walked on the certify split.
+    """Return the path of the chain `best`, strict to lax, that is walked on the certify split.
 
     It begins with shares of the prompts where these are worth it both by the models that serve and
-    out of fold; the former alone would believe the strict thresholds that they were fitted to.
+    out of fold. The models that serve alone would trust the strict thresholds that they were fitted
+    to.
     """
     risks = fitted.out_of_fold
     if best.has_gate:
         risks[NO_TIER] = fitted.gates_out_of_fold[best.chain[0]]
-    prices = policy_path(best.chain, risks, fit, N_PRICES_TO_WALK)
+    prices = price_path(best.chain, risks, fit, N_PRICES_TO_WALK)
     served = fitted.risks(prices[0], fit)
     path = finely_stepped(prices, risks, served, N_STEPS_TO_WALK)
     pivot = pivot_of(path, served, fit, promise.loss, promise.epsilon)
@@ -138,10 +142,10 @@ def best_path(
 def calibrate_knee(
     fit: Outcomes, certify: Outcomes, *, loss: Loss, delta: float, seed: int = 0
 ) -> Calibration:
-    """Preset `energy`: the knee of cost against loss, with the least epsilon that holds for it.
+    """Find the knee of cost against loss and its least epsilon (preset `energy`).
 
     The policy is fixed on `fit` before any certify row is seen, so its bound is a plain confidence
-    bound: epsilon is what comes out, not what is asked for.
+    bound. Epsilon is a result here, not a wish.
     """
     fitted = fit_models(fit, np.random.default_rng(seed))
     policy, estimates = knee_policy(fit, fitted.out_of_fold, fitted.gates_out_of_fold, loss=loss)
@@ -163,10 +167,10 @@ def calibrate_knee(
     )
 
 
-def _cheapest(certified: tuple[Step, ...], last_cost: float) -> Step | None:
-    """The certified step that costs least on the certify split, if that is less than the last tier.
+def _cheapest(certified: tuple[WalkStep, ...], last_cost: float) -> WalkStep | None:
+    """Return the certified step of least cost on the certify split, if it beats the last tier.
 
-    All certified policies hold at once, so choosing among them costs nothing.
+    All certified policies hold at once, so the choice among them needs no further correction.
     """
     paying = [
         step for step in certified if len(step.policy.chain) > 1 and step.mean_cost < last_cost

@@ -1,7 +1,7 @@
-"""Which tiers to keep: the chain that is expected to cost least at the wanted loss.
+"""Choose the tiers to keep: the chain that is expected to cost least at the wanted loss.
 
 Every subset of the tiers that ends in the last one is tried on the fit split, with a gate and
-without, the last tier alone included. 300 rows tell a loss of 1 % from one of 2 % poorly, so a
+without, the last tier alone included. 300 rows hardly show a loss of 1 % from one of 2 %. So a
 chain is judged by its mean cost over losses from a fifth to twice epsilon, and every further tier,
 and a gate, must save 3 %.
 """
@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.path import (
     N_PRICES_TO_CHOOSE,
     N_STEPS_TO_CHOOSE,
     finely_stepped,
-    policy_path,
+    price_path,
 )
 from hybridserve_llm.calibration.policies import NO_TIER, Risks, WholePolicy, replay
 from hybridserve_llm.calibration.risk_models import states_below
@@ -36,11 +36,11 @@ RESCUE_SHRINKAGE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainEstimate:
-    """What a chain is expected to do, judged on the fit split.
+    """Hold the expected cost of one chain, judged on the fit split.
 
     Attributes:
         chain: Tier indices, rising, the last tier included.
-        has_gate: Whether a gate decides where prompts enter.
+        has_gate: True where a gate decides at which tier a prompt enters.
         mean_cost: Mean cost over LOSS_LEVELS, never above the last tier's own cost.
     """
 
@@ -50,24 +50,27 @@ class ChainEstimate:
 
     @property
     def n_parts(self) -> int:
-        """Tiers beside the last, and the gate."""
+        """Return the number of tiers below the last, plus 1 for a gate."""
         return len(self.chain) - 1 + self.has_gate
 
     def judged_cost(self, last_cost: float) -> float:
-        """`mean_cost` with the surcharge for every part."""
+        """Return `mean_cost` with the surcharge for every part."""
         return self.mean_cost + SAVING_PER_TIER * last_cost * self.n_parts
 
 
 def estimate_chains(
     outcomes: Outcomes, risks: Risks, gates: GateRisks, *, loss: Loss, epsilon: float
 ) -> list[ChainEstimate]:
-    """Every chain, the best first; `risks` and `gates` are out of fold on `outcomes`."""
+    """Return an estimate of every chain, the best first.
+
+    `risks` and `gates` are out of fold on `outcomes`.
+    """
     last_cost = float(outcomes.costs[outcomes.last])
     estimates = [ChainEstimate(chain=(outcomes.last,), has_gate=False, mean_cost=last_cost)]
     for state in states_below(outcomes.last):
         chain = (*state, outcomes.last)
         for has_gate, known in with_and_without_gate(chain, risks, gates):
-            prices = policy_path(chain, known, outcomes, N_PRICES_TO_CHOOSE)
+            prices = price_path(chain, known, outcomes, N_PRICES_TO_CHOOSE)
             path = finely_stepped(prices, known, known, N_STEPS_TO_CHOOSE)
             mean_cost = _mean_cost(path, known, outcomes, loss, epsilon)
             estimates.append(ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=mean_cost))
@@ -77,7 +80,7 @@ def estimate_chains(
 def with_and_without_gate(
     chain: Sequence[int], risks: Risks, gates: GateRisks
 ) -> Iterator[tuple[bool, Risks]]:
-    """The risks that a chain's policies read: without a gate and, where there is one, with it."""
+    """Yield the risks that a chain's policies read: without a gate, then with one if it exists."""
     yield False, risks
     if chain[0] in gates:
         yield True, {**risks, NO_TIER: gates[chain[0]]}
@@ -86,7 +89,7 @@ def with_and_without_gate(
 def pivot_of(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
 ) -> Pivot:
-    """Where the path may turn to shares, judged by `risks` on `outcomes`."""
+    """Find where the path may turn to shares, judged by `risks` on `outcomes`."""
     last_cost = float(outcomes.costs[outcomes.last])
     return best_pivot(figures_of(path, risks, outcomes, loss), _levels(epsilon), last_cost)
 
@@ -105,7 +108,10 @@ def _levels(epsilon: float) -> Floats:
 def figures_of(
     path: Sequence[WholePolicy], risks: Risks, outcomes: Outcomes, loss: Loss
 ) -> PathFigures:
-    """What each policy of the path comes to on `outcomes`; rescues count by RESCUE_SHRINKAGE."""
+    """Return cost, loss and harm of each policy on `outcomes`.
+
+    Rescues count RESCUE_SHRINKAGE each.
+    """
     figures = np.empty((3, len(path)))
     for i, policy in enumerate(path):
         done = replay(policy, risks, outcomes)

@@ -1,8 +1,8 @@
-"""The gate: where a prompt enters the chain, decided before anything is generated.
+"""Fit the gate, which decides before generation at which tier a prompt enters the chain.
 
-It reads cheap features of the prompt alone and predicts whether the chain's first tier would be
-wrong. Like every other rule of a policy it is made of bands of one risk (`path.py`), so a prompt
-that looks hard may enter further up. There is no gate where the prompt tells nothing: its model
+It reads cheap features of the prompt alone and predicts if the chain's first tier would be wrong.
+Like every other rule of a policy it is made of bands of one risk (`path.py`), so a prompt that
+looks hard may enter further up. There is no gate where prompts do not help to predict: its model
 must beat the base rate out of fold by more than one standard error.
 """
 
@@ -19,19 +19,22 @@ _RIDGE = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateModel:
-    """P(tier `first` is wrong | prompt), and its cross-fitted values on the fit split, [n]."""
+    """Predict P(tier `first` is wrong | prompt).
+
+    `out_of_fold` holds its cross-fitted values on the fit split, [n].
+    """
 
     first: int
     wrong: Logistic
     out_of_fold: Floats
 
     def judge(self, outcomes: Outcomes) -> Floats:
-        """P(tier `first` is wrong) of each question, shape [n_questions]."""
+        """Return P(tier `first` is wrong) of each question, shape [n_questions]."""
         return self.wrong.predict(outcomes.prompt_features)
 
 
 def fit_gates(outcomes: Outcomes, rng: np.random.Generator) -> dict[int, GateModel]:
-    """The gate of every tier below the last that a prompt tells something of, by tier index."""
+    """Return a gate, by tier index, for each tier below the last whose errors a prompt predicts."""
     folds = fold_of_groups(outcomes, rng)
     nothing = np.zeros((outcomes.n_questions, 0))
     gates: dict[int, GateModel] = {}

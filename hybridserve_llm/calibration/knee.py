@@ -1,9 +1,9 @@
-"""The knee of cost against loss: the policy of the preset `energy`.
+"""Find the knee of cost against loss: the policy of the preset `energy`.
 
-Between asking the last tier for everything (all of the cost, no loss) and the cheapest tier alone
-(least cost, all of its loss) the first savings cost little accuracy and the last ones much. The
-knee is where the sum of both shares, cost kept and loss taken, is least: the point furthest from
-the line that joins the two ends.
+One end is to ask the last tier for everything: all of the cost, no loss. The other end is the
+cheapest tier alone: least cost, all of its loss. Between them the first savings cost little
+accuracy and the last ones much. The knee is where the sum of both shares, cost kept and loss taken,
+is least: the point furthest from the line that joins the two ends.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.choice import (
 )
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, policy_path
+from hybridserve_llm.calibration.path import N_PRICES_TO_CHOOSE, price_path
 from hybridserve_llm.calibration.policies import Risks, WholePolicy, escalate_all
 from hybridserve_llm.calibration.risk_models import states_below
 
@@ -32,10 +32,10 @@ class _Candidate:
 def knee_policy(
     outcomes: Outcomes, risks: Risks, gates: GateRisks, *, loss: Loss
 ) -> tuple[WholePolicy, tuple[ChainEstimate, ...]]:
-    """The knee over all chains, and every chain at its own knee, the best first.
+    """Return the knee over all chains, and every chain at its own knee, the best first.
 
-    `risks` and `gates` are out of fold on `outcomes`, the fit split.
-    Every tier beside the last, and a gate, must bring the knee SAVING_PER_TIER further out.
+    `risks` and `gates` are out of fold on `outcomes`, the fit split. Every tier below the last, and
+    a gate, must bring the knee SAVING_PER_TIER further out.
     """
     last_cost = float(outcomes.costs[outcomes.last])
     alone = ChainEstimate(chain=(outcomes.last,), has_gate=False, mean_cost=last_cost)
@@ -51,7 +51,7 @@ def knee_policy(
 def _at_knee(
     chain: tuple[int, ...], has_gate: bool, outcomes: Outcomes, risks: Risks, loss: Loss
 ) -> _Candidate:
-    path = policy_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
+    path = price_path(chain, risks, outcomes, N_PRICES_TO_CHOOSE)
     figures = figures_of(path, risks, outcomes, loss)
     last_cost, least_cost = float(outcomes.costs[outcomes.last]), float(outcomes.costs.min())
     whole_loss = max(float(outcomes.harmful(0).mean()), 1 / outcomes.n_questions)

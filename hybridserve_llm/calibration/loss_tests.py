@@ -1,22 +1,20 @@
-"""p-values of "the loss of this policy exceeds epsilon", exact for answers right or wrong.
+"""Compute exact p-values of "the loss of this policy exceeds epsilon", for answers right or wrong.
 
-Both test one hypothesis about one policy, from counts over `n` independent questions; `walk.py`
-tests many policies in a fixed order.
+Both losses test one hypothesis about one policy, from counts over `n` independent questions;
+`walk.py` tests many policies in a fixed order.
 
-`harm`: the share of questions that are answered wrongly below the last tier while the last tier
-was right. Its count is binomial, so the test is the exact binomial tail (Learn then Test,
-arXiv 2110.01052, section 4).
+`harm`: the share of questions that are answered wrongly below the last tier while the last tier was
+right. Its count is binomial, so the test is the exact binomial tail (Learn then Test, arXiv
+2110.01052, section 4).
 
 `net`: accuracy of the last tier minus that of the policy. A question counts +1 where the policy
 loses it, -1 where it rescues it, 0 elsewhere. The design names a betting test (Waudby-Smith and
-Ramdas, arXiv 2010.09686); for these three-valued differences we use an exact one instead, because
-a wealth must reach 1/delta at the given bets while an exact tail uses all of delta: at n = 600,
+Ramdas, arXiv 2010.09686). For these three-valued differences we use an exact one instead, since a
+wealth must reach 1/delta at the given bets while an exact tail uses all of delta. At n = 600,
 epsilon = 0.02 and ten rescues it allows a net loss of 5 where the best bet in hindsight allows 1
-(decision 005). Losses graded between -1 and 1 keep the betting test.
+(decision 005).
 """
 
-import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -31,20 +29,19 @@ _NUISANCE_RISK = 0.002
 _NUISANCE_POINTS = 60
 _TAIL_CUT = 1e-7
 _EPSILON_STEP = 1e-4
-_BETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def p_value(n_lost: int, n_rescued: int, n: int, epsilon: float, *, loss: Loss) -> float:
-    """p-value of "the loss exceeds `epsilon`" from the counts of `n` questions."""
+    """Return the p-value of "the loss exceeds `epsilon`" from the counts of `n` questions."""
     if loss == "harm":
         return harm_p_value(n_lost, n, epsilon)
     return net_p_value(n_lost, n_rescued, n, epsilon)
 
 
 def smallest_epsilon(n_lost: int, n_rescued: int, n: int, *, loss: Loss, delta: float) -> float:
-    """The least multiple of 0.0001 that bounds the loss at level `delta`: an upper bound.
+    """Return the least multiple of 0.0001 that bounds the loss at level `delta`.
 
-    By bisection; at least 0.0001, and 1 where nothing less is shown.
+    It is found by bisection. It is at least 0.0001, and 1 where nothing less is shown.
     """
     low, high = 0, round(1 / _EPSILON_STEP)
     while high - low > 1:
@@ -56,18 +53,18 @@ def smallest_epsilon(n_lost: int, n_rescued: int, n: int, *, loss: Loss, delta: 
 
 
 def harm_p_value(n_harmed: int, n: int, epsilon: float) -> float:
-    """P(at most `n_harmed` of `n` are harmed | the harm rate is `epsilon`)."""
+    """Return P(at most `n_harmed` of `n` are harmed | the harm rate is `epsilon`)."""
     return float(stats.binom.cdf(n_harmed, n, epsilon))
 
 
 def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
-    """Exact p-value of the hypothesis that P(lost) - P(rescued) >= `epsilon`.
+    """Return the exact p-value of the hypothesis that P(lost) - P(rescued) >= `epsilon`.
 
     Tables of `n` questions are ordered by the score statistic of the difference of two paired
-    proportions (Tango, Statistics in Medicine 1998, eq. 8); the p-value is the greatest
-    probability, over the rescue rates that the data do not exclude, of a table at least as good.
-    Excluding rates costs their error probability, which is added (Berger and Boos, 1994).
-    Deviation: the greatest is taken over a grid of 60 rates, not over the continuum.
+    proportions (Tango, Statistics in Medicine 1998, eq. 8). The p-value is the greatest probability
+    of a table at least as good, over the rescue rates that the data do not exclude. Excluding rates
+    costs their error probability, which is added (Berger and Boos, 1994). Deviation: the greatest
+    is taken over a grid of 60 rates, not over the continuum.
     """
     if epsilon >= 1:  # only a policy that loses every question has such a loss
         return float(n_lost == n)
@@ -89,21 +86,11 @@ def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
     return min(1.0, worst + _NUISANCE_RISK + _TAIL_CUT)
 
 
-def graded_net_p_value(differences: Sequence[float] | Floats, epsilon: float) -> float:
-    """Betting p-value of the hypothesis that differences in [-1, 1] have a mean >= `epsilon`.
-
-    One over the mean wealth of constant bets, which does not depend on the order of the questions
-    (Waudby-Smith and Ramdas, arXiv 2010.09686, section 4, with a mixture in place of a plug-in).
-    """
-    excess = epsilon - np.asarray(differences, dtype=np.float64)
-    log_wealth = [float(np.log1p(bet * excess).sum()) for bet in _BETS]
-    top = max(log_wealth)
-    log_mean = top + math.log(math.fsum(math.exp(w - top) for w in log_wealth) / len(_BETS))
-    return min(1.0, math.exp(-log_mean))
-
-
 def _rescue_rate_bounds(n_rescued: int, n: int, epsilon: float) -> tuple[float, float]:
-    """Clopper-Pearson interval of the rescue rate at risk _NUISANCE_RISK, within the hypothesis."""
+    """Return the Clopper-Pearson interval of the rescue rate at risk _NUISANCE_RISK.
+
+    It is cut to the rates that the hypothesis allows.
+    """
     half = _NUISANCE_RISK / 2
     low = float(stats.beta.ppf(half, n_rescued, n - n_rescued + 1)) if n_rescued else 0.0
     high = float(stats.beta.ppf(1 - half, n_rescued + 1, n - n_rescued)) if n_rescued < n else 1.0
@@ -112,7 +99,7 @@ def _rescue_rate_bounds(n_rescued: int, n: int, epsilon: float) -> tuple[float, 
 
 
 def _score_statistic(n_lost: Ints, n_rescued: Ints, n: int, epsilon: float) -> Floats:
-    """(lost - rescued - n epsilon) over its standard deviation at the restricted optimum.
+    """Return (lost - rescued - n epsilon) over its standard deviation at the restricted optimum.
 
     The rescue rate q maximises a log(q + eps) + b log q + (n - a - b) log(1 - 2q - eps), whose
     derivative is zero at the root of a quadratic.
@@ -127,9 +114,10 @@ def _score_statistic(n_lost: Ints, n_rescued: Ints, n: int, epsilon: float) -> F
 
 
 def _most_lost_as_good(n_changed: Ints, observed: float, n: int, epsilon: float) -> Ints:
-    """For each count of changed answers, the most lost ones with a statistic <= `observed`.
+    """Return, for each count of changed answers, the most lost ones that are as good.
 
-    Bisection, since the statistic rises with the share that is lost; -1 where none is as good.
+    As good means a statistic <= `observed`. Bisection finds it, since the statistic rises with the
+    share that is lost; -1 where none is as good.
     """
     low, high = np.full(len(n_changed), -1), n_changed.copy()
     while (low < high).any():

@@ -1,4 +1,4 @@
-"""What every tier did on every question: the data that policies are fitted and certified on."""
+"""Hold what every tier did on every question: the data of fitting and certifying."""
 
 import hashlib
 from collections.abc import Hashable, Sequence
@@ -17,11 +17,11 @@ State = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """Answers of all tiers to the same questions; every tier answered every one.
+    """Hold the answers of all tiers to the same questions; every tier answered every one.
 
     Attributes:
         tiers: Names, cheapest first; the last is the one whose accuracy is to be kept.
-        is_right: Whether the tier's answer is right, shape [n_questions, n_tiers].
+        is_right: True where the tier's answer is right, shape [n_questions, n_tiers].
         scores: Log-probability score of the answer, <= 0, same shape; NaN where there is none.
         answers: Equal numbers mean equal normalised answers within a question; same shape.
         costs: Mean cost of one request per tier, shape [n_tiers], in any one unit.
@@ -30,7 +30,7 @@ class Outcomes:
         answer_features: Features of each answer beyond its score, shape [n_questions, n_tiers,
             n_answer_features], NaN where absent; the last axis may be empty.
         answer_feature_names: Their names, in order.
-        questions: What names each question, e.g. (split, id); a repeated one was drawn again.
+        questions: A name for each question, e.g. (split, id); a repeated one was drawn again.
         draws: A number in [0, 1) for each question, as if drawn at random; made from it.
         groups: User or conversation of each question; questions of one group depend on each other.
     """
@@ -50,16 +50,16 @@ class Outcomes:
 
     @property
     def n_questions(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.questions)
 
     @property
     def last(self) -> int:
-        """Index of the last tier."""
+        """Return the index of the last tier."""
         return len(self.tiers) - 1
 
     def take(self, rows: Sequence[int] | Ints) -> "Outcomes":
-        """The questions at the indices `rows`, in that order, repeats allowed."""
+        """Return the questions at the indices `rows`, in that order, repeats allowed."""
         picked = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
@@ -74,15 +74,18 @@ class Outcomes:
         )
 
     def harmful(self, tier: int) -> Bools:
-        """Where accepting `tier` does harm: it is wrong and the last tier right, [n_questions]."""
+        """Return True where `tier` is wrong and the last tier right, [n_questions].
+
+        There it does harm to accept `tier`.
+        """
         return ~self.is_right[:, tier] & self.is_right[:, self.last]
 
 
 def draws_of(questions: Sequence[Hashable]) -> Floats:
-    """A number in [0, 1) for each question, by a hash of what names it, shape [n_questions].
+    """Return a number in [0, 1) for each question, by a hash of its name, shape [n_questions].
 
-    A policy that serves a share of the prompts takes those whose number is below the share: the
-    same question always goes the same way, and the number tells nothing of its answer.
+    A policy that serves a share of the prompts takes those whose number is below the share. The
+    same question always goes the same way, and the number says nothing of its answer.
     """
     digests = (hashlib.sha256(repr(question).encode()).digest() for question in questions)
     return np.array([int.from_bytes(digest[:6]) / 2**48 for digest in digests], dtype=np.float64)

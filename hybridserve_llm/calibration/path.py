@@ -1,10 +1,10 @@
-"""The path of whole policies from strict to lax that is walked on the certify split.
+"""Make the path of whole policies from strict to lax that is walked on the certify split.
 
-One number orders the path: the price of harm. At each price a policy is found by dynamic
-programming (optimal stopping) on the fit split, from cross-fitted risks: in a state, accepting
-costs price * risk, asking tier u costs u and what is expected from there on. The highest prices
-accept next to nothing. Every threshold and band of a policy so comes from one Lagrangian, not from
-a search, which would find more in 300 rows than is there.
+One number orders the path: the price of harm. At each price, dynamic programming (optimal stopping)
+finds a policy on the fit split, from cross-fitted risks. In a state, accepting costs price * risk;
+asking tier u costs u and the expected cost from there on. The highest prices accept next to
+nothing. So every threshold and band of a policy comes from one Lagrangian. A free search would fit
+the noise of 300 rows.
 """
 
 import itertools
@@ -26,12 +26,13 @@ _LOWEST_PRICE = 0.75
 """Prices of one harm, in costs of asking the last tier."""
 
 
-def policy_path(
+def price_path(
     chain: Sequence[int], risks: Risks, outcomes: Outcomes, n_prices: int
 ) -> list[WholePolicy]:
-    """Different policies of one chain, strict to lax; `risks` are out of fold on `outcomes`.
+    """Return the different policies of one chain, strict to lax, as the price of harm falls.
 
-    They have a gate where `risks` has one of the empty state.
+    `risks` are out of fold on `outcomes`. The policies have a gate where `risks` has one of the
+    empty state.
     """
     last_cost = float(outcomes.costs[outcomes.last])
     prices = np.geomspace(_HIGHEST_PRICE, _LOWEST_PRICE, n_prices) * last_cost
@@ -46,13 +47,13 @@ def policy_path(
 def finely_stepped(
     path: Sequence[WholePolicy], risks: Risks, served: Risks, n_steps: int
 ) -> list[WholePolicy]:
-    """The path with a step wherever a walk may have to stop, from "accepts nothing" on.
+    """Return the path with a step wherever a walk may have to stop, from "accepts nothing" on.
 
     Between two policies, and before the first, the numbers of answers that each state accepts on
-    the fit split are interpolated; a step's bands are those of the laxer policy. `risks` are those
+    the fit split are interpolated. A step's bands are those of the laxer policy. `risks` are those
     that the path was made from, out of fold; `served` are those on the fit split of the models that
-    will serve. Bounds go from one to the other by rank, so that answers which tie, as most of a
-    very sure tier's do, are accepted together and with no others.
+    will serve. Bounds go from one to the other by rank. So answers which tie, as most of a very
+    sure tier's do, are accepted together and with no others.
     """
     scales = {state: _Scale.of(risks[state], served[state]) for state in path[0].rules}
     states = [state for state in path[0].rules if state]
@@ -78,7 +79,7 @@ def finely_stepped(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """Risks of one state in rising order: those a path was made from, and those that serve."""
+    """Hold the risks of one state in rising order: of the path, and of the models that serve."""
 
     made_from: Floats
     served: Floats
@@ -91,11 +92,14 @@ class _Scale:
         )
 
     def n_below(self, bound: float) -> int:
-        """How many risks that the path was made from are at most `bound`."""
+        """Count the risks that the path was made from and that are at most `bound`."""
         return int(np.searchsorted(self.made_from, bound, side="right"))
 
     def rule(self, rule: StateRule, n_accepted: int) -> StateRule:
-        """The rule with bounds on the risks that serve, accepting `n_accepted` of them, or ties."""
+        """Return the rule with bounds on the risks that serve.
+
+        It accepts `n_accepted` of them, and those that tie with the last one.
+        """
         first, *further = rule.bands
         threshold = self._just_above(n_accepted)
         bands = [
@@ -108,12 +112,15 @@ class _Scale:
         )
 
     def _just_above(self, n_below: int) -> float:
-        """A bound with the first `n_below` served risks below it, by no more than rounding."""
+        """Return a bound just above the first `n_below` served risks, by no more than rounding."""
         return float(self.served[n_below - 1]) * (1 + _ROUNDING) if n_below else NEVER
 
 
 def policy_at_price(chain: Sequence[int], risks: Risks, costs: Floats, price: float) -> WholePolicy:
-    """The policy of least expected cost + `price` * harm, by backward induction over states."""
+    """Return the policy of least expected cost + `price` * harm.
+
+    It is found by backward induction over the states.
+    """
     *lower, last = chain
     rules: dict[State, StateRule] = {}
     cost_to_go: dict[State, Floats] = {}
@@ -134,9 +141,9 @@ def policy_at_price(chain: Sequence[int], risks: Risks, costs: Floats, price: fl
 
 
 def _expected(cost_to_go: Floats, risk: Floats) -> Floats:
-    """Cost to go from the next state, as a line in the logit of the present risk, shape [n].
+    """Return the cost to go from the next state, as a line in the logit of the risk, shape [n].
 
-    Never below 0; two parameters, so that 300 rows are enough.
+    It is never below 0. The line has two parameters, so that 300 rows are enough.
     """
     known = ~np.isnan(risk) & ~np.isnan(cost_to_go)
     if not known.any():
@@ -156,10 +163,10 @@ def _logit(risk: Floats) -> Floats:
 def _best_rule(
     risk: Floats, onward: Mapping[int, float | Floats], price: float
 ) -> tuple[StateRule, Floats]:
-    """The rule at one state, and the cost to go under it, shape [n].
+    """Return the rule at one state, and the cost to go under it, shape [n].
 
-    `onward` holds, by tier, the expected cost of asking it next. Accepting is cut at the first
-    risk, rising, at which going on is cheaper; from there on the target may only move further up.
+    `onward` holds, by tier, the expected cost of asking it next. Accepting ends at the first risk,
+    rising, at which going on is cheaper; from there on the target may only move further up.
     """
     tiers = sorted(onward)
     costs = np.stack([np.broadcast_to(onward[tier], risk.shape) for tier in tiers])
@@ -183,7 +190,10 @@ def _bands(
     tiers: Sequence[int],
     threshold: float,
 ) -> tuple[Band, ...]:
-    """Bands of rising risk, each with its tier; `risk` is sorted and `cheapest` indexes `tiers`."""
+    """Return bands of rising risk, each with its tier.
+
+    `risk` is sorted and `cheapest` indexes `tiers`.
+    """
     rejected = cheapest[n_accepted:]
     if len(rejected) == 0:
         return (Band(risk_above=threshold, to_tier=tiers[0]),)
@@ -196,7 +206,7 @@ def _bands(
 
 
 def _between(risk: Floats, n_below: int) -> float:
-    """A bound with the first `n_below` of the sorted risks at or below it, halfway to the next."""
+    """Return a bound halfway between the first `n_below` of the sorted risks and the next one."""
     if n_below == 0:
         return NEVER
     below = float(risk[n_below - 1])

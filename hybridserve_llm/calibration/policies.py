@@ -1,7 +1,8 @@
-"""A whole policy: which tiers are asked, when an answer is taken, and where a prompt goes if not.
+"""Define a whole policy, and replay it over recorded outcomes.
 
-Replaying a policy over recorded outcomes needs every tier's answer to every question, and gives
-what the cascade would have done, question by question.
+A policy says which tiers are asked, when an answer is taken, and where a prompt goes if not. A
+replay needs every tier's answer to every question, and shows question by question what the cascade
+would have done.
 """
 
 import math
@@ -24,7 +25,7 @@ Of NO_TIER it is the gate's: the probability that the chain's first tier is wron
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """Risks above `risk_above` send the prompt to the tier with index `to_tier`."""
+    """Send prompts with risks above `risk_above` to the tier with index `to_tier`."""
 
     risk_above: float
     to_tier: int
@@ -32,10 +33,10 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """Accept where risk <= `accept_at_most`; else the band with the greatest bound below the risk.
+    """Accept where risk <= `accept_at_most`, else apply the band with the highest bound below it.
 
     `bands` rise in both fields (HybridServe, arXiv 2505.12566: the lower the confidence, the
-    further up); the first starts at `accept_at_most`. An answer without a risk goes to its tier.
+    further up). The first starts at `accept_at_most`; an answer without a risk goes to its tier.
     """
 
     accept_at_most: float
@@ -44,14 +45,14 @@ class StateRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholePolicy:
-    """A chain of tier indices, rising and ending in the last tier, with a rule for every state.
+    """Hold a rule for every state of a chain of tiers.
 
-    A rule for the empty state is a gate: it accepts nothing, and its bands say where a prompt
-    enters. Without one, prompts enter at the chain's first tier. A chain of the last tier alone
-    has no rule: everything is asked of it.
+    The chain holds tier indices, rising, and ends in the last tier. A rule for the empty state is a
+    gate: it accepts nothing, and its bands say where a prompt enters. Without one, prompts enter at
+    the chain's first tier. A chain of the last tier alone has no rule: everything is asked of it.
 
-    `share` of all prompts go through the chain, by their number in `Outcomes.draws`; the others go
-    to the last tier, and no other is asked.
+    `share` of all prompts go through the chain, by their number in `Outcomes.draws`. The others go
+    to the last tier, and no other tier is asked.
     """
 
     chain: tuple[int, ...]
@@ -60,18 +61,18 @@ class WholePolicy:
 
     @property
     def has_gate(self) -> bool:
-        """Whether the prompt alone decides where it enters."""
+        """Return True where the prompt alone decides at which tier it enters."""
         return NO_TIER in self.rules
 
     def shape(self) -> tuple[object, ...]:
-        """Equal for policies that decide alike."""
+        """Return a value that is equal for policies that decide alike."""
         rules = sorted((state, repr(rule)) for state, rule in self.rules.items())
         return (self.chain, self.share, *rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a policy does on questions.
+    """Hold what a policy does on questions.
 
     Attributes:
         answering: Index of the tier whose answer is given, shape [n_questions].
@@ -84,25 +85,25 @@ class Replay:
     final_risk: Floats
 
     def costs(self, outcomes: Outcomes) -> Floats:
-        """Cost of each question, every tier asked included, shape [n_questions]."""
+        """Return the cost of each question, every tier asked included, shape [n_questions]."""
         return np.asarray(self.was_asked @ outcomes.costs)
 
     def is_right(self, outcomes: Outcomes) -> Bools:
-        """Whether the answer given is right, shape [n_questions]."""
+        """Return True where the given answer is right, shape [n_questions]."""
         rows = np.arange(outcomes.n_questions)
         return np.asarray(outcomes.is_right[rows, self.answering], dtype=bool)
 
     def is_lost(self, outcomes: Outcomes) -> Bools:
-        """Wrong where the last tier is right: the harm, shape [n_questions]."""
+        """Return True where it is wrong and the last tier right: the harm, shape [n_questions]."""
         return ~self.is_right(outcomes) & outcomes.is_right[:, outcomes.last]
 
     def is_rescued(self, outcomes: Outcomes) -> Bools:
-        """Right where the last tier is wrong, shape [n_questions]."""
+        """Return True where it is right and the last tier wrong, shape [n_questions]."""
         return self.is_right(outcomes) & ~outcomes.is_right[:, outcomes.last]
 
 
 def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
-    """Walks every question up the policy's chain, all at once, state by state."""
+    """Walk every question up the policy's chain, all at once, state by state."""
     n = outcomes.n_questions
     answering = np.full(n, outcomes.last)
     was_asked = np.zeros((n, len(outcomes.tiers)), dtype=bool)
@@ -114,7 +115,7 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
         was_asked[here, state[-1]] = True
         if state[-1] == outcomes.last:
             continue
-        accepted, goes_to = decide(policy.rules[state], risks[state])
+        accepted, goes_to = apply_rule(policy.rules[state], risks[state])
         answering[here & accepted] = state[-1]
         final_risk = np.where(here & accepted, risks[state], final_risk)
         for tier in np.unique(goes_to[here & ~accepted]):
@@ -125,17 +126,17 @@ def replay(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> Replay:
 
 
 def _entries(policy: WholePolicy, risks: Risks, outcomes: Outcomes) -> dict[State, Bools]:
-    """Which questions begin at each tier where any does, each [n_questions]."""
+    """Return the questions that begin at each tier where any does, each [n_questions]."""
     enters_at = np.full(outcomes.n_questions, policy.chain[0])
     if policy.has_gate:
-        _, enters_at = decide(policy.rules[NO_TIER], risks[NO_TIER])
+        _, enters_at = apply_rule(policy.rules[NO_TIER], risks[NO_TIER])
     if policy.share < 1:
         enters_at = np.where(outcomes.draws < policy.share, enters_at, outcomes.last)
     return {(tier,): enters_at == tier for tier in policy.chain if (enters_at == tier).any()}
 
 
-def decide(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
-    """Where the answer is accepted, and the tier index to go to where it is not; both [n]."""
+def apply_rule(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
+    """Return where the answer is accepted, and the tier index to ask elsewhere; both [n]."""
     accepted = risk <= rule.accept_at_most
     goes_to = np.full(len(risk), rule.bands[0].to_tier)
     for band in rule.bands[1:]:
@@ -144,7 +145,7 @@ def decide(rule: StateRule, risk: Floats) -> tuple[Bools, Ints]:
 
 
 def escalate_all(last: int) -> WholePolicy:
-    """The policy of the last tier alone."""
+    """Return the policy of the last tier alone."""
     return WholePolicy(chain=(last,), rules={})
 
 

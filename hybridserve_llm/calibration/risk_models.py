@@ -1,10 +1,11 @@
-"""Models of confidence and risk, one pair per set of tiers visited.
+"""Fit models of confidence and risk, one pair for each set of visited tiers.
 
 The state of a request is the set of tiers that were asked so far; the answer on the table is that
-of the last of them. Its features are the scores of all of them, which of their answers agree, and
-what is known of the answer on the table beyond its score.
-Harm is rare, wrong answers are not, so the risk is learnt in two parts that each have more to learn
-from: P(wrong | features) * P(last tier right | wrong, features). The first is 1 - confidence.
+of the last of them. Its features are the scores of all of them, the agreements among their answers,
+and the features of the answer on the table beyond its score.
+
+Harm is rare, wrong answers are not. So the risk is learnt in two parts that each have more data:
+P(wrong | features) * P(last tier right | wrong, features). The first is 1 - confidence.
 """
 
 import itertools
@@ -22,8 +23,8 @@ RIDGES = (5.0, 20.0, 80.0)
 """Penalties tried; one is taken for all states, by the sum of their log-losses out of fold."""
 
 
-def score_pair(scores: Floats) -> Floats:
-    """`[lp, -log(1 - exp lp)]` of log-probability scores, shape [n] -> [n, 2].
+def score_pairs(scores: Floats) -> Floats:
+    """Return `[lp, -log(1 - exp lp)]` of log-probability scores, shape [n] -> [n, 2].
 
     Source: Zellinger and Thomson, arXiv 2410.02173 (the second); both together have the shape of
     beta calibration. `lp` is cut off at -8, below which a score only says "very unsure".
@@ -33,21 +34,21 @@ def score_pair(scores: Floats) -> Floats:
 
 
 def above_knots(pair: Floats) -> Floats:
-    """How far the log-odds of a score are above each knot, 0 below; shape [n, 2] -> [n, n_knots].
+    """Return how far the log-odds of a score lie above each knot, else 0; [n, 2] -> [n, n_knots].
 
-    `lp - log(1 - exp lp)` are the log-odds. Together with the pair this is a linear spline: a tier
-    whose scores tell nothing over a stretch, and much beyond it, is calibrated as well.
+    `lp - log(1 - exp lp)` are the log-odds. Together with the pair this is a linear spline. It also
+    calibrates a tier whose scores say nothing over one stretch and much beyond it.
     """
     log_odds = pair.sum(axis=1, keepdims=True)
     return np.asarray(np.maximum(log_odds - np.array(KNOTS), 0.0), dtype=np.float64)
 
 
-def state_features(outcomes: Outcomes, state: State) -> Floats:
-    """The features of a state, shape [n_questions, n_features]; NaN where a tier gave no score.
+def feature_matrix(outcomes: Outcomes, state: State) -> Floats:
+    """Return the features of a state, [n_questions, n_features]; NaN where a tier gave no score.
 
-    In the order of `confidence.risk_models.state_feature_names`.
+    Their order is that of `confidence.risk_models.state_feature_names`.
     """
-    pairs = [score_pair(outcomes.scores[:, tier]) for tier in state]
+    pairs = [score_pairs(outcomes.scores[:, tier]) for tier in state]
     agreements = [
         (outcomes.answers[:, a] == outcomes.answers[:, b]).astype(np.float64)[:, None]
         for a, b in itertools.combinations(state, 2)
@@ -57,7 +58,7 @@ def state_features(outcomes: Outcomes, state: State) -> Floats:
 
 
 def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
-    """Which columns of `state_features` may be read, from the own score alone to all of them."""
+    """Return the sets of columns of `feature_matrix` to try, from the own score alone to all."""
     n_scores, n_pairs = 2 * len(state), len(state) * (len(state) - 1) // 2
     n_of_scores = n_scores + n_pairs + len(KNOTS)
     sizes = dict.fromkeys((n_of_scores, n_of_scores + outcomes.answer_features.shape[2]))
@@ -66,11 +67,11 @@ def feature_sets(outcomes: Outcomes, state: State) -> list[Ints]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateModel:
-    """Confidence and risk of the answer on the table in one state.
+class FittedStateModel:
+    """Predict confidence and risk of the answer on the table in one state.
 
     Attributes:
-        columns: Which of the state's features are read, shape [n_read].
+        columns: Indices of the state's features that are read, shape [n_read].
         wrong: P(wrong | features).
         last_right: P(last tier right | wrong, features).
         out_of_fold: Cross-fitted predictions for the fit split.
@@ -83,15 +84,15 @@ class StateModel:
     out_of_fold: "Judgement"
 
     def judge(self, outcomes: Outcomes) -> "Judgement":
-        """Confidence and risk of accepting in this state, each [n_questions]."""
-        features = state_features(outcomes, self.state)[:, self.columns]
+        """Return confidence and risk of accepting in this state, each [n_questions]."""
+        features = feature_matrix(outcomes, self.state)[:, self.columns]
         wrong, last_right = self.wrong.predict(features), self.last_right.predict(features)
         return _judgement(outcomes, self.state, wrong, last_right)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """P(right) and P(accepting does harm), each [n_questions]; NaN where there is no score."""
+    """Hold P(right) and P(accepting does harm), each [n_questions]; NaN where there is no score."""
 
     confidence: Floats
     risk: Floats
@@ -106,13 +107,16 @@ def _judgement(outcomes: Outcomes, state: State, wrong: Floats, last_right: Floa
 
 
 def states_below(last: int) -> Iterator[State]:
-    """Every non-empty set of the tiers below `last`."""
+    """Yield every non-empty set of the tiers below `last`."""
     for size in range(1, last + 1):
         yield from itertools.combinations(range(last), size)
 
 
 def fold_of_groups(outcomes: Outcomes, rng: np.random.Generator) -> Ints:
-    """A fold 0..N_FOLDS-1 for each question; a group, or a question drawn twice, is in one fold."""
+    """Return a fold 0..N_FOLDS-1 for each question.
+
+    All questions of a group are in one fold, and so are all draws of one question.
+    """
     keys = list(zip(outcomes.groups, outcomes.questions, strict=True))
     by_group = [group if group is not None else ("question", question) for group, question in keys]
     distinct = {key: i for i, key in enumerate(dict.fromkeys(by_group))}
@@ -120,13 +124,13 @@ def fold_of_groups(outcomes: Outcomes, rng: np.random.Generator) -> Ints:
     return np.asarray([fold_of_key[distinct[key]] for key in by_group], dtype=np.int64)
 
 
-def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State, StateModel]:
-    """The model of every state below the last tier, fitted on `outcomes`.
+def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State, FittedStateModel]:
+    """Fit the model of every state below the last tier on `outcomes`.
 
-    The answering tier's own score is always read. Scores and agreement of all tiers visited, and
-    then the features of the answer on the table, are read where that tells wrong answers better
-    out of fold, by more than one standard error. Whether the last tier is right on the wrong ones
-    is read from the same features, where they tell more of it than its rate does.
+    The answering tier's own score is always read. Scores and agreement of all visited tiers, and
+    then the features of the answer on the table, are read where they predict wrong answers better
+    out of fold, by more than one standard error. The same features predict if the last tier is
+    right where this answer is wrong, if they do so better than the plain rate does.
     """
     folds = fold_of_groups(outcomes, rng)
     states = list(states_below(outcomes.last))
@@ -135,8 +139,8 @@ def fit_state_models(outcomes: Outcomes, rng: np.random.Generator) -> dict[State
 
 
 def _best_ridge(outcomes: Outcomes, states: Sequence[State], folds: Ints) -> float:
-    """The penalty of least log-loss out of fold over all states, their full features read."""
-    cases = [(state_features(outcomes, s), ~outcomes.is_right[:, s[-1]]) for s in states]
+    """Return the penalty of least log-loss out of fold over all states, full features read."""
+    cases = [(feature_matrix(outcomes, s), ~outcomes.is_right[:, s[-1]]) for s in states]
 
     def total_loss(ridge: float) -> float:
         return sum(
@@ -147,8 +151,8 @@ def _best_ridge(outcomes: Outcomes, states: Sequence[State], folds: Ints) -> flo
     return min(RIDGES, key=total_loss)
 
 
-def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> StateModel:
-    features, is_wrong = state_features(outcomes, state), ~outcomes.is_right[:, state[-1]]
+def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> FittedStateModel:
+    features, is_wrong = feature_matrix(outcomes, state), ~outcomes.is_right[:, state[-1]]
     columns, *richer_sets = feature_sets(outcomes, state)
     wrong = cross_fitted(features[:, columns], is_wrong, folds, ridge)
     for richer in richer_sets:
@@ -163,7 +167,7 @@ def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> S
         read_if_wrong, right_if_wrong = nothing, np.full(len(read), _share(last_right[is_wrong]))
     else:
         read_if_wrong = read
-    return StateModel(
+    return FittedStateModel(
         state=state,
         columns=columns,
         wrong=fit_logistic(read, is_wrong, ridge),
@@ -173,9 +177,9 @@ def _fit_state(outcomes: Outcomes, state: State, folds: Ints, ridge: float) -> S
 
 
 def _share(is_positive: Bools) -> float:
-    """The rule of succession, as `fit_logistic` gives it without features.
+    """Return the rate by the rule of succession, as `fit_logistic` gives it without features.
 
-    Not cross-fitted: five slightly different rates would only shuffle the order of the risks.
+    It is not cross-fitted: five slightly different rates would only shuffle the order of the risks.
     """
     return float((is_positive.sum() + 1) / (len(is_positive) + 2))
 
@@ -188,7 +192,7 @@ def cross_fitted(
     *,
     among: Bools | None = None,
 ) -> Floats:
-    """Predictions for each row by a model fitted without the row's fold, shape [n].
+    """Return predictions for each row by a model fitted without the row's fold, shape [n].
 
     `among` restricts the rows that are learnt from, not those that are predicted.
     """
@@ -203,6 +207,9 @@ def cross_fitted(
 
 
 def beats(challenger: Floats, incumbent: Floats, is_positive: Bools) -> bool:
-    """Whether the challenger's mean log-loss is lower by more than one standard error (paired)."""
+    """Return True where the challenger's mean log-loss is clearly lower.
+
+    Clearly means by more than one standard error of the paired differences.
+    """
     gain = log_losses(incumbent, is_positive) - log_losses(challenger, is_positive)
     return len(gain) > 1 and bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))

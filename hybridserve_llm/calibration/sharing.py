@@ -1,15 +1,14 @@
-"""Paths that serve a growing share of the prompts by one policy, instead of stricter policies.
+"""Make paths that serve a growing share of the prompts by one policy, not stricter policies.
 
-Of all ways to spend an allowed loss, the cheapest are policies that lie on the lower convex hull of
-cost against loss, and draws between neighbours on it (Altman, Constrained Markov Decision
-Processes, 1999, chapter 3: with one constraint an optimal policy draws between two deterministic
-ones). One end of the hull is the last tier alone. Where scores tell little, or a tier costs much
-beside the last, a strict threshold pays for answers that it then rejects: it is cheaper to send
+Of all ways to spend an allowed loss, the cheapest are policies on the lower convex hull of cost
+against loss, and draws between neighbours on it (Altman, Constrained Markov Decision Processes,
+1999, chapter 3: with one constraint an optimal policy draws between two deterministic ones). One
+end of the hull is the last tier alone. Where scores predict little, or a tier costs nearly as much
+as the last, a strict threshold pays for answers that it then rejects. It is then cheaper to send
 only a share of the prompts into the chain, and to accept there as a laxer policy does.
 
-A loss that is allowed is still no lottery: a policy may be shared only where less than half of the
-answers that it accepts do harm. Otherwise a tier that is always wrong would "save" what the loss
-allows.
+An allowed loss is still no lottery: a policy may be shared only where less than half of the answers
+that it accepts do harm. Otherwise a tier that is always wrong would "save" what the loss allows.
 """
 
 from dataclasses import dataclass, replace
@@ -21,14 +20,14 @@ from hybridserve_llm.calibration.policies import WholePolicy
 
 MOST_HARM_OF_ACCEPTED = 0.5
 LEAST_GAIN = 0.1
-"""What a share must save more than thresholds do, as a share of what they save."""
+"""A share must save so much more than thresholds do, as a part of what they save."""
 _NO_LOSS = 1e-12
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathFigures:
-    """What the policies of a path come to, strict to lax; all are means, [n_policies].
+    """Hold mean cost, loss and harm of the policies of a path, strict to lax, each [n_policies].
 
     Attributes:
         costs: Of all questions.
@@ -44,7 +43,7 @@ class PathFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pivot:
-    """Where a path may turn from growing shares to laxer policies, and what that is worth.
+    """Hold where a path may turn from growing shares to laxer policies, and what that saves.
 
     Attributes:
         index: Of the policy whose share grows from 0 to 1; None where no share is better.
@@ -60,7 +59,7 @@ class Pivot:
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether it saves more than the path as it is does, by LEAST_GAIN.
+        """Return True where it saves more than the path as it is does, by LEAST_GAIN.
 
         Two paths that are alike on the fit split are not on the certify split, and thresholds are
         the safer one: their losses are few, a share's are many and rest on their balance.
@@ -71,7 +70,7 @@ class Pivot:
 
 
 def best_pivot(path: PathFigures, allowed: Floats, last_cost: float) -> Pivot:
-    """The pivot of least mean cost over the losses that may be `allowed`, [n_levels].
+    """Return the pivot of least mean cost over the losses that may be `allowed`, [n_levels].
 
     A walk ends where a loss is first too great, so policies beyond one are out of reach.
     """
@@ -95,12 +94,15 @@ def best_pivot(path: PathFigures, allowed: Floats, last_cost: float) -> Pivot:
 
 
 def cost_at(allowed: Floats, costs: Floats, losses: Floats, last_cost: float) -> Floats:
-    """Least cost that a walk comes to at each level, [n_levels]; the last tier's at the most."""
+    """Return the least cost that a walk reaches at each level, [n_levels].
+
+    It is the last tier's cost at most.
+    """
     within = np.maximum.accumulate(losses)[None, :] <= allowed[:, None]
     reached: Floats = np.where(within, costs[None, :], np.inf).min(axis=1, initial=np.inf)
     return np.minimum(reached, last_cost)
 
 
 def growing_shares(policy: WholePolicy, n_steps: int) -> list[WholePolicy]:
-    """`policy` for shares of the prompts from 1 / n_steps to all of them."""
+    """Return `policy` for shares of the prompts from 1 / n_steps to all of them."""
     return [replace(policy, share=i / n_steps) for i in range(1, n_steps + 1)]

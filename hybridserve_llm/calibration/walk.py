@@ -1,4 +1,4 @@
-"""The walk down one path of policies on the certify split: fixed-sequence testing.
+"""Walk down one path of policies on the certify split by fixed-sequence testing.
 
 Policies are tested in the path's order, strict to lax, each at level delta; the walk ends at the
 first that is not shown to keep its loss below epsilon. Path and order come from other data, so the
@@ -16,8 +16,8 @@ from hybridserve_llm.calibration.policies import Risks, WholePolicy, replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One tested policy: counts on the certify split, p-value, mean cost of a request there.
+class WalkStep:
+    """Hold one tested policy: counts on the certify split, p-value, mean cost of a request there.
 
     `n_accepted` questions were answered below the last tier.
     """
@@ -39,9 +39,12 @@ def walk(
     loss: Loss,
     epsilon: float,
     delta: float,
-) -> tuple[Step, ...]:
-    """The certified policies of the path, in its order; none when the first is not certifiable."""
-    certified: list[Step] = []
+) -> tuple[WalkStep, ...]:
+    """Return the certified policies of the path, in its order.
+
+    It is empty where the first policy cannot be certified.
+    """
+    certified: list[WalkStep] = []
     for policy in path:
         step = tested(policy, risks, outcomes, loss, epsilon)
         if step.p_value > delta:
@@ -52,12 +55,12 @@ def walk(
 
 def tested(
     policy: WholePolicy, risks: Risks, outcomes: Outcomes, loss: Loss, epsilon: float
-) -> Step:
-    """What the certify split `outcomes` says of one policy."""
+) -> WalkStep:
+    """Test one policy on the certify split `outcomes`."""
     done = replay(policy, risks, outcomes)
     n = outcomes.n_questions
     n_lost, n_rescued = int(done.is_lost(outcomes).sum()), int(done.is_rescued(outcomes).sum())
-    return Step(
+    return WalkStep(
         policy=policy,
         n=n,
         n_accepted=int((done.answering != outcomes.last).sum()),

@@ -1,1 +1,1 @@
-"""Scores of answers, from token log-probabilities."""
+"""Score answers from their token log-probabilities."""

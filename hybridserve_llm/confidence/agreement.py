@@ -1,7 +1,7 @@
-"""When two answers say the same: they are brought to one form, and the forms are compared.
+"""Decide if two answers say the same: bring both to one form, and compare the forms.
 
 The form is part of every certificate's fingerprint, since agreement is a feature that models read
-and, without labels, the loss itself. A change of what it does needs a new NORMALISER.
+and, without labels, the loss itself. A change of the form needs a new NORMALISER.
 """
 
 import re
@@ -22,7 +22,7 @@ _AFTER = _AROUND + ".!"
 
 
 def agreement_key(completion: Completion) -> str | None:
-    """The answer's normal form; None for several choices, or for one that holds nothing."""
+    """Return the answer's normal form; None for several choices, or for an empty answer."""
     if len(completion.answers) != 1:
         return None
     answer = completion.answers[0]
@@ -30,11 +30,11 @@ def agreement_key(completion: Completion) -> str | None:
 
 
 def normal_form(text: str) -> str | None:
-    """`text` in one form for answers that say the same; None where nothing is left.
+    """Return `text` in one form for answers that say the same; None where nothing is left.
 
-    JSON objects and arrays are written with sorted keys; a number alone without its thousands'
-    commas and trailing zeros; all else in lower case, NFKC, without quotes, emphasis and a full
-    stop around it, and with single spaces. Long answers that differ in one word differ.
+    JSON objects and arrays are written with sorted keys. A number alone is written without its
+    thousands' commas and trailing zeros. All else is in lower case, NFKC, with single spaces and
+    without quotes, emphasis and a full stop around it. Long answers that differ in one word differ.
     """
     form, before = _folded(text), None
     while form is not None and form != before:  # what was inside quotes may have a form of its own
@@ -70,7 +70,7 @@ def _canonical_json(value: Any) -> str:
 
 
 def _tool_key(answer: Answer) -> str:
-    """Names and arguments of the calls, in their order; text beside them does not count."""
+    """Return names and arguments of the calls, in their order; text next to them does not count."""
     return _canonical_json([[call.name, _arguments(call)] for call in answer.tool_calls])
 
 

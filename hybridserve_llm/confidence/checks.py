@@ -1,4 +1,4 @@
-"""Checks that come before any score: an answer that fails one gets none, and the reason is told.
+"""Check answers before they are scored: an answer that fails gets no score, but a reason.
 
 An answer may be fluent and sure of itself and still be unfit to take: cut off, empty, not the JSON
 that was asked for, or a call of a tool that nobody offered. Log-probabilities cannot see this.
@@ -20,7 +20,7 @@ from hybridserve_llm.values.requests import GenerateRequest
 
 
 def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str | None:
-    """Why this answer may not be scored, or None when it passes every check."""
+    """Return why this answer may not be scored, or None when it passes every check."""
     if answer.finish_reason == "length" and not _cut_at_clients_limit(request, usage):
         return "the answer was cut by a limit that the client did not set"
     disobeyed = _disobeyed_tool_choice(request, answer)
@@ -35,7 +35,7 @@ def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str 
 
 
 def _cut_at_clients_limit(request: GenerateRequest, usage: Usage) -> bool:
-    """Whether the client's own limit did the cutting.
+    """Return True where the answer reached the client's own token limit.
 
     `usage` counts all choices together; for several choices the engine's count is a multiple, so
     reaching the limit in total is necessary and, for one choice, sufficient.

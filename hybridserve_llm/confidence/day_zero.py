@@ -1,4 +1,4 @@
-"""The day-0 score: what can be said of an answer before any label exists. Uncertified.
+"""Compute the day-0 score of an answer, which needs no label and is not certified.
 
 Short answers are scored by the sum of their tokens' log-probabilities, longer ones by their 5 %
 quantile: over long text a sum measures length and a mean hides the one wrong word. Both are weak
@@ -20,7 +20,7 @@ MARGIN_TOP_LOGPROBS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """What is computed beside the score; `margins` are features that need alternatives."""
+    """Say what is computed next to the score; `margins` are features that need alternatives."""
 
     agreement: bool = False
     features: bool = False
@@ -32,13 +32,13 @@ ALL = Reads(agreement=True, features=True, margins=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayZeroScorer:
-    """Score of a completion: the least of its answers' scores, as all of them would be taken.
+    """Score a completion by the least of its answers' scores, as all would be taken together.
 
     Attributes:
-        reasoning_end_id: Id of the token that ends reasoning in this tier's vocabulary; a tier
-            that reasons and whose id is not known gets no score, since its answer cannot be told
-            apart.
-        reads: What fitted models read beside the score; it is not computed otherwise.
+        reasoning_end_id: Id of the token that ends reasoning in this tier's vocabulary. A tier that
+            reasons gets no score without it, since its answer cannot be separated from the
+            reasoning.
+        reads: The further values that fitted models read; others are not computed.
     """
 
     is_reasoning: bool = False
@@ -47,15 +47,15 @@ class DayZeroScorer:
 
     @property
     def name(self) -> str:
-        """Name and version, part of the fingerprint."""
+        """Return name and version, which are part of the fingerprint."""
         return "day-0/2"
 
     def top_logprobs(self, request: GenerateRequest) -> int:
-        """0, since the score reads the sampled token's own alone; 5 where margins are read."""
+        """Return 0, since the score reads sampled tokens only; 5 where margins are read."""
         return MARGIN_TOP_LOGPROBS if self.reads.margins or request.assess else 0
 
     def assess(self, request: GenerateRequest, completion: Completion) -> Assessment:
-        """The score, or the reason why there is none, and what `reads` names of a single answer."""
+        """Return the score, or the reason for none, and what `reads` names of a single answer."""
         if not completion.answers:
             return Assessment(score=None, reason="the engine sent no answer")
         reads = ALL if request.assess else self.reads
@@ -87,7 +87,7 @@ class DayZeroScorer:
 
 
 def span_score(span: ScoredSpan) -> float:
-    """The day-0 score of one answer's scored tokens.
+    """Return the day-0 score of one answer's scored tokens.
 
     Where the values of JSON or a tool call are known, every scored token is the model's own
     choice, and one of log-probability 0 counts as the certain choice that it is.
@@ -98,10 +98,11 @@ def span_score(span: ScoredSpan) -> float:
 
 
 def day_zero_score(logprobs: tuple[float, ...]) -> float:
-    """Sum of `logprobs` up to SHORT_ANSWER_TOKENS tokens, else their LOW_QUANTILE; both <= 0.
+    """Return the sum of `logprobs` up to SHORT_ANSWER_TOKENS tokens, else their LOW_QUANTILE.
 
-    Tokens of log-probability exactly 0 were forced by a grammar: they say nothing and, many as
-    JSON punctuation is, would pull the quantile up, so they are left out of it.
+    Both are <= 0. A token of log-probability exactly 0 was forced by a grammar. Such tokens say
+    nothing and are many, as JSON punctuation is. They would pull the quantile up, so they are left
+    out of it.
     """
     if len(logprobs) <= SHORT_ANSWER_TOKENS:
         return sum_logprob(logprobs)

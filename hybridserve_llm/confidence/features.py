@@ -1,9 +1,9 @@
-"""The features of one answer: a fixed vector that a fitted model reads, and the type of the answer.
+"""Compute the features of one answer, which fitted models read, and the answer's type.
 
 Their order is part of every fitted model: a change of FEATURE_NAMES or of a formula needs a new
-version of the models that read them. All are finite. A feature is None where the engine sent too
-few alternatives for it (the margins), and a model fitted without it does not miss it; whatever else
-is missing gives no features at all, but the reason.
+version of the models that read them. All are finite. A margin is None where the engine sent too few
+alternatives; a model that was fitted without margins does not need them. If anything else is
+missing, there are no features, but the reason.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ FEATURE_NAMES = (
 WINDOW_TOKENS = 16
 REASONING_WINDOW_TOKENS = 64
 SUM_FLOOR = -50.0
-"""Below e^-50 a sum tells length alone, and would pull at a linear model without bound."""
+"""Below e^-50 a sum measures length alone, and would pull at a linear model without bound."""
 
 ABSTENTION_OPENINGS = (
     "as an ai",
@@ -90,13 +90,13 @@ ABSTENTION_OPENINGS = (
     "there isn't enough",
     "unfortunately, i",
 )
-"""How refusals and "I don't know" begin in English, lower-cased; other languages are not seen."""
+"""Beginnings of English refusals and "I don't know", lower-cased; no other language is covered."""
 ABSTENTIONS = frozenset({"n/a", "no idea", "not sure", "unanswerable", "unknown"})
 """Whole answers that abstain, lower-cased and without their full stop."""
 
 
 class OutputType(StrEnum):
-    """What kind of answer it is; log-probabilities mean different things for each."""
+    """Name the kind of an answer; log-probabilities mean different things for each kind."""
 
     SHORT = "short"
     TEXT = "text"
@@ -107,7 +107,7 @@ class OutputType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFeatures:
-    """Features of one answer; `values` are in the order of FEATURE_NAMES."""
+    """Hold the features of one answer; `values` are in the order of FEATURE_NAMES."""
 
     values: tuple[float | None, ...]
     output_type: OutputType
@@ -121,7 +121,7 @@ def answer_features(
     is_reasoning: bool,
     reasoning_end_id: int | None,
 ) -> AnswerFeatures | str:
-    """The features of this answer, or the reason why it has none."""
+    """Return the features of this answer, or the reason why it has none."""
     span = scored_span(
         request, answer, usage, is_reasoning=is_reasoning, reasoning_end_id=reasoning_end_id
     )
@@ -131,7 +131,10 @@ def answer_features(
 def features_of_span(
     request: GenerateRequest, answer: Answer, span: ScoredSpan
 ) -> AnswerFeatures | str:
-    """`answer_features` of a span that is already cut out, so that a scorer cuts it once."""
+    """Return the `answer_features` of a span that is already cut out.
+
+    So a scorer cuts the span only once.
+    """
     reasoning = span.reasoning
     if reasoning is None:
         return "a token of the reasoning has no log-probability"
@@ -147,7 +150,7 @@ def features_of_span(
 
 
 def _pooled(logprobs: tuple[float, ...]) -> tuple[float, ...]:
-    """All pools that read log-probabilities alone; most of them share one sort."""
+    """Return all pools that read log-probabilities alone; most of them share one sort."""
     ordered, total = sorted(logprobs), sum_logprob(logprobs)
     return (
         total / len(logprobs),
@@ -172,7 +175,7 @@ def _pooled_margins(margins: tuple[float, ...] | None) -> tuple[float | None, ..
 
 
 def _pooled_reasoning(logprobs: tuple[float, ...]) -> tuple[float, ...]:
-    """An indicator, then the pools; all 0 where the model did not reason."""
+    """Return 1 and the pools of the reasoning; all 0 where the model did not reason."""
     if not logprobs:
         return (0.0, 0.0, 0.0, 0.0)
     return (
@@ -184,17 +187,17 @@ def _pooled_reasoning(logprobs: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def null_share(span: ScoredSpan) -> float:
-    """Share of the JSON values that are null; 0 where the answer has no known values.
+    """Return the share of the JSON values that are null; 0 without known values.
 
-    Log-probabilities tell right from wrong well for values that were given, badly for those that
-    were withheld. Source: Type-Conditioned Confidence (OpenReview VqpLqTSEdX, AdaptFM 2026).
+    Log-probabilities separate right from wrong well for values that were given, badly for those
+    that were withheld. Source: Type-Conditioned Confidence (OpenReview VqpLqTSEdX, AdaptFM 2026).
     """
     values = span.values or ()
     return sum(value.is_null for value in values) / len(values) if values else 0.0
 
 
 def output_type_of(request: GenerateRequest, answer: Answer, span: ScoredSpan) -> OutputType:
-    """The type of an answer that passed its checks; JSON that holds nothing but null abstains."""
+    """Return the type of an answer that passed its checks; JSON of nothing but nulls abstains."""
     if answer.tool_calls:
         return OutputType.TOOL_CALL
     if is_abstention(answer.text) or null_share(span) == 1.0:
@@ -206,7 +209,7 @@ def output_type_of(request: GenerateRequest, answer: Answer, span: ScoredSpan) -
 
 
 def is_abstention(text: str) -> bool:
-    """Whether an English answer refuses, or says that it does not know, by how it begins."""
+    """Return True where an English answer begins like a refusal or an "I don't know"."""
     # 64 characters hold every opening; the rest of a long answer is not copied.
     opening = text.lstrip()[:64].lower().replace("\u2019", "'")
     return opening.startswith(ABSTENTION_OPENINGS) or opening.rstrip(" .!\n") in ABSTENTIONS

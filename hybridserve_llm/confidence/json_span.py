@@ -1,13 +1,13 @@
-"""Which bytes of an answer are JSON values: what a model decided, apart from what JSON demands.
+"""Find the bytes of an answer that are JSON values: the model's choices, not JSON's own demands.
 
 Braces, quotes, commas, colons, whitespace and keys come from the schema or the grammar; under a
 grammar their log-probability is about 0 and says nothing. Values, and the name of a called tool,
 are the answer.
 
-All offsets count bytes of the token stream, the tokens' bytes one after the other: tokens of
-byte-level tokenizers cut characters in half, so characters cannot be counted. Whether a text *is*
-JSON is not judged here: answers come here after their checks, and what is searched for in a stream
-is parsed by orjson before it is believed.
+All offsets count bytes of the token stream, which is the tokens' bytes one after the other. Tokens
+of byte-level tokenizers cut characters in half, so characters cannot be counted. This file does not
+check that a text *is* JSON: answers come here after their checks, and an object that is found in a
+stream is parsed by orjson before it is used.
 """
 
 import re
@@ -33,7 +33,7 @@ _LEXEME = re.compile(
 
 
 class JsonValue(NamedTuple):
-    """Bytes [start, end) of one scalar; a string's are those between its quotes.
+    """Hold the bytes [start, end) of one scalar; a string's are those between its quotes.
 
     An empty string, object or array has no byte of its own: the closing delimiter stands for it,
     since choosing that one is how the model left it empty. A tuple, since one is made for every
@@ -47,7 +47,7 @@ class JsonValue(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonScan:
-    """What one pass over a JSON text found; `end` is where it stopped.
+    """Hold the result of one pass over a JSON text; `end` is where it stopped.
 
     `values` are in order; `objects` are [start, end) of every closed object, the inner ones first.
     """
@@ -58,9 +58,10 @@ class JsonScan:
 
 
 def scan_json(stream: bytes, start: int = 0) -> JsonScan:
-    """The values and objects of the JSON text that begins at `start`; O(bytes read), iterative.
+    """Return the values and objects of the JSON text that begins at `start`.
 
-    Stops at the end of that text, and at the first byte that no JSON text has in its place.
+    It is iterative and takes O(bytes read). It stops at the end of that text, and at the first byte
+    that no JSON text has in its place.
     """
     values: list[JsonValue] = []
     objects: list[tuple[int, int]] = []
@@ -91,16 +92,16 @@ def scan_json(stream: bytes, start: int = 0) -> JsonScan:
 
 
 def json_answer_values(stream: bytes, text: str) -> tuple[JsonValue, ...] | None:
-    """Values of the JSON answer `text` within `stream`; None where the stream does not hold it."""
+    """Return the values of the JSON answer `text` within `stream`; None where it is not found."""
     start = stream.find(_encoded(text.strip()))
     return None if start < 0 else scan_json(stream, start).values
 
 
 def tool_call_values(stream: bytes, calls: Sequence[ToolCall]) -> tuple[JsonValue, ...] | None:
-    """Names and argument values of all `calls` within `stream`, None where one is not found.
+    """Return names and argument values of all `calls` within `stream`, None where one is missing.
 
     Engines parse the model's markup and may write the arguments anew, with other whitespace and
-    escapes; so they are found as the object in the stream that parses to the same arguments.
+    escapes. So they are found as the object in the stream that parses to the same arguments.
     """
     values: list[JsonValue] = []
     cursor = 0
@@ -116,7 +117,7 @@ def tool_call_values(stream: bytes, calls: Sequence[ToolCall]) -> tuple[JsonValu
 
 
 def _located(stream: bytes, cursor: int, call: ToolCall) -> tuple[JsonScan, tuple[int, int]] | None:
-    """Where the call's arguments are, and the scan of the outermost object around them."""
+    """Find the call's arguments, and the scan of the outermost object around them."""
     arguments = orjson.loads(call.arguments)
     if not isinstance(arguments, dict):
         return None
@@ -138,9 +139,9 @@ def _scans(stream: bytes, cursor: int) -> Iterator[JsonScan]:
 def _named(
     stream: bytes, cursor: int, scan: JsonScan, arguments: tuple[int, int], name: str
 ) -> tuple[JsonValue, ...]:
-    """The tool's name beside its arguments; nothing where the model did not write it.
+    """Return the place of the tool's name near its arguments; empty where it was not written.
 
-    In JSON markup it is a value of the object around the arguments, mostly before them. Other
+    In JSON markup the name is a value of the object around the arguments, mostly before them. Other
     markup (`[TOOL_CALLS]add{…}`) has it as bare text before them. A forced call may have neither.
     """
     start, end = arguments
@@ -155,7 +156,7 @@ def _named(
 
 
 def _parsed(candidate: bytes) -> Any:
-    """The parsed object; None, which equals no arguments, where it is not JSON."""
+    """Return the parsed object; None, which equals no arguments, where it is not JSON."""
     try:
         return orjson.loads(candidate)
     except orjson.JSONDecodeError:

@@ -1,9 +1,11 @@
-"""Pools: one number from the log-probabilities of an answer's tokens, shape [n_tokens].
+"""Pool the log-probabilities of an answer's tokens, shape [n_tokens], into one number.
 
-Natural logarithms, each <= 0. Every pool is pure Python: the hot path of a request loads no numpy.
-A margin is the likeliest token's probability minus the next one's, in [0, 1], shape [n_tokens].
+They are natural logarithms, each <= 0. Every pool is pure Python: the hot path of a request loads
+no numpy. A margin is the likeliest token's probability minus the next one's, in [0, 1], shape
+[n_tokens].
 
-Pools of no tokens are not defined: ValueError, ZeroDivisionError or IndexError, never a number.
+Pools of no tokens are not defined: they raise ValueError, ZeroDivisionError or IndexError, and
+never return a number.
 """
 
 import math
@@ -16,7 +18,7 @@ _LOG_HALF = math.log(0.5)
 
 
 def sum_logprob(logprobs: Sequence[float]) -> float:
-    """Log-probability of the whole sequence: sum_t lp_t (Chow-Sum, MSP).
+    """Return the log-probability of the whole sequence: sum_t lp_t (Chow-Sum, MSP).
 
     Source: Gupta et al., Language Model Cascades, ICLR 2024 (arXiv 2404.10136), section 3.
     """
@@ -24,7 +26,7 @@ def sum_logprob(logprobs: Sequence[float]) -> float:
 
 
 def mean_logprob(logprobs: Sequence[float]) -> float:
-    """Log-probability per token: (1/T) sum_t lp_t (Chow-Average; minus the log of perplexity).
+    """Return the mean per token: (1/T) sum_t lp_t (Chow-Average; minus the log of perplexity).
 
     Source: Gupta et al., arXiv 2404.10136, section 3.
     """
@@ -32,7 +34,7 @@ def mean_logprob(logprobs: Sequence[float]) -> float:
 
 
 def min_logprob(logprobs: Sequence[float]) -> float:
-    """Log-probability of the least likely token: min_t lp_t (Chow-Quantile at 0).
+    """Return the log-probability of the least likely token: min_t lp_t (Chow-Quantile at 0).
 
     Source: Gupta et al., arXiv 2404.10136, section 4.1.
     """
@@ -40,7 +42,7 @@ def min_logprob(logprobs: Sequence[float]) -> float:
 
 
 def quantile_logprob(logprobs: Sequence[float], quantile: float) -> float:
-    """The `quantile` of the tokens' log-probabilities (Chow-Quantile); 0 gives the minimum.
+    """Return the `quantile` of the log-probabilities (Chow-Quantile); 0 gives the minimum.
 
     The inverse of the empirical distribution function: the k-th smallest of n with
     k = max(1, ceil(quantile * n)); no interpolation, so that the value is one token's own.
@@ -54,7 +56,7 @@ def quantile_logprob(logprobs: Sequence[float], quantile: float) -> float:
 
 
 def quantile_of_sorted(ordered: Sequence[float], quantile: float) -> float:
-    """`quantile_logprob` of values in ascending order; several quantiles then share one sort.
+    """Return the `quantile_logprob` of ascending values, so that several share one sort.
 
     Raises:
         ValueError: `ordered` is empty.
@@ -65,10 +67,10 @@ def quantile_of_sorted(ordered: Sequence[float], quantile: float) -> float:
 
 
 def unsure_share_of_sorted(ordered: Sequence[float]) -> float:
-    """Share of tokens sampled at less than even odds: (1/T) #{t: p_t < 1/2}.
+    """Return the share of tokens sampled at less than even odds: (1/T) #{t: p_t < 1/2}.
 
-    At p_t > 1/2 a token is certainly the likeliest one, whatever the vocabulary holds besides; so
-    this bounds the share of tokens at which the model would rather have said something else.
+    At p_t > 1/2 a token is certainly the likeliest one, for any vocabulary. So this bounds the
+    share of tokens at which the model preferred another token.
 
     Source: our choice, from no paper.
 
@@ -79,12 +81,14 @@ def unsure_share_of_sorted(ordered: Sequence[float]) -> float:
 
 
 def lowest_window_mean(logprobs: Sequence[float], width: int) -> float:
-    """The worst stretch: min_s (1/w) sum_{s<=t<s+w} lp_t; the mean of all where T <= w = `width`.
+    """Return the mean of the worst window: min_s (1/w) sum_{s<=t<s+w} lp_t, w = `width`.
+
+    It is the mean of all tokens where T <= w.
 
     Source: lowest group confidence of Fu et al., Deep Think with Confidence (arXiv 2508.15260),
-    section 3.1. Deviations: they pool each token's mean over its top-k alternatives, we the
-    sampled token's own log-probability, which needs no alternatives; their windows are 1024 or
-    2048 tokens of reasoning, ours fit answers.
+    section 3.1. Deviations: they pool each token's mean over its top-k alternatives, we the sampled
+    token's own log-probability, which needs no alternatives. Their windows are 1024 or 2048 tokens
+    of reasoning, ours fit answers.
     """
     if len(logprobs) <= width:
         return mean_logprob(logprobs)
@@ -96,7 +100,7 @@ def lowest_window_mean(logprobs: Sequence[float], width: int) -> float:
 
 
 def tail_mean(logprobs: Sequence[float], width: int) -> float:
-    """Mean of the last w = `width` tokens, where an answer's conclusion is; of all where T <= w.
+    """Return the mean of the last w = `width` tokens, where a conclusion is; of all where T <= w.
 
     Source: tail confidence of Fu et al., arXiv 2508.15260, section 3.1; deviations as in
     `lowest_window_mean`.
@@ -105,7 +109,7 @@ def tail_mean(logprobs: Sequence[float], width: int) -> float:
 
 
 def first_logprob(logprobs: Sequence[float]) -> float:
-    """Log-probability of the first token, lp_1: the whole answer where that is a label or letter.
+    """Return lp_1 of the first token: the whole answer where that is a label or letter.
 
     Source: Kadavath et al., Language Models (Mostly) Know What They Know (arXiv 2207.05221),
     section 2. Deviation: theirs is renormalised over the options offered, ours is not.
@@ -114,7 +118,7 @@ def first_logprob(logprobs: Sequence[float]) -> float:
 
 
 def log_length(n_tokens: int) -> float:
-    """log(1 + T); lets a model undo the bias of sums against long answers, of means for them.
+    """Return log(1 + T), by which a model undoes the bias of sums and means by length.
 
     Source: that bias, Gupta et al., arXiv 2404.10136, section 3; the logarithm is our choice.
     """
@@ -122,7 +126,7 @@ def log_length(n_tokens: int) -> float:
 
 
 def mean_margin(margins: Sequence[float]) -> float:
-    """Mean over tokens of the margin: (1/T) sum_t (p_(1),t - p_(2),t).
+    """Return the mean over tokens of the margin: (1/T) sum_t (p_(1),t - p_(2),t).
 
     Source: the margin is Settles, Active Learning Literature Survey (TR 1648, 2009), section 3.1;
     UCCI (arXiv 2605.18796) takes its mean over tokens as the score of a cascade.
@@ -131,7 +135,7 @@ def mean_margin(margins: Sequence[float]) -> float:
 
 
 def min_margin(margins: Sequence[float]) -> float:
-    """The closest call: min_t (p_(1),t - p_(2),t).
+    """Return the smallest margin: min_t (p_(1),t - p_(2),t).
 
     Source: as `mean_margin`; the minimum over tokens is our choice.
     """
@@ -139,7 +143,7 @@ def min_margin(margins: Sequence[float]) -> float:
 
 
 def first_margin(margins: Sequence[float]) -> float:
-    """Margin of the first token, p_(1),1 - p_(2),1.
+    """Return the margin of the first token, p_(1),1 - p_(2),1.
 
     Source: as `first_logprob`, with the margin of `mean_margin` in place of the probability.
     """

@@ -1,7 +1,7 @@
-"""Cheap features of a prompt alone, which a gate reads before anything is generated.
+"""Compute cheap features of a prompt alone, which a gate reads before generation.
 
-They are counts over the text: no tokenizer, no model, no language. What they tell is learnt from
-labels or not used at all.
+They are counts over the text: no tokenizer, no model, no language. Labels decide if a feature is
+used.
 """
 
 import math
@@ -28,13 +28,13 @@ PROMPT_FEATURE_NAMES = (
 )
 
 _LIMIT = 20_000
-"""Characters that are looked at; beyond, a prompt is "long" whatever it holds."""
+"""Characters that are read; beyond them a prompt is just "long"."""
 _NUMBERS = re.compile(r"\d+")
 _OPERATORS = re.compile(r"[-+*/=<>^%\u00d7\u00f7]")
 
 
 def prompt_features(payload: JsonObject) -> tuple[float, ...]:
-    """The features of a request's body, in the order of PROMPT_FEATURE_NAMES; all finite.
+    """Return the features of a request's body, in the order of PROMPT_FEATURE_NAMES; all finite.
 
     Counts are taken as log(1 + count), since the second page of a prompt says less than the first.
     """
@@ -62,7 +62,7 @@ def prompt_features(payload: JsonObject) -> tuple[float, ...]:
 
 
 def _turns(payload: JsonObject) -> Iterator[str]:
-    """The text of every turn; of a turn in parts its text parts."""
+    """Yield the text of every turn; of a turn in parts, its text parts."""
     prompt = payload.get("prompt")
     if isinstance(prompt, str):
         yield prompt

@@ -1,6 +1,6 @@
-"""Fitted models of confidence and risk on the hot path: plain Python, no numpy.
+"""Apply fitted models of confidence and risk on the hot path, in plain Python without numpy.
 
-The same as `calibration/risk_models.py`, one request at a time; a test holds both to each other.
+They compute the same as `calibration/risk_models.py`, one request at a time; a test compares both.
 A model is a logistic regression over the features of one state, the set of tiers asked so far.
 """
 
@@ -20,7 +20,7 @@ State = tuple[int, ...]
 
 SCORE_PAIR_NAMES = ("logprob", "neg_log_complement")
 KNOTS = (-2.0, 0.0, 2.0, 4.0)
-"""Log-odds of a score at which what it tells may change: e^lp of 12, 50, 88 and 98 %."""
+"""Log-odds of a score at which its slope may change: e^lp of 12, 50, 88 and 98 %."""
 KNOT_NAMES = tuple(f"log_odds_above_{knot:g}" for knot in KNOTS)
 SURE = -1e-9
 """A score nearer to 0 than this is taken as this: its complement has a logarithm."""
@@ -32,9 +32,10 @@ _LARGEST_LOGIT = 30.0
 def state_feature_names(
     tiers: Sequence[str], state: State, answer_feature_names: Sequence[str] = FEATURE_NAMES
 ) -> tuple[str, ...]:
-    """Names of a state's features, in order.
+    """Return the names of a state's features, in order.
 
-    Scores of all tiers, agreements, then the answer's own score above knots, and its features.
+    Scores of all tiers come first, then agreements, then the answer's own score above knots, and
+    its features.
     """
     scores = [f"{tiers[t]}.{name}" for t in state for name in SCORE_PAIR_NAMES]
     agree = [f"agree.{tiers[a]}.{tiers[b]}" for a, b in itertools.combinations(state, 2)]
@@ -43,7 +44,7 @@ def state_feature_names(
 
 
 def state_features(seen: Sequence[Seen]) -> list[float | None]:
-    """The features of a request's state in the order of `state_feature_names`; None is absent."""
+    """Return the features of a state in the order of `state_feature_names`; None where absent."""
     assessments = [one.assessment for one in seen]
     vector: list[float | None] = []
     for assessment in assessments:
@@ -60,7 +61,10 @@ def state_features(seen: Sequence[Seen]) -> list[float | None]:
 
 
 def score_pair(score: float | None) -> tuple[float | None, float | None]:
-    """`(lp, -log(1 - exp lp))` of a log-probability score; see `calibration/risk_models.py`."""
+    """Return `(lp, -log(1 - exp lp))` of a log-probability score.
+
+    See `score_pairs` of `calibration/risk_models.py`.
+    """
     if score is None:
         return (None, None)
     lp = min(score, SURE)
@@ -68,7 +72,7 @@ def score_pair(score: float | None) -> tuple[float | None, float | None]:
 
 
 def _above_knots(lp: float | None, neg_log_complement: float | None) -> list[float | None]:
-    """How far the score's log-odds are above each knot, 0 below it."""
+    """Return how far the score's log-odds lie above each knot, 0 below it."""
     if lp is None or neg_log_complement is None:
         return [None] * len(KNOTS)
     log_odds = lp + neg_log_complement
@@ -77,7 +81,7 @@ def _above_knots(lp: float | None, neg_log_complement: float | None) -> list[flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearModel:
-    """`sigmoid(intercept + sum_i slopes_i (x_i - means_i))`; an absent x_i adds 0.
+    """Compute `sigmoid(intercept + sum_i slopes_i (x_i - means_i))`; an absent x_i adds 0.
 
     `columns` are the positions of the x_i in the vector of all features.
     """
@@ -88,7 +92,7 @@ class LinearModel:
     means: tuple[float, ...]
 
     def probability(self, features: Sequence[float | None]) -> float:
-        """The probability for one vector of features."""
+        """Return the probability for one vector of features."""
         values = [features[column] for column in self.columns]
         # An absent value does not subtract. Trying first takes a third of the time of asking each.
         try:
@@ -102,7 +106,7 @@ class LinearModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateModel:
-    """P(wrong | features) and P(last tier right | wrong, features) in one state."""
+    """Hold P(wrong | features) and P(last tier right | wrong, features) of one state."""
 
     wrong: LinearModel
     last_right: LinearModel
@@ -110,13 +114,16 @@ class StateModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskModels:
-    """A Judge over the fitted models of all states; `gate` reads the prompt alone."""
+    """Judge answers by the fitted models of all states; `gate` reads the prompt alone."""
 
     states: Mapping[State, StateModel]
     gate: LinearModel | None = None
 
     def judge(self, seen: Sequence[Seen]) -> Assessment:
-        """The last of `seen` with confidence and risk; as it is where it has no score or model."""
+        """Return the last of `seen` with confidence and risk.
+
+        It is returned as it is where it has no score or no model.
+        """
         own = seen[-1].assessment
         model = self.states.get(tuple(one.tier for one in seen))
         if model is None or own.score is None:
@@ -135,7 +142,7 @@ class RiskModels:
         )
 
     def entry_risk(self, request: GenerateRequest) -> float | None:
-        """P(the chain's first tier is wrong | prompt); None without a gate."""
+        """Return P(the chain's first tier is wrong | prompt); None without a gate."""
         return (
             None if self.gate is None else self.gate.probability(prompt_features(request.payload))
         )

@@ -1,4 +1,4 @@
-"""JSON schemas that a request holds its answer to, and whether an instance fits one.
+"""Find the JSON schemas that a request sets for its answer, and check instances against them.
 
 A schema that cannot be checked (it is invalid, refers to a document elsewhere, or has a pattern
 with look-around or back-references) lets no answer through: a check that was asked for and not made
@@ -23,10 +23,10 @@ _MAX_VALIDATORS = 256
 
 
 def answer_schema(request: GenerateRequest) -> Any:
-    """The JSON schema (object, boolean or JSON text) of the request's answer; None without one.
+    """Return the JSON schema (object, boolean or JSON text) of the request's answer, or None.
 
-    Read from `response_format`, as OpenAI has it, and from vLLM's `structured_outputs.json` and
-    its older name `guided_json`.
+    It is read from `response_format`, as OpenAI has it, and from vLLM's `structured_outputs.json`
+    and its older name `guided_json`.
     """
     payload = request.payload
     wanted = _mapping(payload.get("response_format"))
@@ -37,14 +37,14 @@ def answer_schema(request: GenerateRequest) -> Any:
 
 
 def expects_json(request: GenerateRequest) -> bool:
-    """Whether the client asked for an answer that parses as JSON, with or without a schema."""
+    """Return True where the client asked for an answer in JSON, with or without a schema."""
     structured = _mapping(request.payload.get("structured_outputs"))
     wants_object = structured.get("json_object") is True
     return request.json_answer or wants_object or answer_schema(request) is not None
 
 
 def tool_schema(request: GenerateRequest, name: str) -> Any:
-    """The schema of tool `name`'s arguments; None where the client gave none."""
+    """Return the schema of tool `name`'s arguments; None where the client gave none."""
     for tool in request.payload.get("tools") or ():
         function = _mapping(_mapping(tool).get("function"))
         if function.get("name") == name:
@@ -53,10 +53,10 @@ def tool_schema(request: GenerateRequest, name: str) -> Any:
 
 
 def schema_fault(subject: str, schema: Any, instance: Any) -> str | None:
-    """Why the parsed `instance` is not known to fit `schema`, None where it fits.
+    """Return why the parsed `instance` is not known to fit `schema`, None where it fits.
 
     Args:
-        subject: What the sentence is about, e.g. "the answer".
+        subject: The subject of the returned sentence, e.g. "the answer".
         schema: As a client gave it; None (no schema) fits everything.
         instance: Parsed by orjson, so at most 1024 levels deep.
     """
@@ -73,7 +73,7 @@ def schema_fault(subject: str, schema: Any, instance: Any) -> str | None:
 
 
 def _schema_text(schema: Any) -> str:
-    """The schema as JSON text; what cannot be written stays text that does not compile."""
+    """Return the schema as JSON text; an unwritable one becomes text that does not compile."""
     try:
         return schema if isinstance(schema, str) else orjson.dumps(schema).decode()
     except orjson.JSONEncodeError:
@@ -82,9 +82,10 @@ def _schema_text(schema: Any) -> str:
 
 @lru_cache(maxsize=_MAX_VALIDATORS)
 def _validator(schema: str) -> jsonschema_rs.Validator | None:
-    """The compiled schema, or None where it does not compile; remembered across requests.
+    """Return the compiled schema, kept across requests, or None where it does not compile.
 
-    Text in place of an object: it can be a key, and its depth is bounded by the parser.
+    It takes text in place of an object, since text can be a key of the cache and the parser bounds
+    its depth.
     """
     try:
         return jsonschema_rs.validator_for(
@@ -95,10 +96,10 @@ def _validator(schema: str) -> jsonschema_rs.Validator | None:
 
 
 def _pointer(path: list[str | int]) -> str:
-    """A JSON pointer (RFC 6901)."""
+    """Return `path` as a JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """`value` if it is an object; engines reject what is not, so here it counts as absent."""
+    """Return `value` if it is an object, else an empty one; engines reject what is no object."""
     return value if isinstance(value, Mapping) else {}

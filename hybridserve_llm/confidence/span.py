@@ -1,10 +1,10 @@
-"""Which tokens of a completion are scored: not reasoning, not what JSON or a tool's markup demands.
+"""Select the tokens of a completion to score: not reasoning, not the markup of JSON or tools.
 
 The end of reasoning is found by token id, not by text: byte-level pieces make text ambiguous, and a
 reasoning model may well write its own marker's letters inside an answer. Values of a JSON answer
 and of a tool call are found by their bytes (`json_span`), and a token that holds any byte of one is
-scored. Where the bytes cannot be matched to tokens, the whole answer is scored: that score is
-weaker, since it holds tokens that were forced, but it is no invention.
+scored. Where the bytes cannot be matched to tokens, the whole answer is scored. That score is
+weaker, since it holds tokens that were forced, but it is not invented.
 """
 
 import math
@@ -24,7 +24,7 @@ SHORT_ANSWER_TOKENS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredSpan:
-    """What is known of the tokens that are scored, and of the reasoning before them.
+    """Hold what is known of the scored tokens, and of the reasoning before them.
 
     Attributes:
         logprobs: Log-probability of each scored token, shape [n_scored], n_scored >= 1, finite.
@@ -42,7 +42,7 @@ class ScoredSpan:
 
 
 def answer_start(token_ids: Sequence[int], reasoning_end_id: int) -> int:
-    """Index of the first token after the last end-of-reasoning token; 0 where there is none.
+    """Return the index of the first token after the last end-of-reasoning token; 0 without one.
 
     Args:
         token_ids: Ids of all generated tokens, shape [n_tokens].
@@ -62,7 +62,7 @@ def scored_span(
     is_reasoning: bool,
     reasoning_end_id: int | None,
 ) -> ScoredSpan | str:
-    """What may be scored of this answer, or the reason why nothing may."""
+    """Return the span of this answer that may be scored, or the reason why none may."""
     reason = failed_check(request, answer, usage)
     if reason is not None:
         return reason
@@ -73,7 +73,7 @@ def scored_span(
         if reasoning_end_id is None:
             return "the token that ends reasoning is not known"
         if answer.token_ids is None or len(answer.token_ids) != len(answer.logprobs):
-            return "the engine sent no token ids, so reasoning cannot be told from the answer"
+            return "the engine sent no token ids, so reasoning cannot be separated from the answer"
         start = answer_start(answer.token_ids, reasoning_end_id)
     if start == len(answer.logprobs):
         return "the answer is empty"
@@ -86,7 +86,7 @@ def scored_span(
 def _narrowed(
     request: GenerateRequest, answer: Answer, start: int, whole: tuple[float, ...]
 ) -> ScoredSpan:
-    """The span of `whole`, the known log-probabilities from token `start` on."""
+    """Return the span of `whole`, the known log-probabilities from token `start` on."""
     margins: Sequence[float | None] = (answer.margins or ())[start:]
     # start - 1: the marker that ends reasoning is neither reasoning nor answer.
     reasoning = _known((answer.logprobs or ())[: max(0, start - 1)])
@@ -104,7 +104,7 @@ def _narrowed(
 
 
 def _known(numbers: Sequence[float | None]) -> tuple[float, ...] | None:
-    """The numbers, or None where one of them is missing or not finite."""
+    """Return the numbers, or None where one of them is missing or not finite."""
     # One sum finds all three among them ten times sooner than a test of each number does: None
     # does not add, and what holds a NaN or an infinity sums to one.
     try:
@@ -115,7 +115,7 @@ def _known(numbers: Sequence[float | None]) -> tuple[float, ...] | None:
 
 
 def _values(request: GenerateRequest, answer: Answer, start: int) -> tuple[JsonValue, ...] | None:
-    """Values of a JSON answer or of tool calls in the bytes of the tokens from `start` on."""
+    """Return the values of JSON or of tool calls in the bytes of the tokens from `start` on."""
     is_json = bool(answer.tool_calls) or expects_json(request)
     pieces = answer.token_bytes
     if not is_json or pieces is None or len(pieces) != len(answer.logprobs or ()):
@@ -127,7 +127,7 @@ def _values(request: GenerateRequest, answer: Answer, start: int) -> tuple[JsonV
 
 
 def tokens_holding(values: Sequence[JsonValue], pieces: Sequence[bytes]) -> tuple[int, ...]:
-    """Indices of the tokens that hold any byte of a value; O(bytes).
+    """Return the indices of the tokens that hold any byte of a value; O(bytes).
 
     vLLM gives a character that several tokens share to the last of them; the others, left empty,
     count as holding the byte that comes next, which is the first of that character.

@@ -1,6 +1,6 @@
-"""The configuration file's models: each knob once, with type, bound, unit, default and meaning.
+"""Define the configuration file: each knob once, with type, bound, unit, default and meaning.
 
-pydantic stands at this edge only; unknown keys are errors. Building a model touches no disk.
+Unknown keys are errors. Building a model touches no disk.
 """
 
 from pathlib import Path
@@ -16,11 +16,13 @@ Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 
 
 class _Settings(BaseModel):
+    """Forbid unknown keys and changes in every section."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class AcceptRule(_Settings):
-    """When a tier's answer is taken, without calibration."""
+    """Decide without calibration when a tier's answer is taken."""
 
     score_at_least: float = Field(
         le=0.0, description="accept where the score (a log-probability) is at least this"
@@ -28,14 +30,14 @@ class AcceptRule(_Settings):
 
 
 class SkipBand(_Settings):
-    """Where an escalated prompt goes when its score is very low (HybridServe's skip bands)."""
+    """Send a prompt whose score is very low past the next tier (HybridServe's skip bands)."""
 
     score_below: float = Field(le=0.0, description="applies to scores below this")
     to: Name = Field(description="name of the tier further up that the prompt goes to")
 
 
 class EngineSettings(_Settings):
-    """How a tier's vLLM engines are started; the names are vLLM's own."""
+    """Set how a tier's vLLM engines are started; the names are vLLM's own."""
 
     dtype: str = Field("auto", description="weights' data type")
     max_model_len: int | None = Field(None, ge=16, description="tokens, prompt and output together")
@@ -49,26 +51,26 @@ class EngineSettings(_Settings):
         None, description="vLLM's parser that splits reasoning from the answer"
     )
     tool_call_parser: str | None = Field(None, description="vLLM's parser of tool calls")
-    extra_args: tuple[str, ...] = Field((), description="further vLLM arguments, as they are")
+    extra_args: tuple[str, ...] = Field((), description="further vLLM arguments, as written")
     environment: dict[str, str] = Field(
         default_factory=dict, description="further environment variables of the engines"
     )
 
 
 class TierConfig(_Settings):
-    """One model of the cascade, cheapest first in the list of tiers."""
+    """Describe one model of the cascade; the list of tiers begins with the cheapest."""
 
     name: Name = Field(description="the tier's name in requests, ledgers and metrics")
     model: str = Field(min_length=1, description="checkpoint: folder or Hugging Face id")
     accept: AcceptRule | None = Field(
         None,
-        description="when its answer is taken; needed below the last tier without a certificate",
+        description="rule that takes its answer; needed below the last tier without a certificate",
     )
-    skip: tuple[SkipBand, ...] = Field((), description="where very low scores go")
+    skip: tuple[SkipBand, ...] = Field((), description="tiers for prompts with very low scores")
     reasoning_end_token: str = Field(
         "</think>",
         min_length=1,
-        description="token that ends reasoning; what precedes is not scored",
+        description="token that ends reasoning; tokens before it are not scored",
     )
     engine: EngineSettings = Field(default_factory=EngineSettings)
     tensor_parallel_size: int | None = Field(
@@ -100,7 +102,7 @@ class TierConfig(_Settings):
 
 
 class ServerConfig(_Settings):
-    """The OpenAI-compatible front end."""
+    """Configure the OpenAI-compatible front end."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
@@ -118,7 +120,7 @@ class ServerConfig(_Settings):
 
 
 class LaunchConfig(_Settings):
-    """How engines are started, kept running and stopped."""
+    """Configure how engines are started, kept running and stopped."""
 
     run_folder: Path | None = Field(None, description="logs, sockets, plan.json; default a new one")
     startup_timeout_s: float = Field(600.0, gt=0, description="seconds until an engine is healthy")
@@ -146,7 +148,7 @@ class LaunchConfig(_Settings):
 
 
 class WatchConfig(_Settings):
-    """How a certified cascade is watched (docs/drift.md)."""
+    """Configure how a certified cascade is watched (docs/drift.md)."""
 
     shadow_share: float = Field(
         0.02, gt=0, le=1, description="share of accepted answers that the last tier is asked again"
@@ -167,59 +169,59 @@ class WatchConfig(_Settings):
     adwin_delta: float = Field(0.002, gt=0, lt=1, description="ADWIN's own delta, for warnings")
     save_interval_s: float = Field(30.0, gt=0, description="seconds between saves of the state")
     state_file: Path | None = Field(
-        None, description="what survives a restart; default watch.json in the run folder"
+        None, description="file that keeps the watch's state; default watch.json in the run folder"
     )
 
 
 class EnergyConfig(_Settings):
-    """How energy is metered and shared (docs/energy.md)."""
+    """Configure how energy is metered and shared (docs/energy.md)."""
 
-    enabled: bool = Field(True, description="whether anything is metered and charged at all")
+    enabled: bool = Field(True, description="false: no energy is metered or charged")
     sample_interval_s: float = Field(
         0.1, ge=0.02, le=1, description="seconds between readings of the meters"
     )
     settle_interval_s: float = Field(
-        1.0, ge=0.05, le=60, description="seconds between settlements of what requests cost"
+        1.0, ge=0.05, le=60, description="seconds between settlements of the energy of requests"
     )
     settle_within_s: float = Field(
         120.0, gt=0, description="seconds after which a request that still runs is not waited for"
     )
     watts_per_busy_core: float | None = Field(
-        None, gt=0, le=1000, description="watts of a busy CPU core, where no counter tells joules"
+        None, gt=0, le=1000, description="watts of a busy CPU core, where no counter gives joules"
     )
     zeus_gpus: dict[str, list[list[Annotated[int, Field(ge=0)] | Literal["soc"]]]] = Field(
         default_factory=dict,
         description=(
-            "by tier and replica, GPUs of this machine that Zeus reads and NVML does not: by Zeus' "
+            "by tier and replica, GPUs of this machine that Zeus reads and NVML does not; by Zeus' "
             "index, or `soc` for the GPU inside an Apple chip; needs the extra `zeus`"
         ),
     )
 
 
 class RecordsConfig(_Settings):
-    """The record sink: one line of JSON for every request, and one for what it cost."""
+    """Configure the record sink: one line of JSON for every request, and one for its energy."""
 
-    file: Path | None = Field(None, description="file to append to; none writes no records")
+    file: Path | None = Field(None, description="file to append to; without it none is written")
     max_file_mib: int = Field(64, ge=1, description="MiB after which a new file is begun")
-    keep_files: int = Field(5, ge=1, le=1000, description="full files that are kept beside it")
+    keep_files: int = Field(5, ge=1, le=1000, description="full files that are kept next to it")
     queue_size: int = Field(8192, ge=1, description="records that wait; more are dropped")
 
 
 class TracingConfig(_Settings):
-    """OpenTelemetry spans; needs the extra `otel`."""
+    """Configure OpenTelemetry spans; needs the extra `otel`."""
 
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="URL that takes spans as OTLP over HTTP; none makes no spans",
+        description="URL that takes spans as OTLP over HTTP; without it no spans are made",
     )
     max_requests_per_s: int = Field(
-        20, ge=1, description="requests a second that have spans; of more, the first so many"
+        20, ge=1, description="requests a second that have spans; the others have none"
     )
 
 
 class CascadeConfig(_Settings):
-    """The whole file: two tiers or more, cheapest first, and the programs' settings."""
+    """Configure a cascade: two tiers or more, cheapest first, and the programs' settings."""
 
     tiers: tuple[TierConfig, ...] = Field(min_length=2)
     certificate: Path | None = Field(

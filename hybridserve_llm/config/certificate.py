@@ -1,7 +1,8 @@
-"""The certificate file: what `hs-calibrate` found, in JSON that a person can read and compare.
+"""Define the certificate file, in which `hs-calibrate` writes what it found.
 
-Tiers and features go by name, numbers are plain, -inf ("never") is null. Reading it checks its
-form; whether it holds for a running cascade is the fingerprint's to say.
+It is JSON that a person can read and compare. Tiers and features go by name, numbers are plain,
+-inf ("never") is null. Reading it checks its form. The fingerprint decides if it holds for a
+running cascade.
 """
 
 from pathlib import Path
@@ -11,17 +12,24 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
+from hybridserve_llm.files import read_bytes
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Part(BaseModel):
+class _CertificatePart(BaseModel):
+    """Forbid unknown keys and changes in every part of a certificate."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LinearPart(_Part):
-    """`sigmoid(intercept + sum_i slopes_i (features_i - means_i))`; an absent feature adds 0."""
+class LinearPart(_CertificatePart):
+    """Hold `sigmoid(intercept + sum_i slopes_i (features_i - means_i))`.
+
+    An absent feature adds 0.
+    """
 
     intercept: Finite
     features: tuple[str, ...]
@@ -35,38 +43,38 @@ class LinearPart(_Part):
         return self
 
 
-class StatePart(_Part):
-    """The models of the answer of the last of `asked`, given all answers so far."""
+class StatePart(_CertificatePart):
+    """Hold the models of the answer of the last of `asked`, given all answers so far."""
 
     asked: tuple[str, ...] = Field(min_length=1)
     wrong: LinearPart
     last_right: LinearPart
 
 
-class BandPart(_Part):
-    """Risks above `risk_above` (null: all) send the prompt to `tier`."""
+class BandPart(_CertificatePart):
+    """Send a prompt with a risk above `risk_above` (null: any risk) to `tier`."""
 
     risk_above: Finite | None
     tier: str
 
 
-class RulePart(_Part):
-    """Accept where risk <= `accept_at_risk` (null: nothing), else the last band that applies."""
+class RulePart(_CertificatePart):
+    """Accept where risk <= `accept_at_risk` (null: nothing), else apply the last band that fits."""
 
     asked: tuple[str, ...]
     accept_at_risk: Finite | None
     else_ask: tuple[BandPart, ...] = Field(min_length=1)
 
 
-class PolicyPart(_Part):
-    """A whole policy and what the certify split says of it.
+class PolicyPart(_CertificatePart):
+    """Hold a whole policy and its figures on the certify split.
 
     Attributes:
         share: Of all prompts, how many go through the chain, by a number made from their text; the
             others go to the last tier at once.
         acceptance: Share of all certify questions that each tier below the last answers.
-        disagreement: Upper bound on the share of all requests that are answered below the last
-            tier and disagree with it; the watch looks after this one.
+        disagreement: Upper bound on the share of all requests that are answered below the last tier
+            and disagree with it; the watch tests this bound.
     """
 
     rules: tuple[RulePart, ...]
@@ -80,8 +88,8 @@ class PolicyPart(_Part):
     mean_cost: float = Field(gt=0)
 
 
-class CostPart(_Part):
-    """Mean cost of a request: each tier's own, and the cascade's beside the last tier's alone.
+class CostPart(_CertificatePart):
+    """Hold the mean cost of a request at each tier, in the cascade, and at the last tier alone.
 
     `cascade` and `last` are those of the test questions, or of the certify questions without any.
     """
@@ -92,15 +100,15 @@ class CostPart(_Part):
     last: float = Field(gt=0)
 
 
-class FingerprintPart(_Part):
-    """What the certificate holds for; `hash` is of `parts`."""
+class FingerprintPart(_CertificatePart):
+    """Hold what the certificate is valid for; `hash` is of `parts`."""
 
     hash: str
     parts: dict[str, Any]
 
 
-class Certificate(_Part):
-    """A fitted cascade with its promise, or the finding that nothing can be promised that pays."""
+class Certificate(_CertificatePart):
+    """Hold a fitted cascade with its promise, or the finding that no promise pays."""
 
     schema_: Literal["hybridserve-certificate/1"] = Field(alias="schema")
     created: str
@@ -149,51 +157,46 @@ class Certificate(_Part):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Tiers that do not pay, and are asked nothing."""
+        """Return the tiers that do not pay, and are asked nothing."""
         return tuple(name for name in self.tiers if name not in self.chain)
 
     @property
     def cost_ratio(self) -> float:
-        """Cost of the last tier alone over the cascade's."""
+        """Return the cost of the last tier alone over the cascade's."""
         return self.cost.last / self.cost.cascade
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of this class."""
+        """Return the file's text: indented, keys in the order of this class."""
         values = self.model_dump(mode="json", by_alias=True)
         return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def load_certificate(path: Path) -> Certificate:
-    """The certificate in the file `path`.
+    """Read the certificate in the file `path`.
 
     Raises:
         ConfigError: The file cannot be read, or is not a certificate of a schema known here.
     """
+    data = read_bytes(path, name=f"certificate {path}")
     try:
-        return Certificate.model_validate(orjson.loads(path.read_bytes()))
-    except OSError as exc:
-        raise ConfigError(f"cannot read certificate {path}: {exc.strerror}") from exc
+        return Certificate.model_validate(orjson.loads(data))
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"certificate {path} is not JSON: {exc}") from exc
     except ValidationError as exc:
-        fault = exc.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
-        raise ConfigError(
-            f"certificate {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from exc
+        raise ConfigError(f"certificate {path}: {first_fault(exc)}") from exc
 
 
 def certified_reach(certificate: Certificate, *, shadow_share: float) -> dict[str, float]:
-    """Share of requests that ask each tier of the certificate's chain, at most.
+    """Return the share of requests that ask each tier of the certificate's chain, at most.
 
-    A tier below the last is asked by those of the policy's `share` of prompts that none below it
-    answered; gates and skips only make that less. The last is asked by all that none answered, and
-    by the watch's shadows. Acceptance counts all prompts, those outside the share too. Without a
-    policy all go to the last tier.
+    A tier below the last is asked by those of the policy's `share` of prompts that no lower tier
+    answered; gates and skips only make that less. The last is asked by all prompts that no tier
+    answered, and by the watch's shadows. Acceptance counts all prompts, those outside the share
+    too. Without a policy all go to the last tier.
 
     Args:
-        certificate: Whose chain it is.
-        shadow_share: Of accepted answers, how many the last tier is asked for too
+        certificate: The certificate of the cascade.
+        shadow_share: Share of the accepted answers that are asked of the last tier too
             (`watch.shadow_share`).
     """
     last = certificate.chain[-1]

@@ -1,7 +1,8 @@
-"""What memory, time and power of a model follow from; by hand in a tier's `facts:`, or read.
+"""Hold the sizes of a model from which memory, time and power follow.
 
-`hybridserve_llm/profiles/checkpoint_shapes.py` makes it of a Hugging Face configuration. It holds
-numbers only, no name: models of one shape have equal facts.
+They are given by hand in a tier's `facts:`, or made from a Hugging Face configuration by
+`hybridserve_llm/profiles/checkpoint_shapes.py`. The class holds numbers only, no name: models of
+one shape have equal facts.
 """
 
 from typing import Any, Literal, Self
@@ -33,7 +34,7 @@ def _active_parameters(values: dict[str, Any]) -> int:
 
 
 class ModelFacts(BaseModel):
-    """Size and shape of one model; what is left out follows from the rest."""
+    """Describe size and shape of one model; what is left out follows from the rest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +89,7 @@ class ModelFacts(BaseModel):
         description="bytes of KV cache a token takes in all layers; default at 16 bits",
     )
     state_bytes_per_sequence: int = Field(
-        0, ge=0, description="bytes a sequence takes whatever its length: Mamba states"
+        0, ge=0, description="bytes a sequence takes at any length: Mamba states"
     )
 
     @model_validator(mode="after")
@@ -117,5 +118,5 @@ class ModelFacts(BaseModel):
 
     @property
     def weight_bits(self) -> float:
-        """Mean bits of a weight as stored."""
+        """Return the mean bits of a weight as stored."""
         return 8 * self.weight_bytes / self.n_parameters

@@ -1,4 +1,4 @@
-"""The configuration file's models of what is planned for: load, bounds, and GPUs described."""
+"""Define the sections of the configuration file that plans need: load, bounds, described GPUs."""
 
 from typing import Annotated, Literal
 
@@ -7,12 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 Level = Annotated[float, Field(gt=0, le=1000)]
 
 
-class _Settings(BaseModel):
+class _PlanningSettings(BaseModel):
+    """Forbid unknown keys, changes, infinities and NaN in every section."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TierWorkload(_Settings):
-    """What reaches one tier; a GPU plan is made for it."""
+class TierWorkload(_PlanningSettings):
+    """Describe the requests that reach one tier; a GPU plan is made for them."""
 
     reach: float | None = Field(
         None,
@@ -32,8 +34,8 @@ class TierWorkload(_Settings):
     )
 
 
-class WorkloadConfig(_Settings):
-    """The load that a GPU plan is made for; what is left out is assumed, and printed."""
+class WorkloadConfig(_PlanningSettings):
+    """Describe the load of a GPU plan; missing values are assumed, and printed."""
 
     requests_per_s: float | None = Field(
         None, gt=0, description="requests per second to the cascade; without it 1 is assumed"
@@ -52,8 +54,11 @@ class WorkloadConfig(_Settings):
     )
 
 
-class SloConfig(_Settings):
-    """Bounds that a plan keeps; none where left out. Without p95 they are on means."""
+class SloConfig(_PlanningSettings):
+    """Set bounds that a plan keeps.
+
+    A bound that is left out does not bind. Those without p95 are on means.
+    """
 
     ttft_s: float | None = Field(None, gt=0, description="seconds to a tier's first token")
     itl_s: float | None = Field(None, gt=0, description="seconds between a tier's tokens")
@@ -71,8 +76,8 @@ class SloConfig(_Settings):
     )
 
 
-class PlannerConfig(_Settings):
-    """How replicas are planned on GPUs (docs/planner.md)."""
+class PlannerConfig(_PlanningSettings):
+    """Configure how replicas are planned on GPUs (docs/planner.md)."""
 
     objective: Literal["energy", "throughput"] = Field(
         "energy",
@@ -89,18 +94,18 @@ class PlannerConfig(_Settings):
     )
 
 
-class NodeConfig(_Settings):
-    """Machines of one kind."""
+class NodeConfig(_PlanningSettings):
+    """Describe machines of one kind."""
 
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name; NAME-0, … if many"
     )
     gpu_type: str = Field(min_length=1, description="GPU type, such as H100-80GB")
     gpus: int = Field(ge=1, le=64, description="GPUs of each")
-    count: int = Field(1, ge=1, le=4096, description="how many there are")
+    count: int = Field(1, ge=1, le=4096, description="number of such machines")
 
 
-class ClusterConfig(_Settings):
-    """GPUs to plan for, instead of those of this machine; for --dry-run."""
+class ClusterConfig(_PlanningSettings):
+    """Describe GPUs to plan for, instead of those of this machine; for --dry-run."""
 
     nodes: tuple[NodeConfig, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Who is charged for the joules of a span: pure functions, no clock, no meter.
+"""Share the joules of a span among the requests that ran in it; needs no clock and no meter.
 
     replica   |--idle--|====== busy ======|--idle--|
     requests           [   A   ]
@@ -28,7 +28,7 @@ SHORTEST_IDLE_S = 0.02
 
 
 class Booking(StrEnum):
-    """Whose joules they are."""
+    """Name the kind of work that joules are booked on."""
 
     USER = "user"
     SHADOW = "shadow"
@@ -42,15 +42,15 @@ class Booking(StrEnum):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Stint:
-    """One request on one replica; a retry on another replica is a stint of its own.
+    """Hold one request's time on one replica; a retry on another replica is a stint of its own.
 
     Attributes:
         end_s: None while it runs.
-        first_token_s: When its first token came; None where that was not seen.
-        prompt_tokens: Those that were computed, so without cached ones; None where not told.
-        output_tokens: None where not told, as of a request that was given up.
-        accounts: What it was charged so far, by component; the books have all stints of a request
-            on one tier share theirs.
+        first_token_s: Time of its first token; None where that was not seen.
+        prompt_tokens: Tokens that were computed, so without cached ones; None where not known.
+        output_tokens: None where not known, as of a request that was given up.
+        accounts: The joules charged to it so far, by component. In the books, all stints of a
+            request on one tier share their accounts.
     """
 
     request_id: str
@@ -65,21 +65,24 @@ class Stint:
     accounts: dict[str, Account] = field(default_factory=dict)
 
     def seconds_in(self, start_s: float, end_s: float) -> float:
-        """How long it ran between the two."""
+        """Return how long it ran between the two."""
         begin_s = start_s if start_s > self.start_s else self.start_s
         finish_s = end_s if self.end_s is None or end_s < self.end_s else self.end_s
         return finish_s - begin_s if finish_s > begin_s else 0.0
 
 
-class Sweep:
-    """Finds the stints of windows that follow each other, without looking at all for each."""
+class StintSweep:
+    """Find the stints of windows that follow each other, without a search over all for each."""
 
     def __init__(self, stints: Iterable[Stint]) -> None:
         self._waiting = sorted(stints, key=lambda one: one.start_s, reverse=True)
         self._running: list[Stint] = []
 
     def within(self, start_s: float, end_s: float) -> list[Stint]:
-        """Those that ran in the span, which must not lie before the last one asked for."""
+        """Return the stints that ran in the span.
+
+        It must not lie before the last span that was asked for.
+        """
         while self._waiting and self._waiting[-1].start_s < end_s:
             self._running.append(self._waiting.pop())
         self._running = [one for one in self._running if one.end_s is None or one.end_s > start_s]
@@ -88,17 +91,17 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWeights:
-    """What a token of each kind counts; a step model of the tier may tell them apart."""
+    """Weigh a prompt token and an output token; a step model of the tier may give them."""
 
     prompt: float = 1.0
     output: float = 1.0
 
 
 class Slice(NamedTuple):
-    """A stint inside one window: how long it ran, and what it computed.
+    """Hold a stint's part inside one window: its seconds, and the tokens it computed.
 
-    A tuple, as one is made for every stint of every window. `tokens` are (prompt, output), None
-    where the stint's are not known.
+    It is a tuple, as one is made for every stint of every window. `tokens` are (prompt, output),
+    None where the stint's are not known.
     """
 
     stint: Stint
@@ -107,7 +110,7 @@ class Slice(NamedTuple):
 
 
 def busy_edges(stints: Iterable[Stint]) -> list[float]:
-    """The moments at which a replica turns busy or idle, in order.
+    """Return the moments at which a replica turns busy or idle, in order.
 
     It stays busy over a gap shorter than `SHORTEST_IDLE_S`, whose joules its requests then share.
     """
@@ -123,7 +126,7 @@ def busy_edges(stints: Iterable[Stint]) -> list[float]:
 def windows(
     start_s: float, end_s: float, edges: Iterable[float], *, longest_s: float = LONGEST_WINDOW_S
 ) -> list[tuple[float, float]]:
-    """The span from `start_s` to `end_s`, cut at every edge and so that none is longer."""
+    """Cut the span from `start_s` to `end_s` at every edge, and so that no part is too long."""
     cuts = [start_s, *sorted({edge for edge in edges if start_s < edge < end_s}), end_s]
     found = []
     for begin_s, finish_s in itertools.pairwise(cuts):
@@ -135,7 +138,7 @@ def windows(
 
 
 def tokens_in(stint: Stint, start_s: float, end_s: float) -> tuple[float, float] | None:
-    """Prompt and output tokens computed in the span; None where the stint's are not known."""
+    """Return prompt and output tokens computed in the span; None where they are not known."""
     if stint.end_s is None or stint.prompt_tokens is None or stint.output_tokens is None:
         return None
     first_s = stint.first_token_s
@@ -149,14 +152,14 @@ def tokens_in(stint: Stint, start_s: float, end_s: float) -> tuple[float, float]
 
 
 def _overlap(begin_s: float, finish_s: float, start_s: float, end_s: float) -> float:
-    """The share of the time from `begin_s` to `finish_s` that lies in the span."""
+    """Return the share of the time from `begin_s` to `finish_s` that lies in the span."""
     if finish_s <= begin_s:
         return 0.0
     return max(0.0, min(finish_s, end_s) - max(begin_s, start_s)) / (finish_s - begin_s)
 
 
 def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]:
-    """What every stint did in the window; those that did not run in it are left out."""
+    """Return each stint's part inside the window, without stints that did not run in it."""
     found = []
     for stint in stints:
         began_s, ended_s = stint.start_s, stint.end_s
@@ -172,7 +175,7 @@ def slices(stints: Iterable[Stint], start_s: float, end_s: float) -> list[Slice]
 
 
 def shares(present: Sequence[Slice], *, weights: TokenWeights) -> list[float]:
-    """How the stints that ran in a window share it, in their order; the parts sum to 1.
+    """Return how the stints that ran in a window share it, in their order; the parts sum to 1.
 
     A stint whose tokens are not known counts as the others do per second. Where no token is known
     to have been computed, all share by the seconds they ran. Empty where none ran.
@@ -188,14 +191,14 @@ def shares(present: Sequence[Slice], *, weights: TokenWeights) -> list[float]:
     if len(known) == len(present):
         return split(1.0, by_tokens, whole=known_weight)
     per_s = known_weight / math.fsum(one.seconds for one in known)
-    told = iter(by_tokens)
+    known_parts = iter(by_tokens)
     return split(
-        1.0, [per_s * one.seconds if one.tokens is None else next(told) for one in present]
+        1.0, [per_s * one.seconds if one.tokens is None else next(known_parts) for one in present]
     )
 
 
 def split(amount: float, weights: Sequence[float], *, whole: float | None = None) -> list[float]:
-    """`amount` shared by weight; the parts sum to it to the last digit but one.
+    """Share `amount` by weight; the parts sum to it to the last digit but one.
 
     Equal parts where all weights are 0. The heaviest part takes what rounding left over. `whole` is
     the sum of the weights, where somebody added them up already.

@@ -1,7 +1,7 @@
-"""The books: who works where and when, what that cost once its time is settled, and the totals.
+"""Keep the books: who works where and when, its cost once its time is settled, and the totals.
 
-    begin ── the stint's end ── request_finished      told by `notes.NotedWork`, in batches
-                    └── settle (once a second) ──> on_settled(SettledEnergy), and the totals grow
+    begin ── the stint's end ── request_finished      from `notes.NotedWork`, in batches └── settle
+                    (once a second) ──> on_settled(SettledEnergy), and the totals grow
 
 Time is settled when the meters are final for it and every request that ran in it has ended, so that
 its tokens are known. A request that runs for longer than `settle_within_s` is not waited for: its
@@ -25,12 +25,12 @@ _METER_PATIENCE_S = 10.0
 _STOPPED = "the server stopped before its meters were final"
 _TOO_EARLY = "it began before its meters did"
 _FORGOTTEN_S = 3600.0
-"""A request whose end nobody told for so long is settled all the same: nothing piles up."""
+"""A request whose end was not reported for so long is settled all the same: nothing piles up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalKey:
-    """What joules are added up by; `tier` is None for what no tier used."""
+    """Name what joules are added up by; `tier` is None for what no tier used."""
 
     component: str
     tier: str | None
@@ -40,7 +40,7 @@ class TotalKey:
 
 @dataclass(slots=True, kw_only=True)
 class Totals:
-    """Everything settled so far.
+    """Hold everything that was settled so far.
 
     `joules` hold what is known; `unknown_s` the seconds of replicas for which nothing is, by tier
     and component.
@@ -52,7 +52,7 @@ class Totals:
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is not settled yet, its stints, and what they were charged by tier."""
+    """Hold a request that is not settled yet, its stints, and their charges by tier."""
 
     stints: list[Stint]
     accounts: dict[str, dict[str, Account]]
@@ -61,7 +61,7 @@ class _Open:
 
 
 class EnergyBooks:
-    """Charges requests for what their work cost."""
+    """Charge requests for the energy of their work."""
 
     def __init__(
         self,
@@ -71,7 +71,9 @@ class EnergyBooks:
         on_settled: Callable[[SettledEnergy], None],
         settle_within_s: float = 120.0,
     ) -> None:
-        """`sites` of one component must not share a replica; their first component is the main one.
+        """Open books over `sites`, whose first component is the main one.
+
+        Sites of one component must not share a replica.
 
         Raises:
             ValueError: There is no site, or two of one component share a replica.
@@ -105,15 +107,15 @@ class EnergyBooks:
         )
 
     def begin(self, stint: Stint) -> None:
-        """A replica began to work on a request; who tells it fills in the end of it."""
+        """Note that a replica began a request; the caller fills in the stint's end later."""
         self._begun.append(stint)
 
     def request_finished(self, request_id: str, tier: str | None) -> None:
-        """The router is done with a request; `tier` answered, None where none did."""
+        """Note that the router is done with a request; `tier` answered, None where none did."""
         self._finished.append((request_id, tier))
 
     def settle(self) -> None:
-        """Settles what can be settled now; call it about once a second.
+        """Settle what can be settled now; call it about once a second.
 
         O(windows * requests in them): off the path of any request.
         """
@@ -128,9 +130,9 @@ class EnergyBooks:
             self._on_settled(self._settled(request_id, self._open.pop(request_id), factors))
 
     def close(self) -> None:
-        """Settles for the last time: whatever the meters are not final for is unknown, and told so.
+        """Settle for the last time; spans for which the meters are not final become unknown.
 
-        Totals of joules stay those of the time that was settled.
+        They are reported as such. Totals of joules stay those of the time that was settled.
         """
         self.settle()
         now_s = self._clock.monotonic_s()
@@ -144,7 +146,7 @@ class EnergyBooks:
         self._open.clear()
 
     def _take_what_was_told(self) -> None:
-        """Enters what requests only noted, so that they wait for no more than an append."""
+        """Enter what requests only noted, so that they wait for no more than an append."""
         begun, self._begun = self._begun, []
         for stint in begun:
             for site in self._sites_of.get(stint.replica, ()):
@@ -165,7 +167,7 @@ class EnergyBooks:
                 opened.tier, opened.is_finished = tier, True
 
     def loaded_factor(self, tier: str) -> float | None:
-        """Loaded joules for one active joule of the tier; None before any was metered."""
+        """Return loaded joules for one active joule of the tier; None before any was metered."""
         return self._loads[tier].factor()
 
     def _settleable_until_s(self, site: Site, now_s: float) -> float:
@@ -176,8 +178,8 @@ class EnergyBooks:
         return min(metered_s, max(oldest_s, now_s - self._settle_within_s))
 
     def _book(self, site: Site, entry: Entry) -> None:
-        told = entry.joules
-        if told.energy_j is None:
+        amount = entry.joules
+        if amount.energy_j is None:
             place = entry.tier, site.component
             unknown_s = self.totals.unknown_s
             unknown_s[place] = unknown_s.get(place, 0.0) + entry.seconds
@@ -186,16 +188,16 @@ class EnergyBooks:
                 component=site.component,
                 tier=entry.tier,
                 booking=entry.booking,
-                source=told.label,
+                source=amount.label,
             )
             joules = self.totals.joules
-            joules[key] = joules.get(key, 0.0) + told.energy_j
+            joules[key] = joules.get(key, 0.0) + amount.energy_j
         if entry.tier is not None and site.component == self.component:
             load, at_s = self._loads[entry.tier], site.settled_until_s
             if entry.booking is Booking.IDLE:
-                load.add(at_s, idle_j=told.energy_j)
+                load.add(at_s, idle_j=amount.energy_j)
             else:
-                load.add(at_s, active_j=told.energy_j)
+                load.add(at_s, active_j=amount.energy_j)
 
     def _is_settled(self, opened: _Open, now_s: float) -> bool:
         last_end_s = -math.inf
@@ -235,7 +237,7 @@ class EnergyBooks:
         )
 
     def _charge_no_time(self, stint: Stint) -> None:
-        """Charges what no window did: a stint that took no time, or what nobody meters there."""
+        """Charge what no window did: a stint that took no time, or a component without a meter."""
         sites = {site.component: site for site in self._sites_of.get(stint.replica, ())}
         for name in self._components:
             account = stint.accounts.setdefault(name, Account())
@@ -246,7 +248,7 @@ class EnergyBooks:
 
 
 def _sum(component: str, by_tier: Mapping[str, Mapping[str, Account]]) -> ComponentEnergy:
-    """A request's energy of one component over all its tiers."""
+    """Return a request's energy of one component over all its tiers."""
     if len(by_tier) == 1:
         (accounts,) = by_tier.values()
         return accounts[component].component()

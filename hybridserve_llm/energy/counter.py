@@ -1,4 +1,4 @@
-"""Turns the readings of an energy counter into a trace, and does without the counter where it lies.
+"""Turn the readings of an energy counter into a trace, also where the counter is wrong.
 
 A segment begins and ends where the counter moved, since it moves only about every 100 ms:
 
@@ -31,7 +31,7 @@ _LAG_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a device said at one moment; None where it did not say, and `fault` then says why."""
+    """Hold what a device showed at one moment; None where it failed, and `fault` then says why."""
 
     at_s: float
     counter_j: float | None = None
@@ -41,12 +41,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterSettings:
-    """What is known of a device's counter.
+    """Hold what is known of a device's counter.
 
     Attributes:
-        source: What its joules are called.
-        power_source: What they are called where power was integrated.
-        max_power_w: What the device can draw; a counter that moved faster is not believed.
+        source: The source that its joules are labelled with.
+        power_source: Their label where power was integrated.
+        max_power_w: Watts that the device can draw; a counter that moved faster is not believed.
         wraps_at_j: The ranges after which its counter may begin anew.
         stall_s: How long the counter may stand still. Even an idle device draws watts.
         longest_gap_s: Power is integrated over no longer gap between two readings than this.
@@ -61,7 +61,7 @@ class CounterSettings:
 
 
 class CounterTrace:
-    """Follows one counter; `trace` is what it says the device used."""
+    """Follow one counter; `trace` holds the joules that the device used."""
 
     def __init__(self, settings: CounterSettings, trace: Trace) -> None:
         self.trace = trace
@@ -72,7 +72,7 @@ class CounterTrace:
         self._is_stalled = False
 
     def add(self, reading: Reading) -> None:
-        """Takes the next reading; one that is not later than the last is left out."""
+        """Take the next reading; one that is not later than the last is left out."""
         if not self._pending:
             self._pending = [reading]
             return
@@ -121,15 +121,15 @@ class CounterTrace:
         return moved_j <= self._settings.max_power_w * (_PLAUSIBLE_POWER * duration_s + _LAG_S)
 
     def _close_by_power(self, *flags: Flag) -> None:
-        """Closes what is pending by integrated power, or as unknown."""
+        """Close what is pending by integrated power, or as unknown."""
         integrated_j = self._integrated_j()
         why = self._why_not_the_counter(*flags)
         if integrated_j is not None:
             self._close(integrated_j, self._settings.power_source, why, *flags)
             return
-        is_told = all(reading.power_w is not None for reading in self._pending)
+        is_known = all(reading.power_w is not None for reading in self._pending)
         gap = f"power readings more than {self._settings.longest_gap_s:g} s apart"
-        lack = gap if is_told else "no power reading"
+        lack = gap if is_known else "no power reading"
         self._close(None, Source.UNAVAILABLE, f"{why}, and {lack}", *flags)
 
     def _why_not_the_counter(self, *flags: Flag) -> str:
@@ -139,7 +139,10 @@ class CounterTrace:
         return next((one.fault for one in reversed(self._pending) if one.fault), "no counter")
 
     def _integrated_j(self) -> float | None:
-        """Trapezoidal rule over what is pending; None where a reading lacks or came too late."""
+        """Integrate by the trapezoidal rule over what is pending.
+
+        None where a reading is missing or came too late.
+        """
         parts = []
         for before, after in zip(self._pending, self._pending[1:], strict=False):
             if before.power_w is None or after.power_w is None:

@@ -1,4 +1,4 @@
-"""CPU-seconds of whole process trees: what is measured where no energy counter is.
+"""Measure the CPU-seconds of whole process trees, where no energy counter exists.
 
     engine ── worker 0        pid 100: 12.3 s
           └─ worker 1        pid 101: 11.9 s      -> 24.2 CPU-seconds
@@ -26,7 +26,7 @@ _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
 
 
 def process_time(pid: int, proc: Path = PROC) -> tuple[int, int] | None:
-    """The parent's id and the CPU time in clock ticks of one process; None when it has ended."""
+    """Return one process's parent id and CPU time in clock ticks; None when it has ended."""
     try:
         stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -37,13 +37,16 @@ def process_time(pid: int, proc: Path = PROC) -> tuple[int, int] | None:
 
 
 def parents_of_all(proc: Path = PROC) -> dict[int, int]:
-    """For every process of the machine its parent's id; some 30 us a process."""
+    """Return the parent's id of every process of the machine; takes some 30 us a process."""
     pids = [int(folder.name) for folder in proc.iterdir() if folder.name.isdigit()]
     return {pid: found[0] for pid in pids if (found := process_time(pid, proc)) is not None}
 
 
 def node_ticks(proc: Path = PROC) -> int | None:
-    """Clock ticks that all cores were busy (proc_stat(5): all but idle, iowait and guests)."""
+    """Return the clock ticks that all cores were busy.
+
+    Source: proc_stat(5); all but idle, iowait and guests.
+    """
     try:
         fields = (proc / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     except OSError:
@@ -55,10 +58,10 @@ def node_ticks(proc: Path = PROC) -> int | None:
 def engine_roots(
     words: Mapping[str, str], parents: Mapping[int, int], *, under: int, proc: Path = PROC
 ) -> dict[str, int]:
-    """The first process below `under` whose command line holds an engine's word, for each.
+    """Return, for each engine, the first process below `under` whose command line holds its word.
 
-    The word is one that no other engine has, such as the path of its socket. Below each engine are
-    its workers, so the first process on the way down is the one whose tree is all of it.
+    The word is one that no other engine has, such as the path of its socket. An engine's workers
+    are below it, so the first process on the way down is the one whose tree is all of the engine.
     """
     found: dict[str, int] = {}
     for pid in sorted(tree_of((under,), parents) - {under}):
@@ -74,7 +77,7 @@ def engine_roots(
 
 
 def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
-    """`roots` and all their descendants, as far as they are in `parents` (child to parent)."""
+    """Return `roots` and all their descendants found in `parents` (child to parent)."""
     wanted = {root for root in roots if root in parents}
     children: dict[int, list[int]] = {}
     for child, parent in parents.items():
@@ -89,11 +92,11 @@ def tree_of(roots: Iterable[int], parents: Mapping[int, int]) -> set[int]:
 
 
 class CpuTimeMeter:
-    """CPU-seconds of named process trees, each a trace whose amounts are seconds, not joules.
+    """Meter the CPU-seconds of named process trees; amounts of its traces are seconds.
 
-    Looking which processes there are reads all of the machine's, so it is done every
-    `_LOOK_UP_AGAIN_S` only; sooner while an engine has none, first after `_LOOK_UP_S` and then at
-    longer and longer intervals. The time of one found late is counted whole. A process that ends
+    Looking up the processes reads all of the machine's, so it is done every `_LOOK_UP_AGAIN_S`
+    only. While an engine has none, it is done sooner, first after `_LOOK_UP_S` and then at longer
+    and longer intervals. The time of a process found late is counted whole. A process that ends
     between two samples takes with it what it used since the last one, at most one sampling period
     per core.
     """
@@ -108,7 +111,7 @@ class CpuTimeMeter:
         ticks_per_s: int | None = None,
         period_s: float = 0.0,
     ) -> None:
-        """`names` are the engines'; `find_roots` is asked again and again, as engines restart.
+        """Meter the engines `names`; `find_roots` is asked again and again, as engines restart.
 
         A sample sooner than `period_s` after the last one is left out.
         """
@@ -131,11 +134,11 @@ class CpuTimeMeter:
 
     @property
     def processes(self) -> Mapping[str, set[int]]:
-        """The process ids of each engine, as they were last looked up."""
+        """Return the process ids of each engine, as they were last looked up."""
         return self._trees
 
     def sample(self) -> None:
-        """Reads the processes once; never in the event loop."""
+        """Read the processes once; never in the event loop."""
         now_s = self._clock.monotonic_s()
         if self._last_s is not None and now_s - self._last_s <= self._period_s:
             return
@@ -178,8 +181,8 @@ class CpuTimeMeter:
 
     def _close(self, name: str, ticks: Mapping[int, int], start_s: float, end_s: float) -> None:
         before = self._ticks[name]
-        # A process that was not there is new, and all of its time with it. An id that shows less
-        # than before is another process by now.
+        # A process that did not exist before is new, and so is all of its time. An id that shows
+        # less than before is another process by now.
         used = sum(max(now - before.get(pid, 0), 0) for pid, now in ticks.items())
         has_ended = bool(before) and not ticks
         if has_ended:

@@ -1,4 +1,4 @@
-"""Whether a device's energy counter and its integrated power tell the same story.
+"""Check if a device's energy counter and its integrated power agree.
 
 They need not: idle GPUs were seen where the counter says 37 W and the power reading 65 W
 (ml-energy/zeus, issue 181). Both are shown, the counter is used, and its joules carry a flag.
@@ -11,7 +11,7 @@ _AGREES = (0.9, 1.1)
 
 @dataclass(slots=True)
 class CrossCheck:
-    """Compares both over windows of `window_s`; `ratio` is the last one's, counter by power."""
+    """Compare both over windows of `window_s`; `ratio` is the last one's, counter by power."""
 
     window_s: float = 60.0
     ratio: float | None = None
@@ -23,11 +23,11 @@ class CrossCheck:
 
     @property
     def is_inconsistent(self) -> bool:
-        """Whether they differed by more than 10 % in the last whole window."""
+        """Return True where they differed by more than 10 % in the last whole window."""
         return self.ratio is not None and not _AGREES[0] <= self.ratio <= _AGREES[1]
 
     def add(self, duration_s: float, *, counter_j: float, integrated_j: float | None) -> None:
-        """Adds a span for which the counter is known; one without a power reading is left out."""
+        """Add a span for which the counter is known; without a power reading it is left out."""
         if integrated_j is None:
             return
         self._elapsed_s += duration_s

@@ -1,4 +1,4 @@
-"""Who used GPUs that replicas share: the SM utilisation of every process, as the driver samples it.
+"""Split GPUs that replicas share, by the SM utilisation that the driver samples of every process.
 
     driver's samples   |pid 7: 60 %|pid 7: 50 %|  …        each a sixth of a second to a second long
                        |pid 9: 20 %|pid 9: 10 %|
@@ -24,10 +24,10 @@ _QUIET_S = 1.5
 
 
 class GpuActivity:
-    """Activity of replicas on some GPUs, in percent of SM time summed over samples and GPUs.
+    """Measure replicas' activity on some GPUs, in percent of SM time summed over samples and GPUs.
 
     Attributes:
-        fault: Why there is none; None while the driver tells it.
+        fault: The reason why none is known; None while the driver gives it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class GpuActivity:
         *,
         clock: Clock,
     ) -> None:
-        """`processes` gives the process ids of every replica, as they are now."""
+        """Prepare a reading of the GPUs; `processes` returns every replica's process ids of now."""
         self.fault: str | None = None
         self._nvml = nvml
         self._clock = clock
@@ -50,11 +50,11 @@ class GpuActivity:
 
     @property
     def known_until_s(self) -> float:
-        """Until when it is known; infinite where the driver does not tell, so nobody waits."""
+        """Return until when it is known; infinite where the driver gives none, so nobody waits."""
         return math.inf if self.fault is not None else self._traces[OTHERS].known_until_s
 
     def sample(self) -> None:
-        """Takes what the driver sampled since the last time; waits for the driver."""
+        """Take what the driver sampled since the last time; waits for the driver."""
         try:
             used = self._used_since()
         except MeterFault as exc:
@@ -79,11 +79,11 @@ class GpuActivity:
         self._last_s = now_s
 
     def _restart(self, now_s: float) -> None:
-        """Forgets what was before a gap: nothing is known of it."""
+        """Forget what was before a gap, since nothing is known of it."""
         self._traces = {name: Trace() for name in self._traces}
 
     def _used_since(self) -> dict[str, float]:
-        """Percent by replica, in samples newer than those seen; empty where there is none."""
+        """Return percent by replica, in samples newer than those seen; empty without any."""
         owner = {pid: name for name, pids in self._processes().items() for pid in pids}
         used: dict[str, float] = {}
         for uuid, seen_us in self._seen_us.items():
@@ -95,7 +95,7 @@ class GpuActivity:
         return used
 
     def shares(self, start_s: float, end_s: float) -> Mapping[str, float] | None:
-        """What each replica and all others used in a span; None where it is not known.
+        """Return what each replica and all others used in a span; None where it is not known.
 
         It is not known either where only others seem to have used the GPUs: in a container the
         driver may count processes by ids that are not ours.
@@ -110,7 +110,7 @@ class GpuActivity:
 
 
 class WithActivity:
-    """A meter that is final once activity is known too, by which its joules are split."""
+    """Wait for a meter and for the activity by which its joules are split."""
 
     def __init__(self, meter: EnergyMeter, activity: GpuActivity) -> None:
         self._meter = meter
@@ -118,9 +118,9 @@ class WithActivity:
 
     @property
     def known_until_s(self) -> float:
-        """Where the slower of both is."""
+        """Return the earlier of both times."""
         return min(self._meter.known_until_s, self._activity.known_until_s)
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """The meter's joules."""
+        """Return the meter's joules."""
         return self._meter.between(start_s, end_s, activity)

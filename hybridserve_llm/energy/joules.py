@@ -1,4 +1,4 @@
-"""How amounts of energy add up, and what stands where there is none."""
+"""Add up amounts of energy, and stand in for those that are not known."""
 
 import math
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ RANK = {source: rank for rank, source in enumerate(Source)}
 
 
 def unknown(reason: str) -> Joules:
-    """No joules, and why."""
+    """Return joules that are not known, with the reason."""
     return Joules(energy_j=None, source=Source.UNAVAILABLE, reason=reason)
 
 
 def worst(parts: Iterable[Joules]) -> Joules:
-    """The part with the worst source; its joules are its own.
+    """Return the part with the worst source; its joules are its own.
 
     Raises:
         ValueError: There are no parts.
@@ -24,9 +24,10 @@ def worst(parts: Iterable[Joules]) -> Joules:
 
 
 def total(parts: Iterable[Joules]) -> Joules:
-    """The sum, with the worst source of all parts; unknown as soon as one of them is, or none is.
+    """Return the sum with the worst source of all parts.
 
-    Edge uncertainties add up, which is their worst case.
+    It is unknown as soon as one part is, or without any part. Edge uncertainties add up, which is
+    their worst case.
     """
     parts = tuple(parts)
     if not parts:

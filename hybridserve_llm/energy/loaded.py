@@ -1,4 +1,4 @@
-"""How much idle energy a tier's work has to carry: the factor from active to loaded joules."""
+"""Compute the factor from active to loaded joules: the idle energy that a tier's work carries."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class _Bucket:
 
 
 class IdleLoad:
-    """Active and idle joules of one tier over the last hour, in buckets of a minute."""
+    """Hold active and idle joules of one tier over the last hour, in buckets of a minute."""
 
     def __init__(self) -> None:
         self._buckets: deque[_Bucket] = deque()
 
     def add(self, at_s: float, *, active_j: float | None = 0.0, idle_j: float | None = 0.0) -> None:
-        """Adds what was settled for about `at_s`; None marks the minute as not known."""
+        """Add what was settled for about `at_s`; None marks the minute as not known."""
         if not self._buckets or at_s >= self._buckets[-1].start_s + _BUCKET_S:
             self._buckets.append(_Bucket(at_s - at_s % _BUCKET_S))
             while self._buckets[0].start_s < at_s - _HORIZON_S:
@@ -35,7 +35,7 @@ class IdleLoad:
         bucket.idle_j += idle_j
 
     def factor(self) -> float | None:
-        """Loaded joules for one active joule, at least 1; None before any work was metered.
+        """Return loaded joules for one active joule, at least 1; None before any work was metered.
 
         Minutes with unknown joules are left out. Idle time is shared by active energy, so the
         loaded joules of an hour's requests sum to all that the tier used in it.

@@ -1,4 +1,4 @@
-"""Meters: what gives joules for a span of time, and the ladder of them, best first.
+"""Provide meters that give joules for a span of time, and the ladder of them, best first.
 
 GPU    nvml_energy -> nvml_power_integrated      one trace: see `counter.py`
          -> model:<grade>                        where a profile gives a power function
@@ -19,10 +19,10 @@ PowerFunction = Callable[[Activity], float]
 
 
 class TraceMeter:
-    """The sum over the devices of a site, measured."""
+    """Sum up the measured joules of the devices of a site."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
-        """Takes the devices' traces.
+        """Take the devices' traces.
 
         Raises:
             ValueError: There is none.
@@ -33,16 +33,16 @@ class TraceMeter:
 
     @property
     def known_until_s(self) -> float:
-        """Where the slowest device is."""
+        """Return the time up to which the slowest device is known."""
         return min(trace.known_until_s for trace in self._traces)
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """The devices' joules; unknown where one of them is."""
+        """Return the devices' joules; unknown where one of them is."""
         return total(trace.between(start_s, end_s) for trace in self._traces)
 
 
 class ModelMeter:
-    """Joules by a power function, never called measured: the grade says what it rests on."""
+    """Compute joules by a power function; never called measured: the grade names its basis."""
 
     def __init__(self, power_w: PowerFunction, *, grade: str) -> None:
         self._power_w = power_w
@@ -50,17 +50,17 @@ class ModelMeter:
 
     @property
     def known_until_s(self) -> float:
-        """A model waits for no reading."""
+        """Return infinity, as a model waits for no reading."""
         return math.inf
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """Power times time; no edge is uncertain, the power itself is."""
+        """Return power times time; no edge is uncertain, the power itself is."""
         energy_j = self._power_w(activity) * (end_s - start_s)
         return Joules(energy_j=energy_j, source=Source.MODEL, grade=self._grade)
 
 
 class CpuWattsMeter:
-    """CPU-seconds of an engine times the watts of a busy core, which only a user can name."""
+    """Multiply CPU-seconds of an engine by the watts of a busy core, which only a user can name."""
 
     def __init__(self, cpu_seconds: Trace, *, watts_per_core: float) -> None:
         self._cpu_seconds = cpu_seconds
@@ -68,11 +68,11 @@ class CpuWattsMeter:
 
     @property
     def known_until_s(self) -> float:
-        """Until when the engine's processes were read."""
+        """Return until when the engine's processes were read."""
         return self._cpu_seconds.known_until_s
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """Watts times CPU-seconds, labelled `model:user`."""
+        """Return watts times CPU-seconds, labelled `model:user`."""
         used = self._cpu_seconds.between(start_s, end_s)
         if used.energy_j is None:
             return used
@@ -85,29 +85,29 @@ class CpuWattsMeter:
 
 
 class AbsentMeter:
-    """No joules, and why."""
+    """Give no joules, but the reason."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
     @property
     def known_until_s(self) -> float:
-        """There is nothing to wait for."""
+        """Return infinity, as no reading is awaited."""
         return math.inf
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """Always unknown."""
+        """Return unknown joules, always."""
         return unknown(self.reason)
 
 
 class Ladder:
-    """The first rung that knows the span; below the last one it is unknown, with all reasons.
+    """Use the first rung that knows the span; below the last one it is unknown, with all reasons.
 
     A span is of one rung as a whole: a window is at most a second, so little is lost by not mixing.
     """
 
     def __init__(self, rungs: Sequence[EnergyMeter]) -> None:
-        """Takes the rungs, best first.
+        """Take the rungs, best first.
 
         Raises:
             ValueError: There is none.
@@ -118,23 +118,26 @@ class Ladder:
 
     @property
     def known_until_s(self) -> float:
-        """Where the best rung is: a worse one is taken only once the best one has no answer."""
+        """Return the time of the best rung.
+
+        A worse one is taken only once the best one has no answer.
+        """
         return self._rungs[0].known_until_s
 
     def between(self, start_s: float, end_s: float, activity: Activity) -> Joules:
-        """The best rung's joules; a lower rung's say why the ones above had none."""
+        """Return the best rung's joules; a lower rung's say why the ones above had none."""
         reasons: list[str] = []
         for rung in self._rungs:
-            told = rung.between(start_s, end_s, activity)
-            if told.energy_j is not None:
-                why = "; ".join(reasons) or told.reason
+            found = rung.between(start_s, end_s, activity)
+            if found.energy_j is not None:
+                why = "; ".join(reasons) or found.reason
                 return Joules(
-                    energy_j=told.energy_j,
-                    source=told.source,
+                    energy_j=found.energy_j,
+                    source=found.source,
                     reason=why,
-                    edge_j=told.edge_j,
-                    grade=told.grade,
-                    flags=told.flags,
+                    edge_j=found.edge_j,
+                    grade=found.grade,
+                    flags=found.flags,
                 )
-            reasons.append(told.reason or "unknown")
+            reasons.append(found.reason or "unknown")
         return unknown("; ".join(reasons))

@@ -1,4 +1,4 @@
-"""NVML as a meter sees it: one reading of one GPU by UUID, each call allowed to fail on its own.
+"""Read one GPU by UUID from NVML; each call may fail on its own.
 
 The adapter over pynvml is thin and stands behind a protocol, so that tests drive every rung of the
 ladder with a scripted NVML. A MIG slice has neither power nor energy of its own (NVML's manual), so
@@ -18,14 +18,14 @@ from hybridserve_llm.units import mj_to_j, mw_to_w
 from hybridserve_llm.values.joules import Source
 
 _MOST_POWERFUL_GPU_W = 2000.0
-"""Taken where NVML does not tell the limit: above any GPU sold until 2026 (GB300: 1400 W)."""
+"""Taken where NVML gives no limit: above any GPU sold until 2026 (GB300: 1400 W)."""
 _COUNTER_RANGES_J = (mj_to_j(2**32), mj_to_j(2**64))
 """NVML counts millijoules in 64 bits; drivers that hand on a 32-bit field wrap after 4.29 MJ."""
 NVML_SOURCES = (Source.NVML_ENERGY, Source.NVML_POWER)
 
 
 class ProcessActivity(NamedTuple):
-    """What one process used of a GPU in one of the driver's samples."""
+    """Hold what one process used of a GPU in one of the driver's samples."""
 
     pid: int
     at_us: int
@@ -33,30 +33,30 @@ class ProcessActivity(NamedTuple):
 
 
 class Nvml(Protocol):
-    """What is asked of NVML; every method raises MeterFault where it has no answer."""
+    """Ask NVML for one value at a time; every method raises MeterFault where it has no answer."""
 
     @property
     def sources(self) -> tuple[Source, Source]:
-        """What joules of its counter are called, and those of its power integrated."""
+        """Return the labels of joules from its counter, and from its integrated power."""
 
     def energy_mj(self, uuid: str) -> int:
-        """Millijoules since the driver was loaded (Volta and newer)."""
+        """Return millijoules since the driver was loaded (Volta and newer)."""
 
     def instant_power_mw(self, uuid: str) -> int:
-        """Milliwatts now."""
+        """Return milliwatts now."""
 
     def average_power_mw(self, uuid: str) -> int:
-        """Milliwatts over the last second on Ampere (but for GA100) and newer."""
+        """Return milliwatts over the last second on Ampere (but for GA100) and newer."""
 
     def power_limit_mw(self, uuid: str) -> int:
-        """Milliwatts that the GPU may draw."""
+        """Return milliwatts that the GPU may draw."""
 
     def process_activity(self, uuid: str, since_us: int) -> Sequence[ProcessActivity]:
-        """Samples of processes newer than `since_us` (Unix microseconds); empty without any."""
+        """Return processes' samples newer than `since_us` (Unix microseconds); may be empty."""
 
 
 class GpuMeter:
-    """The readings of one GPU, made into a trace."""
+    """Make the readings of one GPU into a trace."""
 
     def __init__(self, uuid: str, nvml: Nvml, *, clock: Clock, trace: Trace | None = None) -> None:
         self.uuid = uuid
@@ -73,11 +73,11 @@ class GpuMeter:
 
     @property
     def trace(self) -> Trace:
-        """What the GPU used so far."""
+        """Return what the GPU used so far."""
         return self.counter.trace
 
     def sample(self) -> None:
-        """Reads the GPU once; waits for the driver, so never in the event loop."""
+        """Read the GPU once; waits for the driver, so never in the event loop."""
         counter_j, counter_fault = _told(lambda: mj_to_j(self._nvml.energy_mj(self.uuid)))
         power_w, power_fault = _told(lambda: mw_to_w(self._nvml.instant_power_mw(self.uuid)))
         if power_w is None:
@@ -94,7 +94,7 @@ class GpuMeter:
 
 
 def _told(ask: Callable[[], float]) -> tuple[float | None, str | None]:
-    """The answer, or None and why there is none."""
+    """Return the answer, or None and the reason for none."""
     try:
         return ask(), None
     except MeterFault as exc:
@@ -102,15 +102,15 @@ def _told(ask: Callable[[], float]) -> tuple[float | None, str | None]:
 
 
 class PynvmlReader:
-    """`Nvml` over the driver of this machine, open until the process ends."""
+    """Read the driver of this machine as `Nvml`, open until the process ends."""
 
     sources = NVML_SOURCES
 
     def __init__(self) -> None:
-        """Opens NVML.
+        """Open NVML.
 
         Raises:
-            MeterFault: There is no NVIDIA driver.
+            MeterFault: No NVIDIA driver was found.
         """
         self._handles: dict[str, Any] = {}
         try:
@@ -119,23 +119,23 @@ class PynvmlReader:
             raise MeterFault(f"no NVML: {exc}") from exc
 
     def energy_mj(self, uuid: str) -> int:
-        """Millijoules since the driver was loaded."""
+        """Return millijoules since the driver was loaded."""
         return int(self._ask(uuid, "energy", pynvml.nvmlDeviceGetTotalEnergyConsumption))
 
     def instant_power_mw(self, uuid: str) -> int:
-        """Milliwatts now, of the whole GPU."""
+        """Return milliwatts now, of the whole GPU."""
         return int(self._ask(uuid, "instantaneous power", _instant_power_mw))
 
     def average_power_mw(self, uuid: str) -> int:
-        """Milliwatts as `nvidia-smi` shows them."""
+        """Return milliwatts as `nvidia-smi` shows them."""
         return int(self._ask(uuid, "power", pynvml.nvmlDeviceGetPowerUsage))
 
     def power_limit_mw(self, uuid: str) -> int:
-        """The limit that is enforced now."""
+        """Return the limit in milliwatts that is enforced now."""
         return int(self._ask(uuid, "power limit", pynvml.nvmlDeviceGetEnforcedPowerLimit))
 
     def process_activity(self, uuid: str, since_us: int) -> Sequence[ProcessActivity]:
-        """The driver's own samples; a GPU that nobody used has none."""
+        """Return the driver's own samples; a GPU that nobody used has none."""
 
         def samples(handle: Any) -> list[ProcessActivity]:
             try:
@@ -144,8 +144,8 @@ class PynvmlReader:
                 return []
             return [ProcessActivity(one.pid, one.timeStamp, one.smUtil) for one in found]
 
-        told: list[ProcessActivity] = self._ask(uuid, "activity of processes", samples)
-        return told
+        found: list[ProcessActivity] = self._ask(uuid, "activity of processes", samples)
+        return found
 
     def _ask(self, uuid: str, what: str, call: Callable[[Any], Any]) -> Any:
         try:
@@ -154,7 +154,7 @@ class PynvmlReader:
             return call(self._handles[uuid])
         except pynvml.NVMLError as exc:
             self._handles.pop(uuid, None)  # after a reset of the GPU an old handle stays dead
-            raise MeterFault(f"GPU {uuid} tells no {what}: {exc}") from exc
+            raise MeterFault(f"GPU {uuid} gives no {what}: {exc}") from exc
 
 
 def _instant_power_mw(handle: Any) -> int:

@@ -1,9 +1,9 @@
-"""RAPL: the energy counters of CPU packages and of DRAM, read from Linux' powercap files.
+"""Read the energy counters of CPU packages and of DRAM (RAPL) from Linux' powercap files.
 
 `/sys/class/powercap/intel-rapl:0` is a package (AMD's too), `…:0:1` a part of it; the file `name`
-tells which. Reading needs root since Linux 5.10 (CVE-2020-8694). DRAM, where it is there, is not in
-the package's counter; cores and uncore are, so they are left out. `psys` covers packages and is
-left out too.
+says which. Reading needs root since Linux 5.10 (CVE-2020-8694). DRAM, where it has a counter, is
+not in the package's counter. Cores and uncore are, so they are left out. `psys` covers packages and
+is left out too.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from hybridserve_llm.values.joules import Source
 
 POWERCAP = Path("/sys/class/powercap")
 _MOST_POWERFUL_SOCKET_W = 2000.0
-"""Far above any socket sold until 2026 (500 W); it tells a wrap from a reset."""
+"""Far above any socket sold until 2026 (500 W); it separates a wrap from a reset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaplZone:
-    """One counter of this machine; it begins anew after `range_j`."""
+    """Name one counter of this machine; it begins anew after `range_j`."""
 
     folder: Path
     component: Literal["cpu", "dram"]
@@ -33,16 +33,16 @@ class RaplZone:
 
 
 def rapl_zones(powercap: Path = POWERCAP) -> tuple[RaplZone, ...]:
-    """The counters of packages and DRAM that this process may read.
+    """Return the counters of packages and DRAM that this process may read.
 
     Raises:
-        MeterFault: There are none, or they may not be read.
+        MeterFault: No counter exists, or one may not be read.
     """
     zones = []
     for folder in sorted(powercap.glob("intel-rapl:*")):
         component = _component_of(_text(folder / "name"))
         if component is not None:
-            _text(folder / "energy_uj")  # readable now, or say so now
+            _text(folder / "energy_uj")  # an error now, if it cannot be read
             range_j = uj_to_j(int(_text(folder / "max_energy_range_uj")))
             zones.append(RaplZone(folder=folder, component=component, range_j=range_j))
     if not zones:
@@ -64,7 +64,7 @@ def _text(file: Path) -> str:
 
 
 class RaplMeter:
-    """The readings of one zone, made into a trace."""
+    """Make the readings of one zone into a trace."""
 
     def __init__(self, zone: RaplZone, *, clock: Clock, trace: Trace | None = None) -> None:
         self.zone = zone
@@ -79,11 +79,11 @@ class RaplMeter:
 
     @property
     def trace(self) -> Trace:
-        """What the zone used so far."""
+        """Return what the zone used so far."""
         return self._counter.trace
 
     def sample(self) -> None:
-        """Reads the zone once."""
+        """Read the zone once."""
         counter_j, fault = None, None
         try:
             counter_j = uj_to_j(int(_text(self.zone.folder / "energy_uj")))
@@ -93,5 +93,5 @@ class RaplMeter:
 
 
 def traces_of(meters: Sequence[RaplMeter], component: Literal["cpu", "dram"]) -> list[Trace]:
-    """The traces of one component, a socket each."""
+    """Return the traces of one component, one for each socket."""
     return [meter.trace for meter in meters if meter.zone.component == component]

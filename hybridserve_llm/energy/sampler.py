@@ -1,4 +1,4 @@
-"""One thread per node that reads every meter ten times a second, away from the event loop.
+"""Read every meter ten times a second, in one thread per node, away from the event loop.
 
 A driver call can hang for seconds, so it must not be made where requests are served. What was read
 late is not lost: counters go on counting, and a span is settled only once it was read.
@@ -16,14 +16,14 @@ _COUNTERS_MOVE_S = 0.25
 
 
 class Sampled(Protocol):
-    """Something that is read at every turn of the sampler."""
+    """Represent a meter that is read at every turn of the sampler."""
 
     def sample(self) -> None:
-        """Takes one reading; raises no error of ours, may wait for a driver."""
+        """Take one reading; raise no error of ours; may wait for a driver."""
 
 
 class Sampler:
-    """Reads `meters` every `period_s` from `start` until `stop`."""
+    """Read `meters` every `period_s` from `start` until `stop`."""
 
     def __init__(self, meters: Sequence[Sampled], *, clock: Clock, period_s: float = 0.1) -> None:
         self._meters = tuple(meters)
@@ -33,12 +33,12 @@ class Sampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins; takes a first reading of everything at once."""
+        """Begin, with a first reading of everything at once."""
         self._thread = threading.Thread(target=self._run, name="energy-sampler", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends with a last reading and waits for it, for 2 s at most: a driver may hang.
+        """End with a last reading and wait for it, for 2 s at most: a driver may hang.
 
         It is taken when counters, which move ten times a second, have moved once more, so that what
         ended just before is metered.
@@ -48,7 +48,7 @@ class Sampler:
             self._thread.join(timeout=2.0)
 
     def sample(self) -> None:
-        """One reading of every meter."""
+        """Take one reading of every meter."""
         for meter in self._meters:
             meter.sample()
 

@@ -1,4 +1,4 @@
-"""One component of one place: devices that are metered together, and the replicas that use them.
+"""Settle the energy of one component of one place: devices metered together, and their replicas.
 
 site "gpu of large/0 over GPU-1 and GPU-2"    exclusive: all of it is that replica's
 site "gpu of small/0, medium/0 over GPU-0"    shared: by measured activity, or allocated
@@ -14,7 +14,7 @@ from hybridserve_llm.energy.attribution import (
     Booking,
     Slice,
     Stint,
-    Sweep,
+    StintSweep,
     TokenWeights,
     busy_edges,
     shares,
@@ -28,7 +28,7 @@ from hybridserve_llm.values.joules import Activity, Flag, Joules
 ActivityShares = Callable[[float, float], Mapping[str, float] | None]
 """Measured activity of replicas in a span, in any unit; None where it was not measured.
 
-The key `OTHERS` stands for whatever else used the devices.
+The key `OTHERS` stands for all else that used the devices.
 """
 OTHERS = "others"
 _NOBODY = "nobody"
@@ -40,14 +40,15 @@ _NOTHING = (0.0, 0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSettings:
-    """What a site is made of.
+    """Hold what a site is made of.
 
     Attributes:
         component: `gpu`, `cpu` or `dram`.
         replicas: The replicas on it (`tier/number`), each with its tier.
-        activity: What a shared site is split by.
-        is_activity_late: Activity comes in samples longer than a window, as a GPU's do: what is
-            seen of a replica without work was before or after, and is its who works in the window.
+        activity: The measured activity by which a shared site is split.
+        is_activity_late: Activity comes in samples longer than a window, as a GPU's do. Activity of
+            a replica without work belongs to another window, so it counts for those that work in
+            this one.
         weights: What tokens count, by tier; 1 each where a tier is not named.
     """
 
@@ -60,7 +61,7 @@ class SiteSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A part of one window: a tier's work of one kind, or nobody's (idle, others)."""
+    """Hold a part of one window: a tier's work of one kind, or nobody's (idle, others)."""
 
     tier: str | None
     booking: Booking
@@ -69,7 +70,7 @@ class Entry:
 
 
 class Site:
-    """Settles its time from the past on, window by window, each exactly once."""
+    """Settle its time from the past on, window by window, each exactly once."""
 
     def __init__(self, settings: SiteSettings, meter: EnergyMeter, *, start_s: float) -> None:
         self.settings = settings
@@ -79,32 +80,32 @@ class Site:
 
     @property
     def component(self) -> str:
-        """What it meters."""
+        """Return the component that it meters."""
         return self.settings.component
 
     @property
     def known_until_s(self) -> float:
-        """Until when its meter is final."""
+        """Return until when its meter is final."""
         return self._meter.known_until_s
 
     @property
     def oldest_running_s(self) -> float | None:
-        """When the oldest stint that still runs began."""
+        """Return the start of the oldest stint that still runs; None without one."""
         running = [stint.start_s for stint in self._stints if stint.end_s is None]
         return min(running, default=None)
 
     def add(self, stint: Stint) -> None:
-        """A stint began on one of its replicas."""
+        """Take a stint that began on one of its replicas."""
         self._stints.append(stint)
 
     def empty_span(self, at_s: float) -> Joules:
-        """What no time at all costs: nothing where the meter measures, else unknown."""
+        """Return the cost of no time at all: 0 where the meter measures, else unknown."""
         return self._meter.between(at_s, at_s, Activity(running=0.0))
 
     def settle(self, until_s: float) -> list[Entry]:
-        """Charges every stint for its part of the time that was not settled yet, up to `until_s`.
+        """Charge every stint for its part of the time up to `until_s` that was not settled yet.
 
-        What it gives are the sums by tier and booking, idle time included: their joules sum to the
+        Returned are the sums by tier and booking, idle time included: their joules sum to the
         meter's. O(windows * stints that run at a time).
         """
         if until_s <= self.settled_until_s:
@@ -114,7 +115,7 @@ class Site:
             by_replica[stint.replica].append(stint)
         edges = [edge for stints in by_replica.values() for edge in busy_edges(stints)]
         entries: list[Entry] = []
-        sweeps = {name: Sweep(stints) for name, stints in by_replica.items()}
+        sweeps = {name: StintSweep(stints) for name, stints in by_replica.items()}
         for start_s, end_s in windows(self.settled_until_s, until_s, edges):
             present = {
                 name: slices(sweep.within(start_s, end_s), start_s, end_s)
@@ -142,7 +143,7 @@ class Site:
     def _replica_parts(
         self, start_s: float, end_s: float, present: Mapping[str, Sequence[Slice]]
     ) -> "_Parts":
-        """How the replicas share a window: by activity, else equally among those that are busy."""
+        """Share a window among replicas: by activity, else equally among those that are busy."""
         if not present:
             return _Parts(values={_NOBODY: 1.0}, is_measured=True)
         if len(present) == 1 and self.settings.activity is None:
@@ -159,7 +160,7 @@ class Site:
     def _charge(
         self, name: str, own: Joules, present: Sequence[Slice], length_s: float
     ) -> list[Entry]:
-        """Charges what ran on one replica in a window; without work it was idle, or others'."""
+        """Charge the stints of one replica in a window; without work it was idle, or others'."""
         tier = self.settings.replicas.get(name)
         if tier is None or not present:
             booking = Booking.IDLE
@@ -192,7 +193,7 @@ class _Parts:
 def _of_those_that_work(
     measured: Mapping[str, float], present: Mapping[str, Sequence[Slice]]
 ) -> Mapping[str, float] | None:
-    """Activity without that of replicas that have no work, where any has; None if that is all."""
+    """Drop the activity of replicas without work, where any has work; None if none is left."""
     busy = {name: measured.get(name, 0.0) for name, stints in present.items() if stints}
     if not busy:
         return measured
@@ -200,7 +201,7 @@ def _of_those_that_work(
 
 
 def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:
-    """A part of a window's joules; its edges are as uncertain in proportion."""
+    """Return a part of a window's joules; its edges are as uncertain in proportion."""
     if whole.energy_j is None:
         return replace(whole, flags=whole.flags | flags)
     return Joules(  # written out: `replace` takes five times as long, and every window comes here
@@ -214,7 +215,10 @@ def _part(whole: Joules, part: float, flags: frozenset[Flag]) -> Joules:
 
 
 def _activity(present: Sequence[Slice], length_s: float) -> Activity:
-    """What all replicas of the site did in a window; tokens None where a stint's are not known."""
+    """Return what all replicas of the site did in a window.
+
+    Tokens are None where those of a stint are not known.
+    """
     running = sum(one.seconds for one in present) / length_s
     known = [one.tokens for one in present if one.tokens is not None]
     if len(known) < len(present):

@@ -1,4 +1,4 @@
-"""What a device used over time, as segments without holes between them.
+"""Hold what a device used over time, as segments without holes between them.
 
     segments   |--- 7.2 J ---|-- 6.9 J --|~~ unknown ~~|--- 7.0 J ---|
     between         |---------------|                       -> a part of two segments
@@ -20,7 +20,7 @@ from hybridserve_llm.values.joules import Flag, Joules, Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Joules between two readings, None where they are not known, and `reason` then says why."""
+    """Hold joules between two readings, None where not known, and `reason` then says why."""
 
     start_s: float
     end_s: float
@@ -31,10 +31,10 @@ class Segment:
 
 
 class Trace:
-    """The newest segments of one device; written by a sampler's thread, read by another."""
+    """Hold the newest segments of one device; written by a sampler's thread, read by another."""
 
     def __init__(self, *, keep_s: float = 1800.0, resolution_s: float = 0.1) -> None:
-        """`keep_s` is how far back it remembers, `resolution_s` how often the device counts."""
+        """Remember segments for `keep_s`; the device counts every `resolution_s`."""
         self._keep_s = keep_s
         self._resolution_s = resolution_s
         self._segments: list[Segment] = []
@@ -43,12 +43,12 @@ class Trace:
 
     @property
     def known_until_s(self) -> float:
-        """The end of the newest segment; minus infinity before the first."""
+        """Return the end of the newest segment; minus infinity before the first."""
         with self._lock:
             return self._ends_s[-1] if self._ends_s else -math.inf
 
     def append(self, segment: Segment) -> None:
-        """Adds the next segment; O(1) on average.
+        """Add the next segment; O(1) on average.
 
         Raises:
             ValueError: It does not begin where the last one ended, or has no length.
@@ -71,7 +71,7 @@ class Trace:
             del self._ends_s[:n_old]
 
     def between(self, start_s: float, end_s: float) -> Joules:
-        """Energy from `start_s` to `end_s`; unknown where any part of it is.
+        """Return the energy from `start_s` to `end_s`; unknown where any part of it is.
 
         Raises:
             ValueError: It ends before it starts.
@@ -89,7 +89,7 @@ class Trace:
         return total(self._clipped(within, start_s, end_s))
 
     def _clipped(self, within: Sequence[Segment], start_s: float, end_s: float) -> list[Joules]:
-        """Every segment's part of the span; the first and last carry the edges' uncertainty."""
+        """Return each segment's part of the span; the two ends carry the edges' uncertainty."""
         parts = []
         for segment in within:
             if segment.energy_j is None:
@@ -110,7 +110,7 @@ class Trace:
         return parts
 
     def _edge_j(self, segment: Segment, at_s: float) -> float:
-        """The most that the energy before `at_s` inside the segment may differ from an even share.
+        """Return by how much the energy before `at_s` in the segment may differ from an even share.
 
         At a reading itself the counter's own lag of one resolution step remains.
         """

@@ -1,4 +1,4 @@
-"""GPUs that NVML does not serve, by way of Zeus: AMD's, and the one inside an Apple chip.
+"""Read GPUs that NVML does not serve through Zeus: AMD's, and the one inside an Apple chip.
 
 Zeus (https://ml.energy/zeus, read at version 0.16.0) puts AMD's library and Apple's counters behind
 calls that count millijoules as NVML does, so all that makes a trace of NVML's readings makes one of
@@ -19,16 +19,16 @@ APPLE = "soc"
 """The name of the GPU inside an Apple chip; all others go by Zeus' index."""
 
 _UNLUCKY = (IndexError, TypeError, ValueError)
-"""What Zeus lets through: an index that is not there, and "N/A" where amdsmi tells no number."""
+"""Errors that Zeus lets through: of an unknown index, and of "N/A" where amdsmi has no number."""
 
 
 class ZeusReader:
-    """`Nvml` over Zeus: a GPU goes by its index as Zeus counts them (`"0"`), or is `APPLE`."""
+    """Read GPUs as `Nvml` does: by Zeus' index (`"0"`), or by the name `APPLE`."""
 
     sources = (Source.ZEUS_ENERGY, Source.ZEUS_POWER)
 
     def __init__(self) -> None:
-        """Loads Zeus; drivers are opened by the first reading.
+        """Load Zeus; the first reading opens the drivers.
 
         Raises:
             CannotBeDone: Zeus is not installed.
@@ -43,44 +43,44 @@ class ZeusReader:
             ) from exc
 
     def energy_mj(self, uuid: str) -> int:
-        """Millijoules since a moment that stays the same while this process runs."""
+        """Return millijoules since a moment that stays the same while this process runs."""
         if uuid != APPLE:
             return self._ask(uuid, "energy", lambda gpus, i: gpus.get_total_energy_consumption(i))
         try:
-            told = self._device.get_soc().get_total_energy_consumption()
+            measured = self._device.get_soc().get_total_energy_consumption()
         except self._fault as exc:
             raise MeterFault(f"Zeus reads no Apple chip: {exc}") from exc
-        energy_mj = getattr(told, "gpu_mj", None)  # other chips' measurements have no such field
+        energy_mj = getattr(measured, "gpu_mj", None)  # missing for other chips
         if energy_mj is None:
-            raise MeterFault("Zeus tells no energy of this chip's GPU")
+            raise MeterFault("Zeus gives no energy of this chip's GPU")
         return int(energy_mj)
 
     def instant_power_mw(self, uuid: str) -> int:
-        """Milliwatts now."""
+        """Return milliwatts now."""
         return self._ask(
             uuid, "instantaneous power", lambda gpus, i: gpus.get_instant_power_usage(i)
         )
 
     def average_power_mw(self, uuid: str) -> int:
-        """Milliwatts over a while that the driver chooses."""
+        """Return milliwatts over a while that the driver chooses."""
         return self._ask(uuid, "power", lambda gpus, i: gpus.get_average_power_usage(i))
 
     def power_limit_mw(self, uuid: str) -> int:
-        """The limit that is set now."""
+        """Return the limit in milliwatts that is set now."""
         return self._ask(uuid, "power limit", lambda gpus, i: gpus.get_power_management_limit(i))
 
     def process_activity(self, uuid: str, since_us: int) -> Sequence[ProcessActivity]:
-        """Never told.
+        """Raise MeterFault, as Zeus does not give it.
 
         Raises:
             MeterFault: Always.
         """
-        raise MeterFault("Zeus tells no activity of processes")
+        raise MeterFault("Zeus gives no activity of processes")
 
     def _ask(self, uuid: str, what: str, call: Callable[[Any, int], Any]) -> int:
         if uuid == APPLE:
-            raise MeterFault(f"Zeus tells no {what} of an Apple chip's GPU")
+            raise MeterFault(f"Zeus gives no {what} of an Apple chip's GPU")
         try:
             return int(call(self._device.get_gpus(), int(uuid)))
         except (self._fault, *_UNLUCKY) as exc:
-            raise MeterFault(f"GPU {uuid}: Zeus tells no {what}: {exc}") from exc
+            raise MeterFault(f"GPU {uuid}: Zeus gives no {what}: {exc}") from exc

@@ -1,1 +1,1 @@
-"""Talks to running vLLM servers."""
+"""Talk to running vLLM servers."""

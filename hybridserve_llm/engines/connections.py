@@ -1,8 +1,8 @@
-"""The connections to one server: a pool, and a fresh one where a pooled one turns out to be dead.
+"""Keep the connections to one server: a pool, and a fresh one where a pooled one proves dead.
 
 A server closes connections that were idle for a while, and may do so just as a request goes out on
-one; that looks like a server that died. Only a second try on a new connection tells the two apart,
-and it is safe: a request that was being worked on when its connection broke is not wanted any more.
+one. That looks like a server that died. Only a second try on a new connection can show which it
+was. It is safe, since nobody wants the request whose connection broke any more.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ _KEEP_ALIVE_S = 3.0
 
 @dataclass(slots=True)
 class _Use:
-    """Whether a request went out on a connection that was open before."""
+    """Note if a request went out on a connection that was open before."""
 
     is_reused: bool = False
 
 
 class Connections:
-    """Connections over TCP or a unix socket, without a limit on their number.
+    """Keep connections over TCP or a unix socket, without a limit on their number.
 
-    Made on first use, inside the running event loop, which they belong to from then on.
+    They are made on first use, inside the running event loop, which they belong to from then on.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Connections:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session whose connections are kept open and used again."""
+        """Return the session whose connections are kept open and used again."""
         if self._pooled is None:
             self._pooled = self._session(is_pooled=True)
         return self._pooled
@@ -47,10 +47,11 @@ class Connections:
     async def post(
         self, url: str, *, data: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """The response's head; tried once more where a pooled connection broke before it came.
+        """Return the response's head; try once more where a pooled connection broke before it came.
 
         Raises:
-            aiohttp.ClientError: No connection, or it broke; where both tries fail, the first's.
+            aiohttp.ClientError: There is no connection, or it broke; where both tries fail, the
+            error of the first.
         """
         use = _Use()
         try:
@@ -66,7 +67,7 @@ class Connections:
                 raise first from None
 
     async def aclose(self) -> None:
-        """Closes every connection; what is in flight on one breaks."""
+        """Close every connection; requests in flight on one break."""
         for session in (self._pooled, self._fresh):
             if session is not None:
                 await session.close()

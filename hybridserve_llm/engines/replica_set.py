@@ -1,4 +1,4 @@
-"""Several replicas of one tier behind the face of one engine: balance, failover, health.
+"""Make several replicas of one tier act as one engine: balance, failover, health.
 
 A replica's state, and what moves it:
 
@@ -34,15 +34,15 @@ _LOSSES_PER_REQUEST = 2
 
 
 class Replica(Engine, Protocol):
-    """An engine that can be asked for its health."""
+    """Represent an engine that can be asked for its health."""
 
     async def check_health(self) -> bool:
-        """Whether it is fit to serve; answers in bounded time and raises no error of ours."""
+        """Return True where it is fit to serve; in bounded time and without an error of ours."""
 
 
 @dataclass(slots=True, eq=False)
 class _Member:
-    """One replica and what is known of it; changed by this file only."""
+    """Hold one replica and what is known of it; only this file changes it."""
 
     engine: Replica
     index: int
@@ -57,10 +57,11 @@ class _Member:
 
 
 class ReplicaSet:
-    """An `interfaces.Engine` over the replicas of a tier.
+    """Act as one `interfaces.Engine` over the replicas of a tier.
 
-    A request goes to the replica with the fewest requests outstanding, round robin among equals,
-    and to another one when that replica is unavailable or fails and none of its answer was given.
+    A request goes to the replica with the fewest requests outstanding, round robin among equals. It
+    goes to another one when that replica is unavailable or fails and no part of its answer was
+    given.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class ReplicaSet:
         clock: Clock,
         observer: WorkObserver | None = None,
     ) -> None:
-        """Takes the replicas as they are; whoever made them closes them.
+        """Take the replicas as they are; their maker closes them.
 
-        `observer` is told of every replica's work.
+        `observer` learns of every replica's work.
 
         Raises:
             ValueError: There is no replica.
@@ -90,29 +91,29 @@ class ReplicaSet:
 
     @property
     def n_replicas(self) -> int:
-        """Replicas of the tier, whatever their state."""
+        """Return the number of replicas of the tier, in any state."""
         return len(self._members)
 
     @property
     def n_up(self) -> int:
-        """Replicas known to be up: the last probe or request succeeded."""
+        """Return the number of replicas whose last probe or request succeeded."""
         return sum(member.state == "up" for member in self._members)
 
     @property
     def outstanding(self) -> int:
-        """Requests now inside the tier's engines."""
+        """Return the number of requests now inside the tier's engines."""
         return sum(member.outstanding for member in self._members)
 
     @property
     def is_ready(self) -> bool:
-        """Whether at least one replica is known to be up."""
+        """Return True where at least one replica is known to be up."""
         return self.n_up > 0
 
     async def complete(self, request: EngineRequest) -> Completion:
-        """The whole answer of one replica.
+        """Return the whole answer of one replica.
 
         Raises:
-            EngineUnavailable: Every replica is down, or refused; at once, without waiting.
+            EngineUnavailable: Every replica is down, or refused; raised at once, without waiting.
             EngineFailed: Two replicas, or the only one, answered with an error.
             HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
         """
@@ -128,7 +129,7 @@ class ReplicaSet:
         raise self._unavailable(failures)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        """The chunks of one replica's answer; another takes over only before the first chunk.
+        """Yield the chunks of one replica's answer; another takes over only before the first.
 
         Raises:
             EngineUnavailable: As in `complete`; or the connection broke after the first chunk.
@@ -155,14 +156,14 @@ class ReplicaSet:
         raise self._unavailable(failures)
 
     async def check_health(self) -> bool:
-        """Probes every replica once, side by side; whether at least one is up."""
+        """Probe every replica once, all at the same time; return True if one is up."""
         async with asyncio.TaskGroup() as group:
             for member in self._members:
                 group.create_task(self._probe(member))
         return self.is_ready
 
     async def watch_health(self, interval_s: float) -> None:
-        """Probes every replica at once and then every `interval_s`, until cancelled.
+        """Probe every replica at once and then every `interval_s`, until cancelled.
 
         Each replica has a loop of its own, so that one that hangs holds up no other.
         """
@@ -186,7 +187,7 @@ class ReplicaSet:
     def _candidates(
         self, failures: Sequence[EngineUnavailable | EngineFailed]
     ) -> Iterator[_Member]:
-        """The replicas to try, best first, each once; chosen anew after every failure."""
+        """Yield the replicas to try, best first, each once; chosen anew after every failure."""
         tried: set[int] = set()
         while sum(map(_may_be_the_requests, failures)) < _LOSSES_PER_REQUEST:
             now_s = self._clock.monotonic_s()
@@ -218,7 +219,7 @@ class ReplicaSet:
 
     @contextmanager
     def _serving(self, member: _Member, request: EngineRequest) -> Iterator[Work]:
-        """Counts the request in `member`, and learns from how it ends."""
+        """Count the request in `member`, and learn from its end."""
         work = self._begun(member, request.request)
         member.outstanding += 1
         try:
@@ -282,5 +283,5 @@ class ReplicaSet:
 
 
 def _may_be_the_requests(failure: EngineUnavailable | EngineFailed) -> bool:
-    """Whether the request itself may have caused the failure, and would cause more of them."""
+    """Return True where the request itself may have caused the failure."""
     return isinstance(failure, EngineFailed) or failure.kind == "lost"

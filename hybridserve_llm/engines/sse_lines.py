@@ -1,4 +1,4 @@
-"""Cuts a byte stream into the data of server-sent events; knows nothing of JSON or of engines.
+"""Cut a byte stream into the data of server-sent events, without knowing JSON or engines.
 
 Source: the event-stream format of the HTML standard, section 9.2.6. Deviations: only `data` is
 read (vLLM sends no other field), and a byte-order mark is not expected.
@@ -6,10 +6,10 @@ read (vLLM sends no other field), and a byte-order mark is not expected.
 
 
 class SseParser:
-    """Collects bytes, cut anywhere, and gives back the data of every event that is complete.
+    """Collect bytes, cut anywhere, and return the data of every event that is complete.
 
-    Lines may end in LF, CRLF or CR; comments and unknown fields are passed over; several `data`
-    lines of one event are joined by LF. An event that the stream's end cuts off is never given.
+    Lines may end in LF, CRLF or CR. Comments and unknown fields are skipped. Several `data` lines
+    of one event are joined by LF. An event that the stream's end cuts off is never returned.
     """
 
     __slots__ = ("_data_lines", "_rest")
@@ -19,7 +19,7 @@ class SseParser:
         self._data_lines: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that `chunk` completes, in order; empty where there is none."""
+        """Return the data of the events that `chunk` completes, in order; it may be empty."""
         text = self._rest + chunk
         # A CR at the very end may be half of a CRLF, so it waits for the byte that follows.
         end = len(text) - text.endswith(b"\r")

@@ -1,4 +1,4 @@
-"""From an engine's error answer, or a broken connection, to this project's errors: mapped once.
+"""Map an engine's error answer, or a broken connection, to an error of this project, in one place.
 
 The phrases are those of vLLM 0.32 (`renderers/params.py`, `v1/engine/input_processor.py`,
 `entrypoints/serve/utils/api_utils.py`), of older versions of it, and of servers that speak the
@@ -39,7 +39,7 @@ _TOO_LONG = re.compile(
 
 
 def http_error(engine: str, status: int, content: bytes) -> HybridServeError:
-    """The error that an answer with an error `status` and body `content` stands for."""
+    """Return the error for an answer with an error `status` and body `content`."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -52,7 +52,7 @@ def http_error(engine: str, status: int, content: bytes) -> HybridServeError:
 
 
 def error_of_object(engine: str, error: dict[str, Any], status: int | None) -> HybridServeError:
-    """The error that an OpenAI error object stands for.
+    """Return the error for an OpenAI error object.
 
     `status` is None for an error in mid-stream, where the object's own `code` is read instead;
     without a usable code it counts as a server error.
@@ -91,7 +91,7 @@ def _error(
 
 @contextmanager
 def transport_errors(engine: str) -> Iterator[None]:
-    """Maps whatever the HTTP client raises inside the block; most specific first.
+    """Map every error that the HTTP client raises inside the block; most specific first.
 
     Raises:
         EngineUnavailable: No connection could be made, or it broke.

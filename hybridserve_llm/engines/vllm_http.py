@@ -1,8 +1,8 @@
-"""Asks one running vLLM server over its OpenAI API, on TCP or on a unix socket.
+"""Ask one running vLLM server over its OpenAI API, on TCP or on a unix socket.
 
-What the JSON means is `vllm_wire`'s matter, what an error means `vllm_errors`'s; choosing among
-replicas is `replica_set`'s. A request that is cancelled closes its connection, at which vLLM
-aborts the work; `tests/contract` proves that on a real engine.
+`vllm_wire` knows what the JSON means, `vllm_errors` what an error means, and `replica_set` chooses
+among replicas. A request that is cancelled closes its connection, at which vLLM aborts the work;
+`tests/contract` proves that on a real engine.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ _DONE = b"[DONE]"
 
 
 class VllmHttpEngine:
-    """One vLLM server as an `interfaces.Engine`.
+    """Serve one vLLM server as an `interfaces.Engine`.
 
     Connections are made on first use (or by `open`), without a limit on their number, and are
-    closed by `aclose`. Belongs to the event loop that first used it.
+    closed by `aclose`. The client belongs to the event loop that first used it.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class VllmHttpEngine:
         connect_timeout_s: float = 5.0,
         probe_timeout_s: float = 5.0,
     ) -> None:
-        """Only keeps what it is told; connects to nothing.
+        """Keep the arguments; connect to nothing.
 
         Args:
             address: `http(s)://host:port`, with a path prefix if there is one (a final `/v1` is
                 taken as part of the API's paths), or `unix:/path/to/socket`.
             model: Name under which the server serves the model.
-            clock: What a request's deadline is read against.
+            clock: The clock that a request's deadline is compared with.
             api_key: Sent as bearer token.
             connect_timeout_s: Seconds until a connection must stand.
             probe_timeout_s: Seconds within which health, model list and tokenizer must answer.
@@ -87,7 +87,7 @@ class VllmHttpEngine:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Makes the connection pool inside the running loop; not needed before a request.
+        """Make the connection pool inside the running loop; not needed before a request.
 
         Raises:
             EngineUnavailable: The engine's client was closed before.
@@ -95,19 +95,19 @@ class VllmHttpEngine:
         self._open()
 
     async def aclose(self) -> None:
-        """Closes every connection, which aborts whatever still runs; may be called again."""
+        """Close every connection, which aborts all that still runs; may be called again."""
         self._is_closed = True
         await self._connections.aclose()
 
     async def complete(self, request: EngineRequest) -> Completion:
-        """The whole answer; cancelling closes the connection.
+        """Return the whole answer; cancelling closes the connection.
 
         Raises:
             ContextLengthExceeded: Prompt, or prompt and wanted output, are longer than the engine
                 holds.
             InvalidRequest: The engine finds the request at fault.
             DeadlineExceeded: The request's deadline passed.
-            EngineUnavailable: No connection, a broken one, or status 429 or 503.
+            EngineUnavailable: There is no connection, it broke, or the status is 429 or 503.
             EngineFailed: Any other error status, or an answer of the wrong shape.
         """
         response = await self._post(request, stream=False)
@@ -122,7 +122,7 @@ class VllmHttpEngine:
         return completion_of(decoded, request.request.endpoint, engine=self.address)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        """The answer's chunks as they come; closing the generator closes the connection.
+        """Yield the answer's chunks as they come; closing the generator closes the connection.
 
         Raises:
             ContextLengthExceeded: As in `complete`; so are the next four.
@@ -147,7 +147,7 @@ class VllmHttpEngine:
             response.close()
 
     async def check_health(self) -> bool:
-        """Whether the server answers and calls itself healthy; never raises an error of ours.
+        """Return True where the server answers and is healthy; never raise an error of ours.
 
         A server without a `/health` of its own (404) counts as healthy, since it answers.
         """
@@ -159,7 +159,7 @@ class VllmHttpEngine:
         return status in (200, 404)
 
     async def describe(self) -> EngineInfo:
-        """What the server says of the model.
+        """Return what the server says of the model.
 
         Raises:
             EngineFailed: It does not serve the model, or answers with an error.
@@ -187,7 +187,7 @@ class VllmHttpEngine:
         )
 
     async def version(self) -> str | None:
-        """The engine's version, from `/version`; None where the server does not tell one.
+        """Return the engine's version, from `/version`; None where the server sends none.
 
         Raises:
             EngineUnavailable: No connection, or a broken one.
@@ -196,11 +196,11 @@ class VllmHttpEngine:
         status, content = await self._probe("GET", "/version")
         if status != 200:
             return None
-        told = decoded_object(content, engine=self.address).get("version")
-        return told if isinstance(told, str) else None
+        found = decoded_object(content, engine=self.address).get("version")
+        return found if isinstance(found, str) else None
 
     async def token_id_of(self, text: str) -> int | None:
-        """The id of `text` where it is exactly one token; None where it is not.
+        """Return the id of `text` where it is exactly one token; None where it is not.
 
         None also where the server has no `/tokenize`.
 
@@ -213,7 +213,7 @@ class VllmHttpEngine:
         return tokens[0] if tokens is not None and len(tokens) == 1 else None
 
     async def token_ids_of(self, text: str) -> tuple[int, ...] | None:
-        """The ids of `text`, no special tokens added; None where the server has no `/tokenize`.
+        """Return the ids of `text` without special tokens; None where `/tokenize` does not exist.
 
         Raises:
             EngineFailed: The server answers with an error.
@@ -232,7 +232,7 @@ class VllmHttpEngine:
         return tuple(tokens)
 
     async def metrics(self) -> str:
-        """The engine's metrics, in Prometheus' text format.
+        """Return the engine's metrics, in Prometheus' text format.
 
         Raises:
             EngineFailed: The server answers with an error.
@@ -250,7 +250,7 @@ class VllmHttpEngine:
         return self._connections.session
 
     async def _post(self, request: EngineRequest, *, stream: bool) -> aiohttp.ClientResponse:
-        """The response's head; the caller closes it. Cancelling closes the connection."""
+        """Return the response's head, which the caller closes. Cancelling closes the connection."""
         url = self._url + request.request.endpoint
         body = request_body(request, model=self.model, stream=stream)
         headers = {"x-request-id": request.request.request_id, **(request.request.trace or {})}
@@ -260,10 +260,10 @@ class VllmHttpEngine:
         )
 
     async def _read(self, request: EngineRequest, read: Callable[[], Awaitable[_T]]) -> _T:
-        """What `read` gives, if it gives it before the request's deadline.
+        """Return what `read` gives, if it does so before the request's deadline.
 
-        The deadline stands around each wait and never across a yield of `stream`: expiring while
-        the consumer holds the generator, it would cancel the consumer's own work.
+        The deadline stands around each wait and never across a yield of `stream`. If it expired
+        while the consumer holds the generator, it would cancel the consumer's own work.
         """
         left_s = self._left_s(request)
         with transport_errors(self.address):
@@ -278,7 +278,7 @@ class VllmHttpEngine:
         return chunk_of(body, engine=self.address)
 
     def _left_s(self, request: EngineRequest) -> float | None:
-        """Seconds until the deadline; None without one."""
+        """Return the seconds until the deadline; None without one."""
         deadline_s = request.request.deadline_s
         if deadline_s is None:
             return None

@@ -1,7 +1,7 @@
-"""vLLM's JSON, both ways: the body of a request, and the parts of an answer that we read.
+"""Write and read vLLM's JSON: the body of a request, and the parts of an answer that we use.
 
-Pure; `Any` stops here. A log-probability that the engine did not give is None and is never
-replaced by a number.
+The file is pure; `Any` stops here. A log-probability that the engine did not give is None and is
+never replaced by a number.
 """
 
 import math
@@ -20,7 +20,7 @@ _MISSING_LOGPROB = -9999.0
 
 
 def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
-    """The JSON body that asks `model` for what `request` wants.
+    """Return the JSON body that asks `model` for what `request` wants.
 
     Raises:
         InvalidRequest: The payload cannot be written as JSON (a lone surrogate, a huge integer).
@@ -42,7 +42,7 @@ def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
 
 
 def decoded_object(content: bytes, *, engine: str) -> dict[str, Any]:
-    """The JSON object in `content`.
+    """Return the JSON object in `content`.
 
     Raises:
         EngineFailed: It is not JSON, or not an object.
@@ -57,7 +57,7 @@ def decoded_object(content: bytes, *, engine: str) -> dict[str, Any]:
 
 
 def completion_of(body: JsonObject, endpoint: Endpoint, *, engine: str) -> Completion:
-    """The whole answer in `body`, as far as we read it.
+    """Return the whole answer in `body`, as far as we read it.
 
     Raises:
         EngineFailed: `body` has not the shape that `endpoint` answers with; the message says where.
@@ -79,7 +79,7 @@ def completion_of(body: JsonObject, endpoint: Endpoint, *, engine: str) -> Compl
 
 
 def chunk_of(body: JsonObject, *, engine: str) -> Chunk:
-    """One event of a stream, with its usage where it says it.
+    """Return one event of a stream, with its usage where it holds one.
 
     Raises:
         EngineFailed: The usage is malformed.
@@ -92,7 +92,7 @@ def chunk_of(body: JsonObject, *, engine: str) -> Chunk:
 
 
 class _ShapeError(Exception):
-    """A value is not what the API promises; never leaves this file."""
+    """Report that a value is not what the API promises; never leaves this file."""
 
 
 def _checked(value: Any, expected: type, name: str) -> Any:
@@ -127,8 +127,8 @@ def _chat_answer(choice: dict[str, Any]) -> Answer:
 
 def _text_answer(choice: dict[str, Any]) -> Answer:
     logprobs = choice.get("logprobs")
-    told = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
-    values, top = told.get("token_logprobs"), told.get("top_logprobs")
+    given = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
+    values, top = given.get("token_logprobs"), given.get("top_logprobs")
     return Answer(
         text=_checked(choice.get("text"), str, "text"),
         finish_reason=choice.get("finish_reason"),
@@ -136,7 +136,7 @@ def _text_answer(choice: dict[str, Any]) -> Answer:
         if values is None
         else tuple(map(_logprob, _checked(values, list, "logprobs.token_logprobs"))),
         token_ids=_token_ids(choice.get("token_ids")),
-        token_bytes=_encoded(told.get("tokens")),
+        token_bytes=_encoded(given.get("tokens")),
         margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
     )
 
@@ -149,7 +149,7 @@ def _entries(content: Any) -> list[dict[str, Any]]:
 
 
 def _token_bytes(entries: list[dict[str, Any]]) -> tuple[bytes, ...] | None:
-    """The bytes of every token, or None where one lacks them: JSON is then scored whole."""
+    """Return the bytes of every token, or None where one lacks them: JSON is then scored whole."""
     pieces: list[Any] = [entry.get("bytes") for entry in entries]
     # bytes(n) of a number n is n zero bytes, and no error: hence the check.
     if not all(isinstance(piece, list) for piece in pieces):
@@ -161,17 +161,17 @@ def _token_bytes(entries: list[dict[str, Any]]) -> tuple[bytes, ...] | None:
 
 
 def _encoded(tokens: Any) -> tuple[bytes, ...] | None:
-    """`_token_bytes` from the texts of tokens, which are all that `/v1/completions` tells."""
+    """Return `_token_bytes` from the texts of tokens, which `/v1/completions` gives instead."""
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         return None
     return tuple(token.encode() for token in tokens)
 
 
 def _listed(alternatives: Any) -> list[Any]:
-    """The alternatives of one token at `/v1/completions`, a dict by text, as a chat has them.
+    """Return the alternatives of one token at `/v1/completions` in the form that a chat has.
 
-    Two that read alike share a key there, so that the runner-up may be missing and the margin too
-    wide by less than its probability.
+    They come as a dict by text. Two that read alike share a key there. So the runner-up may be
+    missing, and the margin too wide by less than its probability.
     """
     is_dict = isinstance(alternatives, dict)
     return [{"logprob": value} for value in alternatives.values()] if is_dict else []
@@ -183,10 +183,11 @@ def _margins(alternatives: Iterable[Any]) -> tuple[float | None, ...] | None:
 
 
 def _margin(alternatives: Any) -> float | None:
-    """Probability of the likeliest alternative minus that of the next; None without two.
+    """Return the likeliest alternative's probability minus the next one's; None without two.
 
-    Engines send alternatives likeliest first, but vLLM the sampled token before all others, so the
-    two are among the first three. -9999 is one that a grammar ruled out: its probability is 0.
+    Engines send alternatives likeliest first, but vLLM puts the sampled token before all others, so
+    the two are among the first three. -9999 marks one that a grammar ruled out: its probability is
+    0.
     """
     if not alternatives:
         return None

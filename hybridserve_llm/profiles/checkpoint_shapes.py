@@ -19,8 +19,8 @@ from hybridserve_llm.profiles.checkpoint_weights import (
     layer_blocks,
     mamba_state_numbers,
     n_routed_experts,
-    number,
     weights_of,
+    whole_number,
 )
 
 _KV_NUMBER_BYTES = 2  # vLLM's default: the cache is kept in the 16 bits of the activations
@@ -45,9 +45,11 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
     return ModelFacts(
         n_parameters=_sum(weights, lambda _: True),
         n_layers=len(layer_blocks(text)),
-        hidden_size=number(text, "hidden_size"),
-        n_heads=number(text, "num_attention_heads"),
-        n_kv_heads=1 if latent else number(text, "num_key_value_heads", "num_attention_heads"),
+        hidden_size=whole_number(text, "hidden_size"),
+        n_heads=whole_number(text, "num_attention_heads"),
+        n_kv_heads=1
+        if latent
+        else whole_number(text, "num_key_value_heads", "num_attention_heads"),
         head_dim=_scored_numbers(text),
         n_attention_layers=layers.n,
         n_window_layers=layers.n_window,
@@ -90,7 +92,7 @@ def _matmul_bits(bits: int) -> Literal[8, 16]:
 
 
 def _experts_per_token(config: Values) -> int:
-    return number(config, "num_experts_per_tok")
+    return whole_number(config, "num_experts_per_tok")
 
 
 def _scored_numbers(config: Values) -> int:
@@ -99,15 +101,15 @@ def _scored_numbers(config: Values) -> int:
     Its scores read the latent and the rotary part, its values the latent alone: the mean of both.
     """
     if rank := config.get("kv_lora_rank"):
-        return int(rank + number(config, "qk_rope_head_dim") // 2)
+        return int(rank + whole_number(config, "qk_rope_head_dim") // 2)
     return head_dim(config)
 
 
 def _kv_numbers(config: Values) -> int:
     """Numbers that one layer keeps of one token."""
     if rank := config.get("kv_lora_rank"):
-        return int(rank + number(config, "qk_rope_head_dim"))
-    n_heads = number(config, "num_key_value_heads", "num_attention_heads")
+        return int(rank + whole_number(config, "qk_rope_head_dim"))
+    n_heads = whole_number(config, "num_key_value_heads", "num_attention_heads")
     return 2 * n_heads * head_dim(config)
 
 

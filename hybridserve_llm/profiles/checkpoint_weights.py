@@ -74,7 +74,7 @@ def first_of(config: Values, *keys: str, default: Any = None) -> Any:
     return next((config[key] for key in keys if config.get(key) is not None), default)
 
 
-def number(config: Values, *keys: str) -> int:
+def whole_number(config: Values, *keys: str) -> int:
     """The whole number under the first of `keys` that is there.
 
     Raises:
@@ -101,7 +101,7 @@ def weights_of(config: Values) -> Iterator[Weight]:
             f"model type {config.get('model_type')!r} is not known; known are "
             f"{', '.join(sorted(FAMILIES))}; give the tier's facts by hand"
         )
-    hidden, vocabulary = number(config, "hidden_size"), number(config, "vocab_size")
+    hidden, vocabulary = whole_number(config, "hidden_size"), whole_number(config, "vocab_size")
     yield Weight("model.embed_tokens", vocabulary * hidden, "embedding")
     if not config.get("tie_word_embeddings"):
         yield Weight("lm_head", vocabulary * hidden, "other", hidden)
@@ -118,7 +118,7 @@ def layer_blocks(config: Values) -> list[tuple[str, ...]]:
     if config.get("model_type") == "nemotron_h":
         listed = config.get("layers_block_type") or config.get("hybrid_override_pattern") or ()
         return [(_HYBRID_BLOCKS.get(block, str(block)),) for block in listed]
-    n_layers = number(config, "num_hidden_layers")
+    n_layers = whole_number(config, "num_hidden_layers")
     return [("attention", "moe" if _is_moe(config, i) else "mlp") for i in range(n_layers)]
 
 
@@ -156,7 +156,7 @@ def _block(config: Values, family: _Family, block: str, name: str) -> Iterator[W
     elif block == "moe":
         yield from _moe(config, family, f"{name}.{family.mlp_name}")
     elif block == "mlp":
-        inner = number(config, "intermediate_size_mlp", "intermediate_size")
+        inner = whole_number(config, "intermediate_size_mlp", "intermediate_size")
         yield from _mlp(config, family, f"{name}.{family.mlp_name}", inner)
     else:
         raise ConfigError(f"the model's configuration has a layer {block!r}, which is not known")
@@ -168,13 +168,13 @@ def _matrix(name: str, rows: int, columns: int) -> Weight:
 
 def head_dim(config: Values) -> int:
     """Numbers in an attention head."""
-    default = number(config, "hidden_size") // number(config, "num_attention_heads")
+    default = whole_number(config, "hidden_size") // whole_number(config, "num_attention_heads")
     return int(first_of(config, "head_dim", default=default))
 
 
 def _attention(config: Values, family: _Family, name: str) -> Iterator[Weight]:
-    hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
-    kv_heads = number(config, "num_key_value_heads", "num_attention_heads")
+    hidden, heads = whole_number(config, "hidden_size"), whole_number(config, "num_attention_heads")
+    kv_heads = whole_number(config, "num_key_value_heads", "num_attention_heads")
     width, kv_width = heads * head_dim(config), kv_heads * head_dim(config)
     yield _matrix(f"{name}.q_proj", width, hidden)
     yield _matrix(f"{name}.k_proj", kv_width, hidden)
@@ -191,9 +191,9 @@ def _attention(config: Values, family: _Family, name: str) -> Iterator[Weight]:
 
 def _latent_attention(config: Values, _family: _Family, name: str) -> Iterator[Weight]:
     """DeepSeek's multi-head latent attention (arXiv:2405.04434, section 2.1)."""
-    hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
-    rank, rope = number(config, "kv_lora_rank"), number(config, "qk_rope_head_dim")
-    nope, value = number(config, "qk_nope_head_dim"), number(config, "v_head_dim")
+    hidden, heads = whole_number(config, "hidden_size"), whole_number(config, "num_attention_heads")
+    rank, rope = whole_number(config, "kv_lora_rank"), whole_number(config, "qk_rope_head_dim")
+    nope, value = whole_number(config, "qk_nope_head_dim"), whole_number(config, "v_head_dim")
     query = heads * (nope + rope)
     if q_rank := config.get("q_lora_rank"):
         yield _matrix(f"{name}.q_a_proj", q_rank, hidden)
@@ -208,7 +208,7 @@ def _latent_attention(config: Values, _family: _Family, name: str) -> Iterator[W
 
 
 def _mlp(config: Values, family: _Family, name: str, inner: int) -> Iterator[Weight]:
-    hidden = number(config, "hidden_size")
+    hidden = whole_number(config, "hidden_size")
     names = ("gate_proj", "up_proj", "down_proj")[-family.mlp_matrices :]
     for matrix in names:
         yield _matrix(f"{name}.{matrix}", inner, hidden)
@@ -217,8 +217,8 @@ def _mlp(config: Values, family: _Family, name: str, inner: int) -> Iterator[Wei
 
 
 def _moe(config: Values, family: _Family, name: str) -> Iterator[Weight]:
-    hidden, n_experts = number(config, "hidden_size"), n_routed_experts(config)
-    inner = number(config, "moe_intermediate_size", "intermediate_size")
+    hidden, n_experts = whole_number(config, "hidden_size"), n_routed_experts(config)
+    inner = whole_number(config, "moe_intermediate_size", "intermediate_size")
     model_type = config.get("model_type")
     n_vectors = (inner * 2 + hidden) * (model_type == "gpt_oss")
     expert = family.mlp_matrices * inner * hidden + n_vectors
@@ -239,18 +239,18 @@ def _shared_width(config: Values, inner: int) -> int:
 
 def _mamba(config: Values, name: str) -> Iterator[Weight]:
     """A Mamba-2 block (arXiv:2405.21060, section 7)."""
-    hidden, heads = number(config, "hidden_size"), number(config, "mamba_num_heads")
-    width = heads * number(config, "mamba_head_dim")
-    mixed = width + 2 * number(config, "n_groups") * number(config, "ssm_state_size")
+    hidden, heads = whole_number(config, "hidden_size"), whole_number(config, "mamba_num_heads")
+    width = heads * whole_number(config, "mamba_head_dim")
+    mixed = width + 2 * whole_number(config, "n_groups") * whole_number(config, "ssm_state_size")
     yield _matrix(f"{name}.in_proj", width + mixed + heads, hidden)
     yield _matrix(f"{name}.out_proj", hidden, width)
-    kernel = number(config, "conv_kernel")
+    kernel = whole_number(config, "conv_kernel")
     yield Weight(f"{name}.vectors", mixed * (kernel + 1) + 3 * heads + width, "other")
 
 
 def mamba_state_numbers(config: Values) -> tuple[int, int]:
     """Numbers of one layer's state of one sequence: of the convolution, and of the recurrence."""
-    width = number(config, "mamba_num_heads") * number(config, "mamba_head_dim")
-    state = number(config, "ssm_state_size")
-    mixed = width + 2 * number(config, "n_groups") * state
-    return mixed * (number(config, "conv_kernel") - 1), math.prod((width, state))
+    width = whole_number(config, "mamba_num_heads") * whole_number(config, "mamba_head_dim")
+    state = whole_number(config, "ssm_state_size")
+    mixed = width + 2 * whole_number(config, "n_groups") * state
+    return mixed * (whole_number(config, "conv_kernel") - 1), math.prod((width, state))

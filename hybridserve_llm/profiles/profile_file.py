@@ -12,17 +12,19 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
+from hybridserve_llm.files import read_bytes
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _ORDER_OF_MAGNITUDE = 10
 
 
-class _Part(BaseModel):
+class _ProfilePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ProfilePoint(_Part):
+class ProfilePoint(_ProfilePart):
     """What was measured while `concurrency` requests were in flight at a time.
 
     Attributes:
@@ -76,7 +78,7 @@ class ProfilePoint(_Part):
         return self
 
 
-class Profile(_Part):
+class Profile(_ProfilePart):
     """Measurements of one model on one replica, concurrency rising.
 
     Attributes:
@@ -144,18 +146,13 @@ def read_profile(path: Path) -> Profile:
     Raises:
         ConfigError: The file cannot be read, or is not a profile of a schema known here.
     """
+    data = read_bytes(path, name=f"profile {path}")
     try:
-        return Profile.model_validate(orjson.loads(path.read_bytes()))
-    except OSError as exc:
-        raise ConfigError(f"cannot read profile {path}: {exc.strerror}") from exc
+        return Profile.model_validate(orjson.loads(data))
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"profile {path} is not JSON: {exc}") from exc
     except ValidationError as exc:
-        fault = exc.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
-        raise ConfigError(
-            f"profile {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from exc
+        raise ConfigError(f"profile {path}: {first_fault(exc)}") from exc
 
 
 def write_profile(profile: Profile, path: Path) -> None:

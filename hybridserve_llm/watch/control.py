@@ -27,10 +27,10 @@ from hybridserve_llm.watch.shadow import (
     ShadowJob,
     ShadowResult,
     ShadowWorker,
-    answer_text,
+    comparable_text,
 )
 from hybridserve_llm.watch.snapshot import Alarm, Status, WatchSnapshot
-from hybridserve_llm.watch.state import StateFile, WatchState, open_state
+from hybridserve_llm.watch.state import WatchState, WatchStateFile, open_state
 from hybridserve_llm.watch.tiers import TierRecord
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Watch:
         self._watched, self._settings, self._clock = watched, settings, clock
         self._state_note = note
         self._write_error: str | None = None
-        self._file, self._n_saves = StateFile(state_path), 0
+        self._file, self._n_saves = WatchStateFile(state_path), 0
         self._save_wanted = asyncio.Event()
         self._take_up(state)
         self._tell_if_blind()
@@ -125,7 +125,7 @@ class Watch:
         is_drawn = not self._monitors.is_blind and self._sampler.picks()
         record.accepted(is_drawn=is_drawn)
         if is_drawn:
-            text = answer_text(completion)
+            text = comparable_text(completion)
             self._worker.submit(ShadowJob(request=request, tier=tier, text=text, stage=self._stage))
 
     def acknowledge(self, *, by: str) -> None:

@@ -129,7 +129,7 @@ class ShadowWorker:
         completion = await self._last_tier.complete(
             EngineRequest(request=request, top_logprobs=None)
         )
-        text = answer_text(completion)
+        text = comparable_text(completion)
         verdict = None if text is None else self._agrees(job.request, job.text, text)
         outcome = ShadowOutcome.CANNOT_TELL
         if verdict is not None:
@@ -156,7 +156,7 @@ class ShadowWorker:
         self._on_result(ShadowResult(job=job, outcome=outcome))
 
 
-def answer_text(completion: Completion) -> str | None:
+def comparable_text(completion: Completion) -> str | None:
     """The completion's answer as one text; None where it holds several choices or none.
 
     Of tool calls it is the calls alone, a line each, with their arguments' keys sorted: so two

@@ -35,7 +35,7 @@ class MonitorSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TierCounts:
+class WatchCounts:
     """One tier's answers since the state was begun.
 
     `stale`: compared, but accepted under a policy that had been left before the verdict came.
@@ -56,7 +56,7 @@ class TierSnapshot:
     """One tier's counts; ADWIN's since the process started, None where river is not installed."""
 
     tier: str
-    counts: TierCounts
+    counts: WatchCounts
     score_warnings: int | None
     accept_warnings: int | None
 

@@ -23,7 +23,7 @@ from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.watch.eprocess import EProcessState
 from hybridserve_llm.watch.sampler import Traffic
 from hybridserve_llm.watch.settings import Level
-from hybridserve_llm.watch.snapshot import Alarm, TierCounts
+from hybridserve_llm.watch.snapshot import Alarm, WatchCounts
 
 _VERSION = 1
 
@@ -36,7 +36,7 @@ class WatchState:
     level: Level = "normal"
     alarm: Alarm | None = None
     monitors: Mapping[str, EProcessState] = field(default_factory=dict)
-    counts: Mapping[str, TierCounts] = field(default_factory=dict)
+    counts: Mapping[str, WatchCounts] = field(default_factory=dict)
     traffic: Traffic | None = None
     n_acknowledged: int = 0
 
@@ -160,11 +160,11 @@ def acknowledge(path: Path) -> WatchState:
     if state is None:
         raise ConfigError(f"there is no watch state {path} to acknowledge")
     lifted = state.acknowledged()
-    StateFile(path).write(lifted, serial=1)
+    WatchStateFile(path).write(lifted, serial=1)
     return lifted
 
 
-class StateFile:
+class WatchStateFile:
     """Writes the state; from one thread or several, the newest `serial` stays."""
 
     def __init__(self, path: Path) -> None:
@@ -195,7 +195,7 @@ def _instead_of(path: Path, suffix: str, state: WatchState) -> WatchState:
     """Puts the old file beside and writes `state` in its place."""
     if path.is_file():
         shutil.copyfile(path, path.with_name(path.name + suffix))
-    StateFile(path).write(state, serial=1)
+    WatchStateFile(path).write(state, serial=1)
     return state
 
 
@@ -209,8 +209,8 @@ def _alarm_from(values: Mapping[str, Any]) -> Alarm:
     )
 
 
-def _counts_from(values: Mapping[str, Any]) -> TierCounts:
-    return TierCounts(**{name: int(n) for name, n in values.items()})
+def _counts_from(values: Mapping[str, Any]) -> WatchCounts:
+    return WatchCounts(**{name: int(n) for name, n in values.items()})
 
 
 def _traffic_from(values: Mapping[str, Any]) -> Traffic:

@@ -7,7 +7,7 @@ from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.values.answers import Assessment
 from hybridserve_llm.watch.adwin import InputDrift
 from hybridserve_llm.watch.shadow import ShadowOutcome
-from hybridserve_llm.watch.snapshot import TierCounts, TierSnapshot
+from hybridserve_llm.watch.snapshot import TierSnapshot, WatchCounts
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +21,15 @@ class TierRecord:
     """Counts of one tier, from `kept` on, and what they give reason to warn of."""
 
     def __init__(
-        self, tier: str, *, adwin_delta: float, clock: Clock, kept: TierCounts | None
+        self, tier: str, *, adwin_delta: float, clock: Clock, kept: WatchCounts | None
     ) -> None:
         """Loads river where it is installed (see `InputDrift`)."""
         self.tier = tier
         self._clock = clock
         self._drift = InputDrift(delta=adwin_delta)
         self._drift_at_s: float | None = None
-        begun = kept or TierCounts()
-        self._n = Counter({name: getattr(begun, name) for name in TierCounts.__dataclass_fields__})
+        begun = kept or WatchCounts()
+        self._n = Counter({name: getattr(begun, name) for name in WatchCounts.__dataclass_fields__})
 
     @property
     def has_adwin(self) -> bool:
@@ -37,9 +37,9 @@ class TierRecord:
         return self._drift.is_installed
 
     @property
-    def counts(self) -> TierCounts:
+    def counts(self) -> WatchCounts:
         """The counts as they stand."""
-        return TierCounts(**self._n)
+        return WatchCounts(**self._n)
 
     def judged(self, assessment: Assessment, *, is_accepted: bool) -> None:
         """Takes a decision of the tier."""

@@ -9,7 +9,7 @@ from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.watch.snapshot import (
     Alarm,
     MonitorSnapshot,
-    TierCounts,
+    WatchCounts,
     TierSnapshot,
     WatchSnapshot,
 )
@@ -23,7 +23,7 @@ MONITOR = MonitorSnapshot(
     alarm_at=2000.0,
     is_alarm=False,
 )
-COUNTS = TierCounts(
+COUNTS = WatchCounts(
     accepted=100,
     shadowed=40,
     compared=30,
@@ -40,7 +40,7 @@ CALM = WatchSnapshot(
     reasons=(),
     alarm=None,
     monitors=(MONITOR, replace(MONITOR, name="small", e_value=0.25)),
-    tiers=(TIER, replace(TIER, tier="medium", counts=TierCounts())),
+    tiers=(TIER, replace(TIER, tier="medium", counts=WatchCounts())),
     adwin="not installed",
     state_notes=(),
     n_acknowledged=0,

@@ -31,8 +31,8 @@ from hybridserve_llm.calibration.policies import (
     escalate_all,
     replay,
 )
-from hybridserve_llm.calibration.risk_models import Judgement, StateModel
-from hybridserve_llm.calibration.walk import Step
+from hybridserve_llm.calibration.risk_models import FittedStateModel, Judgement
+from hybridserve_llm.calibration.walk import WalkStep
 from hybridserve_llm.config.certificate import Certificate
 
 Make = Callable[..., Outcomes]
@@ -113,8 +113,8 @@ def test_the_strict_policy_is_certified_too_and_loses_half_as_much_at_most(
     assert strict.disagreement < policy.disagreement
 
 
-def step(n_lost: int, mean_cost: float, n_accepted: int = 50) -> Step:
-    return Step(
+def step(n_lost: int, mean_cost: float, n_accepted: int = 50) -> WalkStep:
+    return WalkStep(
         policy=escalate_all(1),
         n=100,
         n_accepted=n_accepted,
@@ -170,7 +170,7 @@ def by_hand(outcomes: Outcomes, **changes: Any) -> Calibration:
         intercept=math.log(1 / 9),
     )
     nothing = Judgement(confidence=np.empty(0), risk=np.empty(0))
-    state = StateModel(
+    state = FittedStateModel(
         state=(0,),
         columns=np.array([0, 1]),
         wrong=own,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridserve_llm.calibration.certify import Calibration, Promise, best_path, calibrate
+from hybridserve_llm.calibration.certify import Calibration, Promise, calibrate, path_to_walk
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.policies import escalate_all, replay
 
@@ -39,7 +39,7 @@ def test_the_certified_policies_begin_the_path_of_the_best_chain(
     three: Calibration, make_world: Make
 ) -> None:
     fit = make_world(250, seed=1, **THREE)
-    path = best_path(three.estimates[0], three.fitted, fit, HARM)
+    path = path_to_walk(three.estimates[0], three.fitted, fit, HARM)
     assert shapes(three) == [policy.shape() for policy in path[: len(three.certified)]]
     assert len(three.certified) < len(path)  # it stopped somewhere
 
@@ -148,7 +148,7 @@ def test_a_simulated_world_errs_at_most_delta_of_the_time(make_world: Make) -> N
 
 
 def _laxest_without_a_test(calibration: Calibration, fit: Outcomes, certify: Outcomes) -> Any:
-    path = best_path(calibration.estimates[0], calibration.fitted, fit, HARM)
+    path = path_to_walk(calibration.estimates[0], calibration.fitted, fit, HARM)
     risks = calibration.fitted.risks(path[0], certify)
     losses = [replay(policy, risks, certify).is_lost(certify).mean() for policy in path]
     within = [policy for policy, loss in zip(path, losses, strict=True) if loss <= HARM.epsilon]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridserve_llm.calibration.artefact import Origin, certificate_of
-from hybridserve_llm.calibration.certify import Calibration, Promise, best_path
+from hybridserve_llm.calibration.certify import Calibration, Promise, path_to_walk
 from hybridserve_llm.calibration.choice import ChainEstimate
 from hybridserve_llm.calibration.fitted import FittedModels, fit_models, states_of
 from hybridserve_llm.calibration.outcomes import Outcomes
@@ -141,7 +141,7 @@ class Setting:
         """Policies over all tiers, strict to lax, as they are walked."""
         chain = tuple(range(self.last + 1))
         all_tiers = ChainEstimate(chain=chain, has_gate=has_gate, mean_cost=1.0)
-        return best_path(all_tiers, self.fitted, self.fit.outcomes, PROMISE)
+        return path_to_walk(all_tiers, self.fitted, self.fit.outcomes, PROMISE)
 
     def served(self, policy: WholePolicy) -> CertifiedParts:
         """What serves `policy`, by way of the text of its certificate."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.calibration.path import policy_at_price, policy_path
+from hybridserve_llm.calibration.path import policy_at_price, price_path
 from hybridserve_llm.calibration.policies import NEVER, Band, replay
 
 Make = Callable[..., Outcomes]
@@ -97,7 +97,7 @@ def test_scores_that_are_all_missing_accept_nothing() -> None:
 
 
 def test_the_path_of_the_last_tier_alone_is_one_policy(make_table: Make) -> None:
-    (policy,) = policy_path((1,), {}, make_table([[1, 1]]), 30)
+    (policy,) = price_path((1,), {}, make_table([[1, 1]]), 30)
     assert policy.chain == (1,)
     assert policy.rules == {}
 
@@ -106,7 +106,7 @@ def test_the_path_runs_from_next_to_nothing_to_all(make_table: Make) -> None:
     # Prices are 300 ... 0.75 in costs of the last tier: risks up to 1/300 ... 4/3 are accepted.
     risks = {(0,): np.array([0.001, 0.003, 0.004, 0.5, 0.999])}
     outcomes = make_table([[1, 1]] * 5)
-    path = policy_path((0, 1), risks, outcomes, 150)
+    path = price_path((0, 1), risks, outcomes, 150)
     accepted = [int((replay(policy, risks, outcomes).answering == 0).sum()) for policy in path]
     assert accepted == [2, 3, 4, 5]  # each policy once
 
@@ -120,7 +120,7 @@ def test_with_two_tiers_a_lower_price_never_accepts_less(
     make_table: Make, values: list[float], n_prices: int
 ) -> None:
     outcomes, risks = make_table([[1, 1]] * len(values)), {(0,): np.array(values)}
-    path = policy_path((0, 1), risks, outcomes, n_prices)
+    path = price_path((0, 1), risks, outcomes, n_prices)
     accepted = [replay(policy, risks, outcomes).answering == 0 for policy in path]
     for stricter, laxer in pairwise(accepted):
         assert (laxer >= stricter).all()

@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.policies import (
     Risks,
     StateRule,
     WholePolicy,
-    decide,
+    apply_rule,
     escalate_all,
     replay,
 )
@@ -73,14 +73,14 @@ def test_a_question_where_both_are_right_or_both_wrong_is_neither_lost_nor_rescu
 
 
 def test_a_threshold_is_accepted_and_a_bands_bound_belongs_to_the_band_below() -> None:
-    accepted, goes_to = decide(SKIPPING.rules[0,], np.array([0.1, 0.1001, 0.5, 0.5001, NAN]))
+    accepted, goes_to = apply_rule(SKIPPING.rules[0,], np.array([0.1, 0.1001, 0.5, 0.5001, NAN]))
     assert accepted.tolist() == [True, False, False, False, False]
     assert goes_to[1:].tolist() == [1, 1, 2, 1]
 
 
 def test_never_accepts_not_even_a_risk_of_nothing() -> None:
     rule = StateRule(accept_at_most=NEVER, bands=(Band(risk_above=NEVER, to_tier=1),))
-    accepted, goes_to = decide(rule, np.array([0.0, 1.0, NAN]))
+    accepted, goes_to = apply_rule(rule, np.array([0.0, 1.0, NAN]))
     assert not accepted.any()
     assert goes_to.tolist() == [1, 1, 1]
 

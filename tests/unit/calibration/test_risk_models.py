@@ -11,10 +11,10 @@ from hybridserve_llm.calibration.risk_models import (
     N_FOLDS,
     beats,
     cross_fitted,
+    feature_matrix,
     fit_state_models,
     fold_of_groups,
-    score_pair,
-    state_features,
+    score_pairs,
     states_below,
 )
 from hybridserve_llm.confidence.risk_models import KNOT_NAMES, state_feature_names
@@ -30,7 +30,7 @@ def rng() -> np.random.Generator:
 def test_the_two_features_of_a_score() -> None:
     # p = 1/2: log 1/2, -log(1 - 1/2); p = 3/4: log 3/4, log 4. A score of 0 is read as -1e-9, whose
     # complement is 1e-9: 9 log 10; one below -8 as -8, its complement still 1.
-    pairs = score_pair(np.array([math.log(0.5), math.log(0.75), 0.0, -1000.0]))
+    pairs = score_pairs(np.array([math.log(0.5), math.log(0.75), 0.0, -1000.0]))
     expected = [
         [-math.log(2), math.log(2)],
         [-0.2876821, math.log(4)],
@@ -38,7 +38,7 @@ def test_the_two_features_of_a_score() -> None:
         [-8.0, 0.0],
     ]
     assert pairs == pytest.approx(np.array(expected), abs=1e-6)
-    assert np.isnan(score_pair(np.array([NAN]))).all()
+    assert np.isnan(score_pairs(np.array([NAN]))).all()
 
 
 def test_a_states_features_are_the_scores_of_all_and_who_agrees(make_table: Make) -> None:
@@ -48,7 +48,7 @@ def test_a_states_features_are_the_scores_of_all_and_who_agrees(make_table: Make
         answers=[[0, 0, 0, 5], [0, 1, 0, 5]],
     )
     names = state_feature_names(outcomes.tiers, (0, 1, 2), ())
-    features = state_features(outcomes, (0, 1, 2))
+    features = feature_matrix(outcomes, (0, 1, 2))
     by_name = dict(zip(names, features.T, strict=True))
     assert len(names) == len(by_name) == 9 + 4
     assert by_name["t0.logprob"].tolist() == [-1, -1]
@@ -67,7 +67,7 @@ def test_the_own_score_is_read_as_a_spline_of_its_log_odds(make_table: Make) -> 
     # p = 0.9 has log-odds of log 9 = 2.1972246; p = 0.01 of log(1 / 99) = -4.5951199.
     outcomes = make_table([[1, 1, 1]] * 3, scores=[[-1, math.log(p), -1] for p in (0.9, 0.01, NAN)])
     names = state_feature_names(outcomes.tiers, (0, 1), ())
-    by_name = dict(zip(names, state_features(outcomes, (0, 1)).T, strict=True))
+    by_name = dict(zip(names, feature_matrix(outcomes, (0, 1)).T, strict=True))
     assert [name for name in names if "above" in name] == [f"t1.{name}" for name in KNOT_NAMES]
     found = np.stack([by_name[f"t1.{name}"] for name in KNOT_NAMES], axis=1)
     expected = [[4.1972246, 2.1972246, 0.1972246, 0.0], [0.0] * 4, [NAN] * 4]

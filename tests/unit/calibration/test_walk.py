@@ -7,7 +7,7 @@ import pytest
 
 from hybridserve_llm.calibration.loss_tests import net_p_value
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.calibration.path import policy_path
+from hybridserve_llm.calibration.path import price_path
 from hybridserve_llm.calibration.policies import (
     NEVER,
     Band,
@@ -18,7 +18,7 @@ from hybridserve_llm.calibration.policies import (
     replay,
 )
 from hybridserve_llm.calibration.risk_models import fit_state_models
-from hybridserve_llm.calibration.walk import Step, walk
+from hybridserve_llm.calibration.walk import WalkStep, walk
 
 Make = Callable[..., Outcomes]
 
@@ -39,7 +39,7 @@ def harmful_above_half(make_table: Make, n: int = 200) -> tuple[Outcomes, Risks]
 
 def certified(
     path: list[WholePolicy], outcomes: Outcomes, risks: Risks, *, loss: str = "harm"
-) -> tuple[Step, ...]:
+) -> tuple[WalkStep, ...]:
     return walk(path, risks, outcomes, loss=loss, epsilon=0.02, delta=0.1)
 
 
@@ -90,7 +90,7 @@ def test_errs_at_most_delta_of_the_time_on_one_path(make_world: Make, loss: str)
     epsilon, delta, n_runs = 0.05, 0.1, 60
     fit, everything = make_world(200, seed=1), make_world(10_000, seed=2)
     models = fit_state_models(fit, np.random.default_rng(0))
-    path = policy_path((0, 1), {s: m.out_of_fold.risk for s, m in models.items()}, fit, 10)
+    path = price_path((0, 1), {s: m.out_of_fold.risk for s, m in models.items()}, fit, 10)
     risk = models[0,].judge(everything).risk
     true_loss = {}
     for policy in path:

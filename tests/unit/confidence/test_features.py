@@ -187,7 +187,7 @@ def test_the_lists_are_written_as_they_are_compared() -> None:
         ({"finish_reason": "length"}, "the answer was cut by a limit that the client did not set"),
         (
             {"is_reasoning": True},
-            "the engine sent no token ids, so reasoning cannot be told from the answer",
+            "the engine sent no token ids, so reasoning cannot be separated from the answer",
         ),
         (
             {

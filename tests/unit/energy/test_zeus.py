@@ -99,13 +99,13 @@ def test_a_gpu_that_tells_nothing_has_no_joules(zeus: FakeZeus) -> None:
 
 
 def test_an_index_that_is_not_there_is_a_fault(zeus: FakeZeus) -> None:
-    with pytest.raises(MeterFault, match="GPU 2: Zeus tells no energy"):
+    with pytest.raises(MeterFault, match="GPU 2: Zeus gives no energy"):
         ZeusReader().energy_mj("2")
 
 
 def test_a_driver_that_tells_no_number_is_a_fault(zeus: FakeZeus) -> None:
     zeus.missing = {"number"}
-    with pytest.raises(MeterFault, match="GPU 0: Zeus tells no power limit"):
+    with pytest.raises(MeterFault, match="GPU 0: Zeus gives no power limit"):
         ZeusReader().power_limit_mw("0")
 
 

@@ -25,7 +25,7 @@ from hybridserve_llm.watch.settings import (
     WatchedPolicy,
     WatchSettings,
 )
-from hybridserve_llm.watch.snapshot import TierCounts
+from hybridserve_llm.watch.snapshot import WatchCounts
 from hybridserve_llm.watch.state import WatchState, load_state
 
 SURE = Assessment(score=-0.1)
@@ -96,7 +96,7 @@ class Watching:
         for _ in range(n):
             self.watch.accepted(request("q"), tier, scripted_answer(text), SURE)
 
-    def counts(self, tier: str = "small") -> TierCounts:
+    def counts(self, tier: str = "small") -> WatchCounts:
         tiers = {snapshot.tier: snapshot.counts for snapshot in self.watch.snapshot().tiers}
         return tiers[tier]
 
@@ -140,7 +140,7 @@ async def test_agreement_changes_nothing(watching: Watching) -> None:
     await watching.after("right", n=200)
     snapshot = watching.watch.snapshot()
     assert (snapshot.status, snapshot.level, snapshot.alarm) == ("ok", "normal", None)
-    assert watching.counts() == TierCounts(accepted=200, shadowed=200, compared=200)
+    assert watching.counts() == WatchCounts(accepted=200, shadowed=200, compared=200)
 
 
 async def test_losses_warn_before_they_raise_the_alarm(watching: Watching) -> None:
@@ -166,7 +166,7 @@ async def test_without_a_stricter_policy_an_alarm_escalates_everything(watching:
     )
     assert snapshot.alarm.e_value == pytest.approx(2000.0)
     assert snapshot.monitors[0].is_alarm
-    assert watching.counts() == TierCounts(accepted=8, shadowed=8, compared=8, disagreed=8)
+    assert watching.counts() == WatchCounts(accepted=8, shadowed=8, compared=8, disagreed=8)
 
 
 async def test_an_alarm_goes_to_the_stricter_policy_first(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ async def test_an_answer_without_a_score_is_not_watched(watching: Watching) -> N
     completion = scripted_answer("wrong")
     watching.watch.accepted(request("q"), "small", completion, Assessment(score=None))
     watching.watch.accepted(request("q"), "giant", completion, SURE)
-    assert watching.counts() == TierCounts()
+    assert watching.counts() == WatchCounts()
 
 
 async def test_only_a_person_lifts_an_alarm(watching: Watching) -> None:
@@ -326,7 +326,7 @@ async def test_a_budget_that_cannot_be_overspent_has_no_e_process(tmp_path: Path
 async def test_what_gives_no_label_is_no_loss_and_too_much_of_it_warns(tmp_path: Path) -> None:
     watching = Watching(tmp_path, settings=WatchSettings(shadow=ShadowSettings(share=1.0)))
     watching.accept("wrong", n=100)  # nobody runs it: 32 wait, the others are dropped
-    assert watching.counts() == TierCounts(accepted=100, shadowed=100, dropped=68)
+    assert watching.counts() == WatchCounts(accepted=100, shadowed=100, dropped=68)
     snapshot = watching.watch.snapshot()
     assert snapshot.status == "warning"
     assert snapshot.reasons == ("tier small: 68 of 100 drawn answers gave no label",)
@@ -425,7 +425,7 @@ async def test_a_watch_that_cannot_raise_an_alarm_says_so_and_shadows_nothing(
     watching = Watching(tmp_path, policy=blind)
     assert "cannot show a loss" in caplog.text
     await watching.after("wrong", n=20)
-    assert watching.counts() == TierCounts(accepted=20)
+    assert watching.counts() == WatchCounts(accepted=20)
     told = watching.watch.snapshot()
     assert (told.status, told.monitors) == ("warning", ())
     assert "cannot show a loss" in told.reasons[0]

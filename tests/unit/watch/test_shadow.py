@@ -19,7 +19,7 @@ from hybridserve_llm.watch.shadow import (
     ShadowOutcome,
     ShadowResult,
     ShadowWorker,
-    answer_text,
+    comparable_text,
 )
 
 DAY_S = 86_400.0
@@ -299,14 +299,14 @@ async def test_a_shutdown_aborts_the_engines_work_and_drops_the_rest() -> None:
 
 
 def test_the_text_of_an_answer_is_its_own_when_it_calls_no_tool() -> None:
-    assert answer_text(scripted_answer("forty-two")) == "forty-two"
+    assert comparable_text(scripted_answer("forty-two")) == "forty-two"
 
 
 def test_tool_calls_are_compared_by_value() -> None:
     def calling(arguments: str, text: str = "") -> str | None:
         call = ToolCall(name="weather", arguments=arguments)
         answer = Answer(text=text, finish_reason="tool_calls", tool_calls=(call,))
-        return answer_text(Completion(answers=(answer,), usage=Usage(), body={}))
+        return comparable_text(Completion(answers=(answer,), usage=Usage(), body={}))
 
     assert calling('{"town": "Ulm", "days": 2}') == calling('{"days":2,"town":"Ulm"}')
     assert calling('{"town": "Ulm"}', "I shall look.") == calling('{"town": "Ulm"}')
@@ -318,4 +318,4 @@ def test_tool_calls_are_compared_by_value() -> None:
 @pytest.mark.parametrize("n_answers", [0, 2])
 def test_several_choices_or_none_have_no_text(n_answers: int) -> None:
     answers = (Answer(text="42", finish_reason="stop"),) * n_answers
-    assert answer_text(Completion(answers=answers, usage=Usage(), body={})) is None
+    assert comparable_text(Completion(answers=answers, usage=Usage(), body={})) is None

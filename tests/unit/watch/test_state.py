@@ -12,10 +12,10 @@ from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.watch.eprocess import SelectiveEProcess
 from hybridserve_llm.watch.sampler import Traffic
 from hybridserve_llm.watch.settings import Level
-from hybridserve_llm.watch.snapshot import Alarm, TierCounts
+from hybridserve_llm.watch.snapshot import Alarm, WatchCounts
 from hybridserve_llm.watch.state import (
-    StateFile,
     WatchState,
+    WatchStateFile,
     acknowledge,
     check_fingerprint,
     load_state,
@@ -33,7 +33,7 @@ def some_state(level: Level = "normal", **fields: Any) -> WatchState:
         "level": level,
         "alarm": None if level == "normal" else ALARM,
         "monitors": {"small": process.state},
-        "counts": {"small": TierCounts(accepted=9, shadowed=3, compared=1, disagreed=1)},
+        "counts": {"small": WatchCounts(accepted=9, shadowed=3, compared=1, disagreed=1)},
         "traffic": Traffic(n_accepted=9, n_recent=8.123456789, at_s=1_700_000_000.25),
         "n_acknowledged": 2,
     }
@@ -41,7 +41,7 @@ def some_state(level: Level = "normal", **fields: Any) -> WatchState:
 
 
 def written(path: Path, state: WatchState) -> None:
-    StateFile(path).write(state, serial=1)
+    WatchStateFile(path).write(state, serial=1)
 
 
 @pytest.mark.parametrize("level", get_args(Level))
@@ -57,16 +57,16 @@ FINITE = st.floats(0, allow_nan=False, allow_infinity=False)
 
 @given(
     st.builds(Traffic, n_accepted=st.integers(0), n_recent=FINITE, at_s=FINITE),
-    st.builds(TierCounts, accepted=st.integers(0), stale=st.integers(0)),
+    st.builds(WatchCounts, accepted=st.integers(0), stale=st.integers(0)),
     st.builds(Alarm, reason=st.text(), at_s=FINITE, monitor=st.none() | st.text(), e_value=FINITE),
 )
-def test_json_keeps_every_value(traffic: Traffic, counts: TierCounts, alarm: Alarm) -> None:
+def test_json_keeps_every_value(traffic: Traffic, counts: WatchCounts, alarm: Alarm) -> None:
     state = some_state("escalate", traffic=traffic, counts={"small": counts}, alarm=alarm)
     assert WatchState.from_json(json.loads(json.dumps(state.to_json()))) == state
 
 
 def test_an_older_write_never_replaces_a_newer_one(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "watch.json")
+    file = WatchStateFile(tmp_path / "watch.json")
     file.write(some_state("escalate"), serial=2)
     file.write(some_state(), serial=1)
     kept = load_state(file.path)
