@@ -34,8 +34,8 @@ from hybridserve_llm.values.joules import ComponentEnergy, Flag, SettledEnergy, 
 from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
-    WatchCounts,
     TierSnapshot,
+    WatchCounts,
     WatchSnapshot,
 )
 from launch.cli import main

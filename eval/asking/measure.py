@@ -12,14 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 import openai
 from openai import AsyncOpenAI
 
 from eval.asking.collect import PATHS, tier_attempt, words_of_fault
 from eval.asking.engine_counters import CascadeCounters, Counters, grown, used_between
-from eval.asking.first_failure import first_failure
+from eval.asking.in_turn import Found, in_turn
 from eval.asking.ledger import failed_answer, served_answer
 from eval.asking.streamed_answer import streamed
 from eval.questions.prompts import LabelledPrompt, PromptSet
@@ -36,8 +35,6 @@ from hybridserve_llm.errors import CannotBeDone
 
 N_WARM_UP = 32
 """Questions that each tier is asked first, unmeasured: an engine's first ones cost more."""
-
-Told = TypeVar("Told")
 
 
 class Measurement:
@@ -136,21 +133,9 @@ class Measurement:
         )
 
     async def _in_turn(
-        self, prompts: Sequence[LabelledPrompt], ask: Callable[[LabelledPrompt], Awaitable[Told]]
-    ) -> list[Told]:
-        """What `ask` gives for each prompt, in their order, a few at a time."""
-        told: dict[int, Told] = {}
-        waiting = iter(enumerate(prompts))
-
-        async def worker() -> None:
-            for place, prompt in waiting:  # shared by all workers: each takes the next
-                told[place] = await ask(prompt)
-
-        with first_failure():
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(prompts))):
-                    group.create_task(worker())
-        return [told[place] for place in range(len(prompts))]
+        self, prompts: Sequence[LabelledPrompt], ask: Callable[[LabelledPrompt], Awaitable[Found]]
+    ) -> list[Found]:
+        return await in_turn(prompts, ask, concurrency=self._concurrency)
 
     async def _attempt(self, tier: RecordedTier, prompt: LabelledPrompt) -> RecordedAttempt:
         return await tier_attempt(self._client, prompt, tier, self._sampling)

@@ -8,8 +8,7 @@ import numpy as np
 
 from eval.questions.prompts import Question
 from eval.recorded.attempts import Attempts, RecordedAttempt
-from eval.recorded.records_csv import equal_numbers
-from hybridserve_llm.calibration.outcomes import Floats, Outcomes, draws_of
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes, draws_of, equal_numbers
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 from hybridserve_llm.errors import ConfigError

@@ -26,12 +26,15 @@ LogProbability = Annotated[float, msgspec.Meta(le=1e-6)]
 """Rounding may lift it a little above 0."""
 
 
-class RecordedTier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Describe one tier of the cascade that was asked; `active_parameters` is None if unknown."""
+class RecordedTier(msgspec.Struct, frozen=True, kw_only=True):
+    """Describe one tier of a cascade, as its server does; `active_parameters` is None if unknown.
+
+    Other things that a server says of a tier are not read.
+    """
 
     name: str
     model: str
-    active_parameters: Annotated[int, msgspec.Meta(gt=0)] | None
+    active_parameters: Annotated[int, msgspec.Meta(gt=0)] | None = None
 
 
 class AttemptsHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

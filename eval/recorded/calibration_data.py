@@ -18,7 +18,7 @@ from eval.recorded.measured_run import MeasuredRun, is_run, read_run
 from eval.recorded.question_tokens import QuestionTokens
 from eval.recorded.recorded_costs import costs_of_tiers
 from eval.recorded.records_csv import Records, outcomes_of, read_records
-from eval.recorded.run_outcomes import pooled, tier_costs, total_use
+from eval.recorded.run_outcomes import measured_costs, pooled, total_use
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
@@ -181,7 +181,7 @@ def _measured_costs(run: MeasuredRun) -> tuple[dict[str, dict[Question, float]],
         unit = whole.unit
     except CannotBeDone:  # no meter: priced by tokens, as the result says
         return None
-    costs = tier_costs(whole, total_use(unit))
+    costs = measured_costs(whole, total_use(unit))
     if any(math.fsum(of_tier.values()) <= 0 for of_tier in costs.values()):
         return None
     meters = f" ({whole.energy_sources})" if unit == "J" else ""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from eval.recorded.line_file import decoded_line
+from eval.recorded.line_file import Line, decoded_line
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.values.ledger import Amount
+from hybridserve_llm.files import read_bytes
+from hybridserve_llm.values.ledger import Amount, Ledger
 
 
 class SettledLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class _AnyRecord(msgspec.Struct):
 
 
 _RECORDS = msgspec.json.Decoder(_AnyRecord)
+_LEDGERS = msgspec.json.Decoder(Ledger)
 _SETTLED = msgspec.json.Decoder(SettledLine)
 
 
@@ -84,21 +86,28 @@ class RecordFiles:
                     return
                 place.n_bytes += len(line)
                 place.n_lines += 1
-                try:
-                    settled = _settled(line)
-                except ConfigError as exc:
-                    raise ConfigError(
-                        f"{path}, line {place.n_lines} is no record of a server: {exc}"
-                    ) from exc
+                settled = _decoded(line, "energy", _SETTLED, f"{path}, line {place.n_lines}")
                 if settled is not None:
                     yield settled
 
 
-def _settled(line: bytes) -> SettledLine | None:
-    """Return what the line says a request cost; None where it is a record of another kind.
+def read_ledgers(path: Path) -> Iterator[Ledger]:
+    """Yield the ledger of each request in one record file.
 
     Raises:
-        ConfigError: It is no record.
+        ConfigError: The file cannot be read, or a line is no record of a server.
     """
-    is_settled = decoded_line(line, _RECORDS).kind == "energy"
-    return decoded_line(line, _SETTLED) if is_settled else None
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+        ledger = _decoded(line, "request", _LEDGERS, f"{path}, line {number}")
+        if ledger is not None:
+            yield ledger
+
+
+def _decoded(
+    line: bytes, kind: str, decoder: msgspec.json.Decoder[Line], where: str
+) -> Line | None:
+    """Return what a record of this kind holds; None where the line is of another kind."""
+    try:
+        return decoded_line(line, decoder) if decoded_line(line, _RECORDS).kind == kind else None
+    except ConfigError as exc:
+        raise ConfigError(f"{where} is no record of a server: {exc}") from exc

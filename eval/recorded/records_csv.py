@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.recorded.model_names import active_billions
-from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
+from hybridserve_llm.calibration.outcomes import Outcomes, draws_of, equal_numbers
 from hybridserve_llm.errors import ConfigError
 
 _NEEDED = ("query_id", "model", "correct", "raw_confidence")
@@ -199,8 +199,3 @@ def outcomes_of(
         groups=tuple(row[0].group for row in rows),
     )
     return outcomes, len(records.answers) - len(complete)
-
-
-def equal_numbers(keys: Sequence[str | None]) -> list[int]:
-    """A number for each key of one question, equal for equal keys; an absent key equals none."""
-    return [keys.index(key) if key else -i for i, key in enumerate(keys, start=1)]

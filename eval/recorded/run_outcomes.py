@@ -8,7 +8,7 @@ measured; a single question's share is not.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -193,9 +193,7 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
     is_right = outcomes.is_right.copy()
     n_last_differs = int((is_right[:, -1] != alone_right).sum())
     is_right[:, -1] = alone_right
-    own = tier_costs(run, use)
-    costs = np.array([[own[t][q] for t in tiers] for q in questions])
-    by_tier = _cascade_costs(run, use)
+    costs, cascade_costs = _costs(run, use, questions)
     index = {name: i for i, name in enumerate(tiers)}
     was_asked = np.zeros((len(ours), len(tiers)), dtype=bool)
     for i, answer in enumerate(ours):
@@ -204,7 +202,7 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
         outcomes=replace(outcomes, is_right=is_right, costs=costs.mean(axis=0)),
         unit=run.unit,
         costs=costs,
-        cascade_costs=np.array([[by_tier[t].get(q, 0.0) for t in tiers] for q in questions]),
+        cascade_costs=cascade_costs,
         answering=np.array([index[a.tier or tiers[-1]] for a in ours]),
         was_asked=was_asked,
         cascade_right=np.array([bool(a.correct) for a in ours]),
@@ -215,6 +213,26 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
         served=tuple(ours),
         n_left_out=len(attempts.by_question) - len(questions),
         n_last_differs=n_last_differs,
+    )
+
+
+def priced(data: RunOutcomes, run: PooledRun, use: Use) -> RunOutcomes:
+    """Return the same questions of the same run, with their costs by another `use`."""
+    costs, cascade_costs = _costs(run, use, data.outcomes.questions)
+    return replace(
+        data,
+        outcomes=replace(data.outcomes, costs=costs.mean(axis=0)),
+        costs=costs,
+        cascade_costs=cascade_costs,
+    )
+
+
+def _costs(run: PooledRun, use: Use, questions: Sequence[Any]) -> tuple[Floats, Floats]:
+    """Return the costs of each tier alone and in the cascade, both [n_questions, n_tiers]."""
+    own, cascade = measured_costs(run, use), _cascade_costs(run, use)
+    return (
+        np.array([[own[tier][q] for tier in run.tiers] for q in questions]),
+        np.array([[cascade[tier].get(q, 0.0) for tier in run.tiers] for q in questions]),
     )
 
 
@@ -248,7 +266,7 @@ def _tokens(attempt: TierWork) -> float | None:
     return float(prompt - (attempt.cached_tokens or 0) + completion)
 
 
-def tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
+def measured_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
     """Cost of each question, asked of each tier alone; of the last one, as a plain user asks it."""
     *lower, last = run.tiers
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}

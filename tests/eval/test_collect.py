@@ -379,7 +379,7 @@ async def test_a_base_url_without_v1(cascade: Any) -> None:
 async def test_a_cascade_that_is_no_cascade(cascade: Any) -> None:
     cascade.fingerprint = "f1"
     async with cascade_client(cascade.base_url, None, max_retries=0) as client:
-        with pytest.raises(CannotBeDone, match="does not describe a cascade: fingerprint: Input"):
+        with pytest.raises(CannotBeDone, match="describe a cascade: fingerprint: Expected `object"):
             await describe_cascade(client)
 
 

@@ -9,8 +9,8 @@ from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.watch.snapshot import (
     Alarm,
     MonitorSnapshot,
-    WatchCounts,
     TierSnapshot,
+    WatchCounts,
     WatchSnapshot,
 )
 
