@@ -1,4 +1,4 @@
-"""Asks every tier of a running cascade every labelled prompt, and records the attempts.
+"""Ask every tier of a running cascade every labelled prompt, and record the attempts.
 
 Tier by tier, the cheapest first, so that no tier is measured while another one works; within a tier
 prompts are asked in the order of their file, a few at a time. Scores, features and the answers'
@@ -26,10 +26,10 @@ from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.values.requests import Endpoint, JsonObject
 
 MAX_RETRIES = 8
-"""Of one request, on 429, 5xx and lost connections: 40 s of waiting, or what Retry-After says."""
+"""Of one request, on 429, 5xx and lost connections: 40 s of waiting, or as Retry-After says."""
 
 _ENDING_STATUSES = frozenset({401, 403, 404, 429, 503})
-"""What no other prompt would fare better with, once the retries are used up."""
+"""Statuses that every other prompt would get too, once the retries are used up."""
 _FUTILE = 20
 PATHS = {Endpoint.CHAT: "/chat/completions", Endpoint.COMPLETIONS: "/completions"}
 
@@ -53,7 +53,7 @@ class CascadeDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> AsyncOpenAI:
-    """A client of the cascade at `base_url`; close it.
+    """Return a client of the cascade at `base_url`; the caller closes it.
 
     It never takes a key from the environment by itself: one for another service may be there.
     """
@@ -66,7 +66,7 @@ def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> A
 
 
 async def _with_own_id(request: httpx.Request) -> None:
-    """Names the request, so that its server's records can be found by `x-request-id`.
+    """Name the request, so that its server's records can be found by `x-request-id`.
 
     Here and not with the body, since a request that is tried again gets another name: servers add
     the joules of two that have the same one. openai 3 hands over its own fork's request, alike.
@@ -105,7 +105,7 @@ async def collect(
     concurrency: int,
     progress: CollectProgress,
 ) -> None:
-    """Asks the tiers of `chain` every prompt that they have not answered in `file`.
+    """Ask the tiers of `chain` every prompt that they have not answered in `file`.
 
     Attempts that failed before are made again. Cancelling loses the attempts that are under way and
     no others.
@@ -120,7 +120,7 @@ async def collect(
 
 
 class _TierCollection:
-    """One tier asked all its prompts."""
+    """Ask one tier all its prompts."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _TierCollection:
         self._n_failed = 0
 
     async def run(self, concurrency: int) -> None:
-        """Asks all, `concurrency` at a time."""
+        """Ask all, `concurrency` at a time."""
         self._progress.begin(self._tier.name, n=self._n, n_done=self._n_answered)
         await in_turn(self._todo, self._ask, concurrency=concurrency)
         self._progress.end()
@@ -166,7 +166,7 @@ class _TierCollection:
 async def tier_attempt(
     client: AsyncOpenAI, prompt: LabelledPrompt, tier: RecordedTier, sampling: JsonObject
 ) -> RecordedAttempt:
-    """One tier's answer to one prompt, assessed and graded; a failed one tells why it failed.
+    """Return one tier's attempt at one prompt, assessed and graded; a failed one says why.
 
     Raises:
         CannotBeDone: The server went away or refuses.
@@ -192,7 +192,7 @@ async def tier_attempt(
 
 
 def _json_in(response: httpx.Response) -> object:
-    """The decoded body; its text where it is no JSON, which is no answer of a front end then."""
+    """Return the decoded body, or its text where it is no JSON and so no front end's answer."""
     try:
         return msgspec.json.decode(response.content)
     except msgspec.DecodeError:
@@ -200,7 +200,7 @@ def _json_in(response: httpx.Response) -> object:
 
 
 def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> str:
-    """Why one request failed, where another may fare better.
+    """Return why one request failed, where another may fare better.
 
     Raises:
         CannotBeDone: No other one would: the server is gone or refuses whom was `asked`.
@@ -215,7 +215,7 @@ def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> s
 
 
 def _words(error: openai.APIError) -> str:
-    """What went wrong, with the server's own words where it said some."""
+    """Return what went wrong, in the server's own words where it gave some."""
     cause = error.__cause__
     if isinstance(error, openai.APIConnectionError):
         return f"{error.message} ({cause or 'no details'})"

@@ -1,4 +1,4 @@
-"""Asks a running cascade the same questions in every way, and reads what its engines used for each.
+"""Ask a running cascade the same questions in every way, and read what its engines used.
 
     block 0   small   medium   giant    alone   cascade      each way: ask, wait for rest, read
     block 1   medium  giant    alone    cascade small        the next way goes first
@@ -38,7 +38,7 @@ N_WARM_UP = 32
 
 
 class Measurement:
-    """One run against one cascade; goes on where its file ends."""
+    """Measure one run against one cascade; it goes on where its file ends."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Measurement:
         counters: CascadeCounters,
         told: Callable[[str, int, int], None],
     ) -> None:
-        """`told` hears of every block that ended: its way, how many are done, and of how many."""
+        """Call `told` after every block, with its way, how many are done, and of how many."""
         self._client = client
         self._file = file
         self._counters = counters
@@ -67,11 +67,11 @@ class Measurement:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """In the order of the first block."""
+        """Return the ways in the order of the first block."""
         return (*self._tiers, ALONE, CASCADE)
 
     async def run(self, *, idle_s: float) -> None:
-        """Measures every block that is not in the file, between two idle windows of `idle_s`.
+        """Measure every block that is not in the file, between two idle windows of `idle_s`.
 
         Raises:
             CannotBeDone: The server goes away, refuses or is started anew; somebody else uses it;
@@ -141,7 +141,7 @@ class Measurement:
         return await tier_attempt(self._client, prompt, tier, self._sampling)
 
     async def _served(self, model: str, prompt: LabelledPrompt) -> ServedAnswer:
-        """The answer to a plain request, which asks for no log-probabilities."""
+        """Return the answer to a plain request, which asks for no log-probabilities."""
         body = {**prompt.body(self._sampling), "model": model}
         path, loop = PATHS[prompt.endpoint], asyncio.get_running_loop()
         started_s = loop.time()

@@ -16,6 +16,7 @@ import msgspec
 from eval.questions.prompts import Labels, Question
 from eval.recorded.line_file import LineFile, decoded_line, whole_lines
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_bytes
 from hybridserve_llm.promise.fingerprint import differences
 from hybridserve_llm.values.ledger import TierWork
 
@@ -143,10 +144,7 @@ def read_attempts(path: Path) -> Attempts:
         ConfigError: The file cannot be read, has no header or one of another schema, or a line is
             not an attempt; the message names file and line.
     """
-    try:
-        return _parsed(path.read_bytes(), path)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    return _parsed(read_bytes(path), path)
 
 
 def _parsed(data: bytes, path: Path) -> Attempts:

@@ -17,6 +17,7 @@ from eval.questions.prompts import Question
 from eval.recorded.attempts import Attempts, AttemptsHeader, RecordedAttempt, differing_headers
 from eval.recorded.line_file import Line, LineFile, decoded_line, whole_lines
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_bytes
 from hybridserve_llm.values.ledger import Amount, Attempt, Count
 
 SCHEMA: Literal["hybridserve-run/1"] = "hybridserve-run/1"
@@ -208,10 +209,7 @@ def read_run(path: Path) -> MeasuredRun:
     Raises:
         ConfigError: The file cannot be read or is no measured run; the message names the line.
     """
-    try:
-        return _parsed(path.read_bytes(), path)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    return _parsed(read_bytes(path), path)
 
 
 def _parsed(data: bytes, path: Path) -> MeasuredRun:

@@ -1,4 +1,4 @@
-"""What a measured run comes to, question by question: who was right, and what it cost.
+"""Join the ways of a measured run by question: who was right, and what it cost.
 
 Counters are read once a block, so what a block used is shared among its questions by the tokens
 computed for each, as the server's own books share joules (decision 009). Sums over a block are
@@ -32,13 +32,13 @@ from hybridserve_llm.values.ledger import TierWork, Verdict
 
 Unit = Literal["J", "CPU-s"]
 Use = Callable[[str, EngineUse, float], float]
-"""What a tier's engines used in a window of so many seconds."""
+"""Returns what a tier's engines used in a window of so many seconds."""
 _ENDED = frozenset({Verdict.FAIL, Verdict.ABORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledRun:
-    """Runs of one cascade on one machine, with questions of their own, as one run."""
+    """Hold runs of one cascade on one machine, with questions of their own, as one run."""
 
     headers: tuple[RunHeader, ...]
     blocks: tuple[tuple[int, MeasuredBlock], ...]
@@ -47,21 +47,21 @@ class PooledRun:
 
     @property
     def header(self) -> RunHeader:
-        """The first run's."""
+        """Return the first run's header."""
         return self.headers[0]
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """Names, cheapest first."""
+        """Return the names of the tiers, cheapest first."""
         return tuple(tier.name for tier in self.header.asked.tiers)
 
     def of_way(self, way: str) -> list[tuple[int, MeasuredBlock]]:
-        """The blocks of one way, each with the number of its run."""
+        """Return the blocks of one way, each with the number of its run."""
         return [(run, block) for run, block in self.blocks if block.way == way]
 
     @property
     def unit(self) -> Unit:
-        """Joules where every block has them, else CPU-seconds; never one for some of both.
+        """Return joules where every block has them, else CPU-seconds; never a mix of both.
 
         Raises:
             CannotBeDone: Some block has neither.
@@ -78,13 +78,13 @@ class PooledRun:
 
     @property
     def energy_sources(self) -> str | None:
-        """The meters of the joules; None without joules."""
+        """Return the meters of the joules; None without joules."""
         found = {use.energy_source for _, block in self.blocks for use in block.used.values()}
         return ", ".join(sorted(filter(None, found))) or None
 
 
 def pooled(runs: Sequence[MeasuredRun]) -> PooledRun:
-    """The runs as one.
+    """Return the runs as one.
 
     Raises:
         ConfigError: They are of different cascades, settings or hardware, or share a question.
@@ -106,7 +106,7 @@ def pooled(runs: Sequence[MeasuredRun]) -> PooledRun:
 
 
 def total_use(unit: Unit) -> Use:
-    """All that engines used, waiting and polling included."""
+    """Return a use that counts all that engines used, waiting and polling included."""
 
     def use(tier: str, used: EngineUse, duration_s: float) -> float:
         if unit == "CPU-s":
@@ -117,7 +117,10 @@ def total_use(unit: Unit) -> Use:
 
 
 def use_without_idle(unit: Unit, idle: Sequence[IdleWindow]) -> Use:
-    """The same less what engines use when nobody asks: as booked, or by the idle windows' rate."""
+    """Return a use without what engines use when nobody asks.
+
+    For joules that is as booked, for CPU-seconds the rate of the idle windows.
+    """
 
     def use(tier: str, used: EngineUse, duration_s: float) -> float:
         if unit == "CPU-s":
@@ -128,7 +131,7 @@ def use_without_idle(unit: Unit, idle: Sequence[IdleWindow]) -> Use:
 
 
 def idle_cpu_rate(tier: str, idle: Sequence[IdleWindow]) -> float:
-    """CPU-seconds a second of a tier's idle engines, over all windows; 0 without any."""
+    """Return CPU-seconds a second of a tier's idle engines, over all windows; 0 without any."""
     duration_s = math.fsum(window.duration_s for window in idle)
     used_s = math.fsum(window.used[tier].cpu_s or 0.0 for window in idle)
     return used_s / duration_s if duration_s else 0.0
@@ -136,7 +139,7 @@ def idle_cpu_rate(tier: str, idle: Sequence[IdleWindow]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcomes:
-    """The questions that every way answered, all arrays by question.
+    """Hold the questions that every way answered, all arrays by question.
 
     Attributes:
         outcomes: Of the tiers' own blocks; right and costs of the last tier are those of ALONE.
@@ -165,12 +168,12 @@ class RunOutcomes:
 
     @property
     def alone_right(self) -> Bools:
-        """Where the last tier alone was right."""
+        """Return where the last tier alone was right."""
         return np.asarray(self.outcomes.is_right[:, self.outcomes.last], dtype=bool)
 
 
 def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
-    """The questions of `run`, with what they cost by `use`.
+    """Return the questions of `run`, with what they cost by `use`.
 
     Raises:
         ConfigError: No question was answered in every way.
@@ -241,7 +244,7 @@ def _first_tokens(answers: Sequence[ServedAnswer]) -> Floats:
 
 
 def _is_whole(answer: ServedAnswer | None) -> bool:
-    """Whether it is an answer, graded, of a request in which no tier failed."""
+    """Return True for a graded answer of a request in which no tier failed."""
     return (
         answer is not None
         and answer.correct is not None
@@ -250,7 +253,7 @@ def _is_whole(answer: ServedAnswer | None) -> bool:
 
 
 def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Question, float]:
-    """`total` by tokens; where some question does not tell its own, in equal parts."""
+    """Return `total` shared by tokens; in equal parts where some question's tokens are unknown."""
     known = [count for count in tokens.values() if count is not None]
     if len(known) < len(tokens) or math.fsum(known) == 0:
         return dict.fromkeys(tokens, total / len(tokens)) if tokens else {}
@@ -259,7 +262,7 @@ def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Questi
 
 
 def _tokens(attempt: TierWork) -> float | None:
-    """Tokens computed: prompt tokens that were not cached, and output; None where not told."""
+    """Return the tokens computed: prompt tokens that were not cached, and output; else None."""
     prompt, completion = attempt.prompt_tokens, attempt.completion_tokens
     if prompt is None or completion is None:
         return None
@@ -267,7 +270,7 @@ def _tokens(attempt: TierWork) -> float | None:
 
 
 def measured_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
-    """Cost of each question, asked of each tier alone; of the last one, as a plain user asks it."""
+    """Return the cost of each question at each tier alone; at the last as a plain user asks it."""
     *lower, last = run.tiers
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}
     for tier in lower:
@@ -281,7 +284,7 @@ def measured_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]
 
 
 def _cascade_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
-    """What each tier cost the cascade at each question; sums are all that was used in a block."""
+    """Return what each tier cost the cascade at each question; they sum to the block's use."""
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}
     for _, block in run.of_way(CASCADE):
         for tier in run.tiers:

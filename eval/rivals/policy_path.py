@@ -18,7 +18,7 @@ FACTORS = tuple(float(factor) for factor in np.geomspace(1 / 64, 64, 61))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Hold what models say: confidence of each tier alone, [n_questions, n_tiers]; risk by state."""
+    """Hold confidence of each tier asked alone, [n_questions, n_tiers], and risk by state, [n]."""
 
     confidence: Floats
     risks: Mapping[State, Floats]
@@ -85,7 +85,7 @@ def _scaled(policy: RiskPolicy, factor: float) -> WholePolicy:
 
 
 def _scaled_rule(rule: RiskRule, factor: float) -> StateRule:
-    """Bands begin where acceptance ends, as far as they did not begin above it."""
+    """Return the rule with its threshold times `factor`; bands begin there, or above as before."""
     accept = rule.accept_at_most * factor
     return StateRule(
         accept_at_most=accept,

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class RequestKind(StrEnum):
-    """What a request is: to the cascade, to a tier by its own name, or for calibration."""
+    """Name what a request asks: the cascade, a tier by its own name, or a calibration answer."""
 
     CASCADE = "cascade"
     TIER = "tier"
@@ -37,7 +37,7 @@ class RequestKind(StrEnum):
 
 
 class RequestEnd(StrEnum):
-    """How a request ended; INVALID: the request was at fault, GIVEN_UP: its client left."""
+    """Name how a request ended; INVALID: the request was at fault, GIVEN_UP: its client left."""
 
     ANSWERED = "answered"
     INVALID = "invalid"
@@ -84,7 +84,7 @@ class Attempt(TierWork, frozen=True, kw_only=True, gc=False):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
+    """Hold a request's attempts in order; `tier` and `model` name the one that answered, if any.
 
     `ttft_s` is the time from the request's arrival to the first token that left for the client,
     where it was streamed; `error` the class of the error that it ended with, if it did.
@@ -108,14 +108,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def kind(self) -> RequestKind:
-        """What was asked of the cascade, of one tier, and for calibration is counted apart."""
+        """Return the kind of request, since the kinds are counted apart."""
         if self.assess:
             return RequestKind.CALIBRATION
         return RequestKind.CASCADE if self.only_tier is None else RequestKind.TIER
 
 
 class FinishedRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request that ended, answered or not: its ledger, seconds it took, Unix time of its end."""
+    """Hold the ledger of a request that ended, the seconds it took, and its end in Unix time."""
 
     ledger: Ledger
     latency_s: float
@@ -124,7 +124,7 @@ class FinishedRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the cascade gives for a request that is answered whole."""
+    """Hold what the cascade returns for a request that is answered whole."""
 
     completion: Completion
     ledger: Ledger

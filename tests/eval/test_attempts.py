@@ -62,6 +62,48 @@ def test_the_header_is_the_first_line(path: Path, make_attempt: Make) -> None:
     assert (second["query_id"], second["tier"], second["correct"]) == ("q1", "small", True)
 
 
+def test_a_line_has_these_keys(path: Path, make_attempt: Make) -> None:
+    """Files are read by programs of other versions and by other people's."""
+    written(path, make_attempt("q1", "small", score=None))
+    line = json.loads(path.read_text().splitlines()[1])
+    assert line["score"] is None
+    assert sorted(line) == sorted(
+        [
+            "split",
+            "query_id",
+            "group",
+            "tier",
+            "model",
+            "correct",
+            "answer",
+            "answer_key",
+            "score",
+            "reason",
+            "features",
+            "output_type",
+            "prompt_features",
+            "prompt_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "latency_s",
+            "energy_j",
+            "energy_source",
+            "prompt_draw",
+            "energy_reason",
+            "request_id",
+        ]
+    )
+
+
+def test_a_file_from_before_draws_and_ids_were_kept_is_read(path: Path, make_attempt: Make) -> None:
+    written(path, make_attempt("q1", "small"))
+    header, line = path.read_text().splitlines()
+    newer = ("prompt_draw", "energy_reason", "request_id")
+    older = {key: value for key, value in json.loads(line).items() if key not in newer}
+    path.write_text(f"{header}\n{json.dumps(older)}\n")
+    assert read_attempts(path).by_question[None, "q1"] == {"small": make_attempt("q1", "small")}
+
+
 def test_attempts_are_on_disk_before_the_file_is_closed(path: Path, make_attempt: Make) -> None:
     with AttemptsFile(path, HEADER) as file:
         file.add(make_attempt("q1", "small"))

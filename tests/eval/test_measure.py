@@ -289,6 +289,13 @@ def test_a_file_of_something_else_is_no_run(tmp_path: Path) -> None:
         read_run(path)
 
 
+def test_a_file_that_is_not_json_is_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("tiers:\n")
+    with pytest.raises(ConfigError, match=r"\(hybridserve-run/1\), line 1: JSON is malformed"):
+        read_run(path)
+
+
 def test_labels_by_agreement_are_refused_before_anything_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,14 @@ from eval.recorded.measured_run import (
     differing_runs,
     read_run,
 )
-from eval.recorded.run_outcomes import pooled, run_outcomes, shared, total_use
+from eval.recorded.run_outcomes import (
+    pooled,
+    priced,
+    run_outcomes,
+    shared,
+    total_use,
+    use_without_idle,
+)
 from eval.reports.run_text import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
@@ -146,6 +153,39 @@ def test_a_block_is_shared_by_tokens_and_sums_to_what_was_measured(run_path: Pat
         one.cpu_s or 0.0 for _, block in run.of_way(CASCADE) for one in block.used.values()
     )
     assert data.cascade_costs.sum() == pytest.approx(measured)
+
+
+def test_questions_are_joined_once_and_priced_in_two_ways(run_path: Path) -> None:
+    run = pooled([read_run(run_path)])
+    net = use_without_idle("CPU-s", run.idle)
+    found, expected = (
+        priced(run_outcomes(run, total_use("CPU-s")), run, net),
+        run_outcomes(run, net),
+    )
+    assert np.array_equal(found.costs, expected.costs)
+    assert np.array_equal(found.cascade_costs, expected.cascade_costs)
+    assert np.array_equal(found.outcomes.costs, expected.outcomes.costs)
+
+
+def test_a_line_of_a_run_has_these_keys(run_path: Path) -> None:
+    """Files are read by programs of other versions and by other people's."""
+    blocks = [json.loads(line) for line in run_path.read_text().splitlines()[1:]]
+    served = next(block for block in blocks if block.get("way") == CASCADE)
+    assert served["kind"] == "block"
+    assert sorted(served["answers"][0]["attempts"][0]) == sorted(
+        [
+            "tier",
+            "decision",
+            "reason",
+            "score",
+            "confidence",
+            "risk",
+            "prompt_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "latency_s",
+        ]
+    )
 
 
 def test_a_question_that_failed_is_left_out_and_counted(
