@@ -1,25 +1,25 @@
-"""The joules of collected attempts, which their server settles after it has answered.
+"""Fill in the joules of collected attempts, which their server settles after it has answered.
 
     all asked |-- look -- look -- look --| every attempt has its record, or no new one came for
                                            PATIENCE_S: the file of attempts is written anew
 
-A response tells no joules: a request is settled once those that ran beside it have ended, and its
-server writes what it cost to its record file, under the request's id. What no record tells stays
-null, with the reason.
+A response has no joules: a request is settled once those that ran at the same time have ended. Its
+server then writes what it cost to its record file, under the request's id. Joules without a record
+stay null, with the reason.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from eval.recorded.attempts import RecordedAttempt
-from eval.recorded.attempts_file import AttemptsFile
+from msgspec.structs import replace
+
+from eval.recorded.attempts import AttemptsFile, RecordedAttempt
 from eval.recorded.record_files import RecordFiles, SettledLine
 from hybridserve_llm.interfaces import Clock
 
 LOOK_INTERVAL_S = 1.0
 PATIENCE_S = 130.0
-"""Servers wait up to `energy.settle_within_s` for what runs beside a request, 120 s by default."""
+"""Servers wait up to `energy.settle_within_s` for other running requests, 120 s by default."""
 
 NO_ID = "the answer named no x-request-id to find its record by"
 NO_RECORD = f"no record of its joules came within {PATIENCE_S:g} s of the last one"
@@ -28,10 +28,10 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class AttemptJoules:
-    """Fills in the joules of the attempts in a file."""
+    """Fill in the joules of the attempts in a file."""
 
     def __init__(self, records: Path, file: AttemptsFile, *, clock: Clock, sleep: Sleep) -> None:
-        """`records` is the record file of the server that answers."""
+        """Take as `records` the record file of the server that answers."""
         self._records = RecordFiles(records)
         self._file = file
         self._clock = clock
@@ -39,7 +39,7 @@ class AttemptJoules:
         self._found: dict[str, SettledLine] = {}
 
     def look(self) -> bool:
-        """Reads what was added to the records; whether some of it is of an attempt here.
+        """Read what was added to the records; return True where some of it is of an attempt here.
 
         Raises:
             ConfigError: The records cannot be read.
@@ -51,7 +51,7 @@ class AttemptJoules:
         return bool(found)
 
     async def fill(self, tell: Callable[[str], None]) -> None:
-        """Waits for the joules of all attempts, and writes them into their file.
+        """Wait for the joules of all attempts, and write them into their file.
 
         Attempts of earlier runs too; those that were waited for in vain before get theirs where
         the records have them by now. `tell` hears what is waited for and what is missing.
@@ -82,7 +82,7 @@ class AttemptJoules:
                 last_s = self._clock.monotonic_s()
 
     def _n_awaited(self) -> int:
-        """How many attempts may still get a record: they have an id, and were not given up."""
+        """Count the attempts that may still get a record: with an id, and not given up."""
         return sum(
             attempt.request_id is not None
             and attempt.request_id not in self._found
@@ -95,7 +95,7 @@ class AttemptJoules:
             yield from (attempt for attempt in by_tier.values() if not attempt.has_failed)
 
     def _unsettled(self) -> Iterator[RecordedAttempt]:
-        """Answers of which no server has said what they cost; a source says that one has."""
+        """Yield answers of which no server has said what they cost; with a source one has."""
         return (
             one for one in self._answers() if one.energy_j is None and one.energy_source is None
         )

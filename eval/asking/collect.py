@@ -1,4 +1,4 @@
-"""Asks every tier of a running cascade every labelled prompt, and records the attempts.
+"""Ask every tier of a running cascade every labelled prompt, and record the attempts.
 
 Tier by tier, the cheapest first, so that no tier is measured while another one works; within a tier
 prompts are asked in the order of their file, a few at a time. Scores, features and the answers'
@@ -8,36 +8,34 @@ here.
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-from pydantic import TypeAdapter, ValidationError
 
 from eval.asking.collect_progress import CollectProgress
-from eval.asking.first_failure import first_failure
+from eval.asking.in_turn import in_turn
 from eval.asking.ledger import attempt_of, failed_attempt
 from eval.questions.prompts import LabelledPrompt, PromptSet
-from eval.recorded.attempts import RecordedAttempt, RecordedTier
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsFile, RecordedAttempt, RecordedTier
+from eval.recorded.line_file import fault_in
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.values.requests import Endpoint, JsonObject
 
 MAX_RETRIES = 8
-"""Of one request, on 429, 5xx and lost connections: 40 s of waiting, or what Retry-After says."""
+"""Of one request, on 429, 5xx and lost connections: 40 s of waiting, or as Retry-After says."""
 
 _ENDING_STATUSES = frozenset({401, 403, 404, 429, 503})
-"""What no other prompt would fare better with, once the retries are used up."""
+"""Statuses that every other prompt would get too, once the retries are used up."""
 _FUTILE = 20
 PATHS = {Endpoint.CHAT: "/chat/completions", Endpoint.COMPLETIONS: "/completions"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CascadeDescription:
-    """A running cascade as it tells of itself: tiers, cheapest first, and what it may promise.
+class CascadeDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what a running cascade says of itself: tiers, cheapest first, and what it may promise.
 
     Attributes:
         served_model_name: The model that is the cascade.
@@ -46,36 +44,16 @@ class CascadeDescription:
         thresholds: The rules that it decides by now.
     """
 
+    served_model_name: str
     tiers: tuple[RecordedTier, ...]
-    fingerprint: dict[str, Any] | None
-    served_model_name: str
-    certificate: dict[str, Any] | None
-    state: str | None
-    thresholds: list[dict[str, Any]] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tier:
-    name: str
-    model: str
-    active_parameters: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cascade:
-    served_model_name: str
-    tiers: tuple[_Tier, ...]
     fingerprint: dict[str, Any] | None = None
     certificate: dict[str, Any] | None = None
     state: str | None = None
     thresholds: list[dict[str, Any]] | None = None
 
 
-_CASCADE = TypeAdapter(_Cascade)
-
-
 def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> AsyncOpenAI:
-    """A client of the cascade at `base_url`; close it.
+    """Return a client of the cascade at `base_url`; the caller closes it.
 
     It never takes a key from the environment by itself: one for another service may be there.
     """
@@ -88,7 +66,7 @@ def cascade_client(base_url: str, api_key: str | None, *, max_retries: int) -> A
 
 
 async def _with_own_id(request: httpx.Request) -> None:
-    """Names the request, so that its server's records can be found by `x-request-id`.
+    """Name the request, so that its server's records can be found by `x-request-id`.
 
     Here and not with the body, since a request that is tried again gets another name: servers add
     the joules of two that have the same one. openai 3 hands over its own fork's request, alike.
@@ -97,14 +75,14 @@ async def _with_own_id(request: httpx.Request) -> None:
 
 
 async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
-    """What the cascade behind `client` tells of itself.
+    """Return what the cascade behind `client` says of itself.
 
     Raises:
         CannotBeDone: It does not answer, or is no HybridServe front end.
     """
     try:
         body: object = await client.get("/cascade", cast_to=object)
-        found = _CASCADE.validate_python(body)
+        return msgspec.convert(body, CascadeDescription)
     except openai.NotFoundError as exc:
         raise CannotBeDone(
             f"{client.base_url}cascade is not there: --base-url names a HybridServe front end and "
@@ -112,24 +90,10 @@ async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
         ) from exc
     except openai.APIError as exc:
         raise CannotBeDone(f"{client.base_url}cascade: {_words(exc)}") from exc
-    except ValidationError as exc:
-        fault = exc.errors()[0]
+    except msgspec.ValidationError as exc:
         raise CannotBeDone(
-            f"{client.base_url}cascade does not describe a cascade: "
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            f"{client.base_url}cascade does not describe a cascade: {fault_in(exc)}"
         ) from exc
-    tiers = tuple(
-        RecordedTier(name=t.name, model=t.model, active_parameters=t.active_parameters)
-        for t in found.tiers
-    )
-    return CascadeDescription(
-        tiers=tiers,
-        fingerprint=found.fingerprint,
-        served_model_name=found.served_model_name,
-        certificate=found.certificate,
-        state=found.state,
-        thresholds=found.thresholds,
-    )
 
 
 async def collect(
@@ -141,7 +105,7 @@ async def collect(
     concurrency: int,
     progress: CollectProgress,
 ) -> None:
-    """Asks the tiers of `chain` every prompt that they have not answered in `file`.
+    """Ask the tiers of `chain` every prompt that they have not answered in `file`.
 
     Attempts that failed before are made again. Cancelling loses the attempts that are under way and
     no others.
@@ -156,7 +120,7 @@ async def collect(
 
 
 class _TierCollection:
-    """One tier asked all its prompts."""
+    """Ask one tier all its prompts."""
 
     def __init__(
         self,
@@ -181,33 +145,28 @@ class _TierCollection:
         self._n_failed = 0
 
     async def run(self, concurrency: int) -> None:
-        """Asks all, `concurrency` at a time."""
+        """Ask all, `concurrency` at a time."""
         self._progress.begin(self._tier.name, n=self._n, n_done=self._n_answered)
-        waiting = iter(self._todo)
-        with first_failure():
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(self._todo))):
-                    group.create_task(self._ask_in_turn(waiting))
+        await in_turn(self._todo, self._ask, concurrency=concurrency)
         self._progress.end()
 
-    async def _ask_in_turn(self, waiting: Iterator[LabelledPrompt]) -> None:
-        for prompt in waiting:  # shared by all workers: each takes the next
-            attempt = await tier_attempt(self._client, prompt, self._tier, self._sampling)
-            self._file.add(attempt)
-            self._n_answered += not attempt.has_failed
-            self._n_failed += attempt.has_failed
-            self._progress.advance(attempt)
-            if not self._n_answered and self._n_failed >= min(_FUTILE, self._n):
-                raise CannotBeDone(
-                    f"tier {self._tier.name!r} failed at each of the first {self._n_failed} "
-                    f"prompts: {attempt.reason}"
-                )
+    async def _ask(self, prompt: LabelledPrompt) -> None:
+        attempt = await tier_attempt(self._client, prompt, self._tier, self._sampling)
+        self._file.add(attempt)
+        self._n_answered += not attempt.has_failed
+        self._n_failed += attempt.has_failed
+        self._progress.advance(attempt)
+        if not self._n_answered and self._n_failed >= min(_FUTILE, self._n):
+            raise CannotBeDone(
+                f"tier {self._tier.name!r} failed at each of the first {self._n_failed} "
+                f"prompts: {attempt.reason}"
+            )
 
 
 async def tier_attempt(
     client: AsyncOpenAI, prompt: LabelledPrompt, tier: RecordedTier, sampling: JsonObject
 ) -> RecordedAttempt:
-    """One tier's answer to one prompt, assessed and graded; a failed one tells why it failed.
+    """Return one tier's attempt at one prompt, assessed and graded; a failed one says why.
 
     Raises:
         CannotBeDone: The server went away or refuses.
@@ -233,15 +192,15 @@ async def tier_attempt(
 
 
 def _json_in(response: httpx.Response) -> object:
-    """The decoded body; its text where it is no JSON, which is no answer of a front end then."""
+    """Return the decoded body, or its text where it is no JSON and so no front end's answer."""
     try:
-        return response.json()
-    except ValueError:
+        return msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
         return response.text
 
 
 def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> str:
-    """Why one request failed, where another may fare better.
+    """Return why one request failed, where another may fare better.
 
     Raises:
         CannotBeDone: No other one would: the server is gone or refuses whom was `asked`.
@@ -256,7 +215,7 @@ def words_of_fault(client: AsyncOpenAI, asked: str, error: openai.APIError) -> s
 
 
 def _words(error: openai.APIError) -> str:
-    """What went wrong, with the server's own words where it said some."""
+    """Return what went wrong, in the server's own words where it gave some."""
     cause = error.__cause__
     if isinstance(error, openai.APIConnectionError):
         return f"{error.message} ({cause or 'no details'})"

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a collection has come: a bar on a terminal, else a line now and then."""
+"""Show on stderr how far a collection has come: a bar on a terminal, else some lines."""
 
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ _N_LINES = 10
 
 
 class CollectProgress:
-    """One bar per tier; a context manager around the whole collection."""
+    """Show one bar per tier; a context manager around the whole collection."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -51,13 +51,13 @@ class CollectProgress:
         self._bars.stop()
 
     def begin(self, tier: str, *, n: int, n_done: int) -> None:
-        """A tier's turn: it has `n` prompts, of which `n_done` were answered in an earlier run."""
+        """Begin a tier that has `n` prompts, of which `n_done` were answered in an earlier run."""
         self._tier, self._n, self._n_done, self._n_failed = tier, n, n_done, 0
         self._bar = self._bars.add_task(tier, total=n, completed=n_done, failed="")
         self._say()
 
     def advance(self, attempt: RecordedAttempt) -> None:
-        """One more attempt of this tier has ended."""
+        """Count one more attempt of this tier as ended."""
         self._n_done += 1
         if attempt.has_failed:
             self._first_reason = self._first_reason if self._n_failed else attempt.reason or ""
@@ -67,12 +67,12 @@ class CollectProgress:
             self._say()
 
     def end(self) -> None:
-        """This tier has been asked everything."""
+        """End a tier that has been asked everything."""
         if self._n_failed:
             self._line(f"{self._tier}: {self._n_failed} failed, the first: {self._first_reason}")
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Show a line of its own."""
         self._line(text)
 
     def _say(self) -> None:

@@ -1,52 +1,36 @@
-"""From a tier's answer, as the front end sent it, to the attempt that is recorded."""
+"""Turn an answer of the front end, with its ledger, into what is recorded of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from eval.questions.prompts import LabelledPrompt
-from eval.recorded.attempts import Amount, Count, Number, RecordedAttempt, RecordedTier, Score
+from eval.recorded.attempts import RecordedAttempt, RecordedTier
+from eval.recorded.line_file import fault_in
+from eval.recorded.measured_run import ServedAnswer
 from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES, prompt_features
 from hybridserve_llm.errors import CannotBeDone
+from hybridserve_llm.values.ledger import Attempt
 from hybridserve_llm.values.requests import JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Assessed:
-    """The last attempt of the ledger of a request with `assess`; other fields are not read."""
+class _ShownLedger(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold the field `hybridserve` of a response, as far as it is read."""
 
-    model: str
-    score: Score | None
-    reason: str | None
-    features: dict[str, Number | None] | None
-    output_type: str | None
-    answer_key: str | None
-    prompt_tokens: Count | None
-    cached_tokens: Count | None
-    completion_tokens: Count | None
-    latency_s: Amount | None
-    energy_j: Amount | None
-    energy_source: str | None
-    no_score_reason: str | None = None
+    attempts: list[dict[str, Any]]
+    tier: str | None = None
+    certified: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ledger:
-    attempts: list[_Assessed]
+class _Response(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold a response of a front end, as far as it is read."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Body:
     choices: list[dict[str, Any]]
-    hybridserve: _Ledger
-
-
-_BODY = TypeAdapter(_Body)
+    hybridserve: _ShownLedger
 
 
 def attempt_of(
@@ -57,7 +41,7 @@ def attempt_of(
     *,
     request_id: str | None,
 ) -> RecordedAttempt:
-    """The attempt that a response tells of, graded; `body` is what was sent.
+    """Return the attempt of a response to an assessed request, graded; `body` is what was sent.
 
     `request_id` is the one that the response named.
 
@@ -65,64 +49,93 @@ def attempt_of(
         CannotBeDone: The response is not one to an assessed request of this version.
     """
     try:
-        read = _BODY.validate_python(response)
-    except ValidationError as exc:
-        fault = exc.errors()[0]
+        read = msgspec.convert(response, _Response)
+        attempts = read.hybridserve.attempts
+        if len(read.choices) != 1 or not attempts:
+            raise CannotBeDone(
+                f"tier {tier.name!r}: {len(read.choices)} answers and {len(attempts)} attempts in "
+                "one response; one of each is needed"
+            )
+        answer, shown = graded_text(read.choices[0]), attempts[-1]
+        values = {key: shown[key] for key in RecordedAttempt.__struct_fields__ if key in shown}
+        values |= _asked(prompt, tier, body) | {
+            "reason": shown.get("no_score_reason") or shown.get("reason"),
+            "answer": answer,
+            "correct": prompt.grader(answer),
+            "request_id": request_id,
+        }
+        attempt = msgspec.convert(values, RecordedAttempt)
+    except msgspec.ValidationError as exc:
         raise CannotBeDone(
             f"tier {tier.name!r}: the server's answer is not that of an assessed request: "
-            f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
+            f"{fault_in(exc)}"
         ) from exc
-    if len(read.choices) != 1 or not read.hybridserve.attempts:
-        raise CannotBeDone(
-            f"tier {tier.name!r}: {len(read.choices)} answers and "
-            f"{len(read.hybridserve.attempts)} attempts in one response; one of each is needed"
-        )
-    found = read.hybridserve.attempts[-1]
-    _check_features(found, tier)
-    answer = answer_text(read.choices[0])
-    return RecordedAttempt(
-        **_frame(prompt, tier, body) | {"model": found.model},
-        correct=prompt.grader(answer),
-        answer=answer,
-        answer_key=found.answer_key,
-        score=found.score,
-        reason=found.no_score_reason or found.reason,
-        features=found.features,
-        output_type=found.output_type,
-        prompt_tokens=found.prompt_tokens,
-        cached_tokens=found.cached_tokens,
-        completion_tokens=found.completion_tokens,
-        latency_s=found.latency_s,
-        energy_j=found.energy_j,
-        energy_source=found.energy_source,
-        request_id=request_id,
-    )
+    _check_features(attempt)
+    return attempt
 
 
 def failed_attempt(
     prompt: LabelledPrompt, tier: RecordedTier, body: JsonObject, *, reason: str
 ) -> RecordedAttempt:
-    """An attempt without an answer, and why."""
+    """Return an attempt without an answer, and why there is none."""
     return RecordedAttempt(
-        **_frame(prompt, tier, body),
+        **_asked(prompt, tier, body),
+        model=tier.model,
+        reason=reason,
         correct=None,
         answer=None,
         answer_key=None,
         score=None,
-        reason=reason,
         features=None,
         output_type=None,
-        prompt_tokens=None,
-        cached_tokens=None,
-        completion_tokens=None,
-        latency_s=None,
-        energy_j=None,
-        energy_source=None,
     )
 
 
-def answer_text(choice: Mapping[str, Any]) -> str:
-    """What is graded: the text of the choice, or of tool calls the JSON [[name, arguments], …]."""
+def served_answer(
+    response: object, prompt: LabelledPrompt, *, latency_s: float, ttft_s: float | None
+) -> ServedAnswer:
+    """Return the answer of a response of the cascade, graded.
+
+    Raises:
+        CannotBeDone: The response is not one of a HybridServe front end.
+    """
+    try:
+        read = msgspec.convert(response, _Response)
+        attempts = msgspec.convert(read.hybridserve.attempts, tuple[Attempt, ...])
+        answer = graded_text(read.choices[0])
+    except (msgspec.ValidationError, IndexError) as exc:
+        raise CannotBeDone(f"the server's answer is not that of a HybridServe: {exc}") from exc
+    return ServedAnswer(
+        split=prompt.split,
+        query_id=prompt.query_id,
+        correct=prompt.grader(answer),
+        answer=answer,
+        fault=None,
+        tier=read.hybridserve.tier,
+        certified=read.hybridserve.certified,
+        latency_s=latency_s,
+        ttft_s=ttft_s,
+        attempts=attempts,
+    )
+
+
+def failed_answer(prompt: LabelledPrompt, fault: str, *, latency_s: float) -> ServedAnswer:
+    """Return what is recorded of a request that failed."""
+    return ServedAnswer(
+        split=prompt.split,
+        query_id=prompt.query_id,
+        correct=None,
+        answer=None,
+        fault=fault,
+        tier=None,
+        certified=None,
+        latency_s=latency_s,
+        attempts=(),
+    )
+
+
+def graded_text(choice: Mapping[str, Any]) -> str:
+    """Return the text of a choice as it is graded; of tool calls, JSON [[name, arguments], …]."""
     message = choice.get("message")
     if not isinstance(message, Mapping):
         return str(choice.get("text") or "")
@@ -140,23 +153,22 @@ def _arguments(text: object) -> object:
         return text
 
 
-def _frame(prompt: LabelledPrompt, tier: RecordedTier, body: JsonObject) -> dict[str, Any]:
-    """What an attempt holds whatever came of it."""
+def _asked(prompt: LabelledPrompt, tier: RecordedTier, body: JsonObject) -> dict[str, Any]:
+    """Return what is recorded of an attempt even if it fails: its question and its tier."""
     return {
         "split": prompt.split,
         "query_id": prompt.query_id,
         "group": prompt.group,
         "tier": tier.name,
-        "model": tier.model,
         "prompt_draw": prompt_draw(body),
         "prompt_features": dict(zip(PROMPT_FEATURE_NAMES, prompt_features(body), strict=True)),
     }
 
 
-def _check_features(found: _Assessed, tier: RecordedTier) -> None:
-    if found.features is not None and found.features.keys() != set(FEATURE_NAMES):
-        differing = sorted(found.features.keys() ^ set(FEATURE_NAMES))
+def _check_features(attempt: RecordedAttempt) -> None:
+    if attempt.features is not None and attempt.features.keys() != set(FEATURE_NAMES):
+        differing = sorted(attempt.features.keys() ^ set(FEATURE_NAMES))
         raise CannotBeDone(
-            f"tier {tier.name!r}: the server computes features of another version "
+            f"tier {attempt.tier!r}: the server computes features of another version "
             f"({differing[0]!r} is in one of both alone); use its own hs-calibrate"
         )

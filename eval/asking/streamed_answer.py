@@ -1,4 +1,4 @@
-"""A request asked as a stream: seconds to its first token, and the response it folds back into."""
+"""Ask a request as a stream, and fold the chunks into one response."""
 
 import asyncio
 from typing import Any
@@ -16,16 +16,16 @@ _TOKENS = ("content", "reasoning", "tool_calls", "text")
 async def streamed(
     client: AsyncOpenAI, path: str, body: JsonObject
 ) -> tuple[JsonObject, float | None]:
-    """The response, as to a request that is no stream, and the seconds from sending to a token.
+    """Return the response, as to a request that is no stream, and the seconds to its first token.
 
-    These are None of a stream without tokens.
+    The seconds are None of a stream without tokens.
 
     Raises:
         openai.APIError: The server refuses, or says in the stream that it failed.
         CannotBeDone: The connection was lost, or the stream is not that of a front end.
     """
     loop, ttft_s = asyncio.get_running_loop(), None
-    started_s, whole = loop.time(), _Whole()
+    started_s, whole = loop.time(), _StreamedResponse()
     try:
         stream = await client.post(
             path,
@@ -43,8 +43,8 @@ async def streamed(
     return whole.response("messages" in body), ttft_s
 
 
-class _Whole:
-    """Chunks put together."""
+class _StreamedResponse:
+    """Put chunks together."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -52,7 +52,7 @@ class _Whole:
         self._ledger: Any = None
 
     def add(self, chunk: object) -> bool:
-        """Takes a chunk in; whether it has a token."""
+        """Take a chunk in, and return True where it has a token."""
         if not isinstance(chunk, dict):
             raise CannotBeDone(f"the server's stream is not that of a HybridServe: {chunk!r:.80}")
         self._ledger = chunk.get("hybridserve", self._ledger)
@@ -68,7 +68,7 @@ class _Whole:
         return has_token
 
     def response(self, is_chat: bool) -> JsonObject:
-        """The fields of a whole response that are read here."""
+        """Return the fields of a whole response that are read here."""
         text = "".join(self._text)
         calls = [{"function": call} for _, call in sorted(self._calls.items())]
         message = {"content": text, "tool_calls": calls}

@@ -15,8 +15,7 @@ from eval.asking.collect import MAX_RETRIES, cascade_client, collect, describe_c
 from eval.asking.collect_progress import CollectProgress
 from eval.questions.code_runs import check_programs_run
 from eval.questions.prompts import PromptSet, read_prompts
-from eval.recorded.attempts import AttemptsHeader
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsFile, AttemptsHeader
 from eval.recorded.calibration_data import checked_chain
 from eval.recorded.splits import disjoint_splits
 from hybridserve_llm.calibration.outcomes import Outcomes, draws_of

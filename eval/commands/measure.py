@@ -23,8 +23,7 @@ from eval.questions.code_runs import check_programs_run
 from eval.questions.prompts import PromptSet, read_prompts
 from eval.questions.ready_formats import READY_FORMATS
 from eval.recorded.attempts import AttemptsHeader
-from eval.recorded.measured_run import RunHeader
-from eval.recorded.run_file import RunFile
+from eval.recorded.measured_run import RunFile, RunHeader
 from eval.reports.provenance import command_line, commit_of_project, this_machine
 from hybridserve_llm.errors import ConfigError
 

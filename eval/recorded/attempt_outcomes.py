@@ -1,4 +1,4 @@
-"""From recorded attempts to outcomes: which questions count, who was right, what it costs."""
+"""Turn recorded attempts into outcomes: which questions count, who was right, what it costs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,7 @@ import numpy as np
 
 from eval.questions.prompts import Question
 from eval.recorded.attempts import Attempts, RecordedAttempt
-from eval.recorded.records_csv import equal_numbers
-from hybridserve_llm.calibration.outcomes import Floats, Outcomes, draws_of
+from hybridserve_llm.calibration.outcomes import Floats, Outcomes, draws_of, equal_numbers
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 from hybridserve_llm.errors import ConfigError
@@ -22,12 +21,12 @@ _BILLION = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradedAttempts:
-    """What can be calibrated on, and how many questions were left out for which reason.
+    """Hold what can be calibrated on, and how many questions were left out for which reason.
 
     Attributes:
         cost_source: In words, where `outcomes.costs` come from.
         n_unanswered: Questions that some tier of the chain has not answered.
-        n_ungraded: Questions that all answered, where a grader could not tell.
+        n_ungraded: Questions that all answered, where a grader could not decide.
     """
 
     outcomes: Outcomes
@@ -39,15 +38,14 @@ class GradedAttempts:
 def outcomes_of_attempts(
     attempts: Attempts, chain: Sequence[str], given_costs: Mapping[str, float]
 ) -> GradedAttempts:
-    """Outcomes of the questions that every tier of `chain` answered and a grader judged.
+    """Return outcomes of the questions that every tier of `chain` answered and a grader judged.
 
-    Questions come in the order of split and id, whatever the order of the file: attempts end in
-    another order each time. With labels by agreement, right is who agrees with the last tier of
-    `chain`, and that tier always is.
+    Questions come in the order of split and id, since attempts end in another order each time. With
+    labels by agreement, right is who agrees with the last tier of `chain`, and that tier always is.
 
     Raises:
         ConfigError: No question is left; the features are not those that this version computes; or
-            a cost cannot be told (`costs_of_attempts`).
+            a cost cannot be found (`costs_of_attempts`).
     """
     answered = _answered(attempts, chain)
     by_agreement = attempts.header.labels == "agreement"
@@ -64,7 +62,7 @@ def outcomes_of_attempts(
 
 
 def _answered(attempts: Attempts, chain: Sequence[str]) -> Rows:
-    """Attempts at the questions that all of `chain` answered, in the order of split and id."""
+    """Return attempts at the questions that all of `chain` answered, in order of split and id."""
     return [
         [by_tier[name] for name in chain]
         for question, by_tier in sorted(attempts.by_question.items(), key=_place)
@@ -95,7 +93,7 @@ def _outcomes(
 
 
 def _draws(rows: Rows) -> Floats:
-    """As the server would draw; by the question's name in files from before it did."""
+    """Return the server's draws; in older files, which have none, those by the question's name."""
     by_name = draws_of(tuple(row[0].question for row in rows))
     known = [row[-1].prompt_draw for row in rows]
     return np.array([x if d is None else d for d, x in zip(known, by_name, strict=True)])
@@ -104,7 +102,7 @@ def _draws(rows: Rows) -> Floats:
 def costs_of_attempts(
     attempts: Attempts, rows: Rows, chain: Sequence[str], given: Mapping[str, float]
 ) -> tuple[tuple[float, ...], str]:
-    """Mean cost of a request per tier of `chain` over `rows`, and in words where it comes from.
+    """Return the mean cost of a request per tier of `chain`, and in words where it comes from.
 
     Given costs, where every tier has one; without any, joules where every attempt has them; else
     prompt and output tokens times active parameters, in 1e9.
@@ -128,7 +126,7 @@ def costs_of_attempts(
     for name, tier in zip(chain, by_tier, strict=True):
         tokens = _mean([_tokens(attempt) for attempt in tier])
         parameters = active[name]
-        if parameters is None or not tokens > 0:  # NaN where no attempt tells
+        if parameters is None or not tokens > 0:  # NaN where no attempt has them
             missing = "active parameters are" if parameters is None else "tokens are"
             raise ConfigError(
                 f"no --cost for {name!r}, not every attempt has joules, and its {missing} unknown"
@@ -161,7 +159,7 @@ def _prompt_row(attempt: RecordedAttempt) -> list[float]:
 
 
 def _answer_row(attempt: RecordedAttempt) -> Floats:
-    """Shape [n_features]; NaN where the answer has no features, or not this one."""
+    """Return [n_features]; NaN where the answer has no features, or not this one."""
     if attempt.features is None:
         return np.full(len(FEATURE_NAMES), np.nan)
     _check_names(attempt, attempt.features, FEATURE_NAMES, "features")
@@ -185,7 +183,7 @@ def _tokens(attempt: RecordedAttempt) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float:
-    """The mean of the values that are known; NaN without any."""
+    """Return the mean of the values that are known; NaN without any."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else math.nan
 

@@ -1,4 +1,4 @@
-"""What a calibration is made from: recorded answers (CSV), attempts or a measured run (JSONL)."""
+"""Read what a calibration is made from: recorded answers (CSV), attempts or a run (JSONL)."""
 
 import hashlib
 import math
@@ -18,22 +18,22 @@ from eval.recorded.measured_run import MeasuredRun, is_run, read_run
 from eval.recorded.question_tokens import QuestionTokens
 from eval.recorded.recorded_costs import costs_of_tiers
 from eval.recorded.records_csv import Records, outcomes_of, read_records
-from eval.recorded.run_outcomes import pooled, tier_costs, total_use
+from eval.recorded.run_outcomes import measured_costs, pooled, total_use
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationData:
-    """Outcomes, and all that is known of where they come from.
+    """Hold outcomes, and all that is known of where they come from.
 
     Attributes:
         cost_source: In words, where `outcomes.costs` come from.
         n_unanswered: Questions left out, as some tier of the chain has not answered.
-        n_ungraded: Questions left out, as a grader could not tell.
+        n_ungraded: Questions left out, as a grader could not decide.
         data_sha256: Of the prompts file for attempts, of the CSV file for records.
-        header: Cascade, fingerprint and sampling of attempts; None for CSV, which tells none.
-        answer_lengths: Output tokens of CSV rows, [n_questions, n_tiers]; None where a model tells
+        header: Cascade, fingerprint and sampling of attempts; None for CSV, which has none.
+        answer_lengths: Output tokens of CSV rows, [n_questions, n_tiers]; None where a model has
             none, and for attempts, whose features hold them.
     """
 
@@ -47,7 +47,7 @@ class CalibrationData:
     answer_lengths: Floats | None = None
 
     def remarks(self) -> list[str]:
-        """What a reader of the result has to know of the data."""
+        """Return what a reader of the result has to know of the data."""
         lines = []
         if self.n_ungraded:
             lines.append(f"Left out, as the grader could not tell: {self.n_ungraded} questions.")
@@ -58,24 +58,24 @@ class CalibrationData:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """The entries of the result that describe the data."""
+        """Return the entries of the result that describe the data."""
         return {"n_ungraded": self.n_ungraded, "labels": self.labels}
 
 
 def read_calibration_data(
     path: Path, wished_chain: tuple[str, ...] | None, given_costs: Mapping[str, float]
 ) -> CalibrationData:
-    """The data in a file of either form, which its first line tells.
+    """Return the data in a file of either form, which its first line shows.
 
     Args:
         path: CSV, one row per question and model, a file of attempts, or a measured run.
         wished_chain: Tiers, cheapest first; None takes all: the models of a CSV file by cost, the
             tiers of a cascade in its own order.
-        given_costs: Cost of a request by tier; empty where it is to be told from the data.
+        given_costs: Cost of a request by tier; empty where it is to be read off the data.
 
     Raises:
-        ConfigError: The file cannot be read or is of neither form; a chain or a cost names what is
-            not there; a cost cannot be told; or no question can be used.
+        ConfigError: The file cannot be read or is of neither form; a chain or a cost names a tier
+            that does not exist; a cost cannot be found; or no question can be used.
     """
     if path.is_fifo():  # `records <(zcat …)`: it can be read once, and is needed more often
         with tempfile.NamedTemporaryFile(suffix="-piped") as copy:
@@ -88,11 +88,11 @@ def read_calibration_data(
 def checked_chain(
     wished: tuple[str, ...] | None, given_costs: Mapping[str, float], tiers: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The chain to calibrate, `tiers` being all there are, in the order of the cascade.
+    """Return the chain to calibrate; `tiers` are all tiers, in the order of the cascade.
 
     Raises:
-        ConfigError: A chain or a cost names a tier that is not there, the chain is not in the order
-            of the cascade, or it has fewer than two tiers.
+        ConfigError: A chain or a cost names an unknown tier, the chain is not in the order of the
+            cascade, or it has fewer than two tiers.
     """
     chain = checked_names(tiers if wished is None else wished, given_costs, tiers)
     in_order = tuple(name for name in tiers if name in chain)
@@ -107,10 +107,10 @@ def checked_chain(
 def checked_names(
     wished: tuple[str, ...], given_costs: Mapping[str, float], names: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """`wished`, where all of it and of the costs' names are among `names`.
+    """Return `wished`, where all of it and of the costs' names are among `names`.
 
     Raises:
-        ConfigError: A name is not there, fewer than two are, or `wished` has fewer or one twice.
+        ConfigError: A name is unknown, fewer than two exist, or `wished` has fewer or one twice.
     """
     if len(names) < 2:
         there = f"{names[0]!r} alone is there" if names else "none is there"
@@ -127,7 +127,7 @@ def checked_names(
 
 
 def _is_jsonl(path: Path) -> bool:
-    """Whether the first line is a JSON object.
+    """Return True where the first line is a JSON object.
 
     Raises:
         ConfigError: The file cannot be read, or holds labelled prompts, which nobody answered yet.
@@ -175,13 +175,13 @@ def _attempts(
 
 
 def _measured_costs(run: MeasuredRun) -> tuple[dict[str, dict[Question, float]], str] | None:
-    """Cost of each question by tier, as measured, and in words; None where some tier has none."""
+    """Return the measured cost of each question by tier, and in words; None if a tier has none."""
     whole = pooled([run])
     try:
         unit = whole.unit
     except CannotBeDone:  # no meter: priced by tokens, as the result says
         return None
-    costs = tier_costs(whole, total_use(unit))
+    costs = measured_costs(whole, total_use(unit))
     if any(math.fsum(of_tier.values()) <= 0 for of_tier in costs.values()):
         return None
     meters = f" ({whole.energy_sources})" if unit == "J" else ""
@@ -208,10 +208,10 @@ def _records(
 
 
 def _lengths(records: Records, chain: tuple[str, ...]) -> Floats | None:
-    """Output tokens by question and tier, the model's mean where unknown; None without any."""
+    """Return output tokens by question and tier; a model's mean where unknown, None without any."""
     try:
         return QuestionTokens.of_records(records, chain).completion
-    except ConfigError:  # a model tells the tokens of no row
+    except ConfigError:  # a model has the tokens of no row
         return None
 
 

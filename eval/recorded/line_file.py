@@ -1,27 +1,54 @@
-"""A file of JSON lines that grows line by line, so that what was written outlives any stop."""
+"""Keep files of JSON lines that grow line by line, so that what was written outlives any stop."""
 
 import contextlib
 import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import orjson
+import msgspec
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
+Line = TypeVar("Line")
+_PLACE = re.compile(r"(?s)(.*) - at `\$\.?(.*)`")
+
+
+def whole_lines(data: bytes) -> list[bytes]:
+    """Return the lines of `data` that end; what follows the last newline is torn, or nothing."""
+    return data.split(b"\n")[:-1]
+
+
+def decoded_line(line: bytes, decoder: msgspec.json.Decoder[Line]) -> Line:
+    """Return what `decoder` makes of the line's JSON.
+
+    Raises:
+        ConfigError: The line is not JSON, or not that of its type; the message names the key.
+    """
+    try:
+        return decoder.decode(line)
+    except msgspec.DecodeError as exc:
+        raise ConfigError(fault_in(exc)) from exc
+
+
+def fault_in(error: msgspec.DecodeError) -> str:
+    """Return msgspec's message with the place of the fault first: `score: Expected …`."""
+    found = _PLACE.fullmatch(str(error))
+    return f"{found[2]}: {found[1]}" if found and found[2] else str(error)
+
 
 class LineFile:
-    """An open file that no other process writes meanwhile.
+    """Hold an open file that no other process writes meanwhile.
 
     Every line is handed to the operating system whole before `write` returns, so at most the line
     being written is torn by a kill.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it.
+        """Open the file, or make it.
 
         Raises:
             ConfigError: It cannot be opened, or another process writes it.
@@ -41,31 +68,31 @@ class LineFile:
             raise ConfigError(f"{path} is being written by another process")
 
     def read(self) -> bytes:
-        """All that it holds."""
+        """Return all that the file holds."""
         self._file.seek(0)
         return self._file.read()
 
-    def cut(self, n_bytes: int) -> None:
-        """Keeps the first `n_bytes`."""
-        self._file.truncate(n_bytes)
+    def cut_torn_line(self) -> None:
+        """Cut off what follows the last newline."""
+        self._file.truncate(self.read().rfind(b"\n") + 1)
 
-    def write(self, value: Mapping[str, Any]) -> None:
-        """Adds a line.
+    def write(self, value: object) -> None:
+        """Add a line that holds `value` as JSON.
 
         Raises:
             CannotBeDone: It cannot be written, e.g. as the disk is full.
         """
-        line = orjson.dumps(value) + b"\n"
+        line = msgspec.json.encode(value) + b"\n"
         try:
             while line:  # a raw write may take a part, e.g. when a signal comes
                 line = line[os.write(self._file.fileno(), line) :]
         except OSError as exc:
             raise CannotBeDone(f"cannot write {self.path}: {exc.strerror}") from exc
 
-    def replace(self, values: Iterable[Mapping[str, Any]]) -> None:
-        """Puts these lines in place of all that are there, at once and for good.
+    def replace(self, values: Iterable[object]) -> None:
+        """Put these lines in place of all lines of the file, at once and for good.
 
-        They go to a file beside it, which then takes its name: whatever happens, the file is the
+        They go to a file next to it, which then takes its name: whatever happens, the file is the
         old one or the new one. It stays locked.
 
         Raises:
@@ -77,7 +104,7 @@ class LineFile:
         except ConfigError as exc:
             raise CannotBeDone(str(exc)) from exc
         try:
-            new.cut(0)
+            new._file.truncate(0)
             for value in values:
                 new.write(value)
             os.fsync(new._file.fileno())
@@ -92,5 +119,5 @@ class LineFile:
         self._file = new._file
 
     def close(self) -> None:
-        """Lets others write it."""
+        """Close the file, so that others may write it."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""Joules of a request at a stated load, by the planner's model: idle time and small batches too.
+"""Forecast joules of a request at a stated load: idle time and small batches count too.
 
 Measured joules per token are of busy engines. Here the planner chooses replicas and parallelism for
 a request rate, and the GPUs that something runs on are paid for whether they are busy or not. Both
@@ -24,7 +24,7 @@ from hybridserve_llm.profiles.grades import worst_grade
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedEnergy:
-    """The planner's best plan for a load: joules a request, its GPUs, and what the figure is worth.
+    """Hold the planner's best plan for a load: joules a request, its GPUs, and the figure's grade.
 
     `energy_j` counts the GPUs of the plan and no parked ones.
     """
@@ -35,7 +35,7 @@ class LoadedEnergy:
 
 
 class LoadedTiers:
-    """The tiers of recorded answers, to be planned for at `requests_per_s`."""
+    """Plan for the tiers of recorded answers at `requests_per_s`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class LoadedTiers:
         n_gpus: int,
         requests_per_s: float,
     ) -> None:
-        """Prompt and output lengths are the recorded means.
+        """Take the recorded means as prompt and output lengths.
 
         Raises:
             ConfigError: The GPU type, or a model's sizes, are not in the catalogues.
@@ -70,11 +70,11 @@ class LoadedTiers:
         }
 
     def sizes(self) -> str:
-        """Whose sizes were taken, in words."""
+        """Return in words whose sizes were taken."""
         return ", ".join(f"{name} as {hub_id}" for name, (hub_id, _) in self._found.items())
 
     def energy(self, asked: Mapping[str, float]) -> LoadedEnergy:
-        """What a request costs where each tier is asked this share of all requests.
+        """Return what a request costs where each tier is asked this share of all requests.
 
         Raises:
             CannotBeDone: The GPUs do not carry the load.

@@ -1,4 +1,4 @@
-"""Joules per token of models, from measured runs of engines: CSV, one row a run.
+"""Read joules per token of models from measured runs of engines: CSV, one row a run.
 
 Columns needed: `model`, `gpu` and `energy_per_token_j` (or `avg_power_w` of all GPUs together and
 `output_tokens_per_s`). Used where there: `active_params_b`, `params_b`, `task`, `avg_batch_size`.
@@ -31,7 +31,7 @@ _MEMORY = re.compile(r"[-_ ]?\d+ ?gb$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyRun:
-    """One measured run, with joules for each output token; None is what the file does not tell.
+    """Hold one measured run, with joules for each output token; None is what the file leaves out.
 
     `batch` is the mean number of sequences that decoded at a time.
     """
@@ -46,13 +46,13 @@ class EnergyRun:
 
     @property
     def is_dense(self) -> bool:
-        """Whether all its parameters take part in every token."""
+        """Return True where all its parameters take part in every token."""
         return self.active_params_b is not None and self.active_params_b == self.params_b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEnergy:
-    """Joules of one output token of `model`; `source` says in words where they come from."""
+    """Hold the joules of one output token of `model`, and in words where they come from."""
 
     model: str
     per_token_j: float
@@ -62,20 +62,20 @@ class TokenEnergy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEnergies:
-    """Joules per token of all models, in the order asked for, of one GPU type and one task."""
+    """Hold joules per token of models, in the order asked for, of one GPU type and one task."""
 
     gpu: str
     task: str
     of_model: tuple[TokenEnergy, ...]
 
     def assumptions(self) -> list[str]:
-        """What was taken for granted, one sentence an entry."""
+        """Return what was taken for granted, one sentence an entry."""
         lines = [f"Joules per output token on {self.gpu}, task {self.task}, best measured run."]
         return lines + [f"{found.model}: {found.source}." for found in self.of_model]
 
 
 def read_energy_runs(path: Path) -> list[EnergyRun]:
-    """The runs in `path` whose energy is known.
+    """Return the runs in `path` whose energy is known.
 
     Raises:
         ConfigError: The file cannot be read, lacks a column, or has a value that is not a number
@@ -115,7 +115,7 @@ def _run(row: Mapping[str, str | None], where: str) -> EnergyRun | None:
 
 
 def _number(row: Mapping[str, str | None], name: str, where: str) -> float | None:
-    """The column's number above 0; None where the column or its value is not there."""
+    """Return the column's number above 0; None where the column or its value is missing."""
     text = (row.get(name) or "").strip()
     if not text or text.lower() == "nan":
         return None
@@ -136,7 +136,7 @@ def token_energies(
     task: str | None,
     sizes_b: Mapping[str, float],
 ) -> TokenEnergies:
-    """Joules per output token of every one of `models` on `gpu`.
+    """Return joules per output token of every one of `models` on `gpu`.
 
     Args:
         runs: What was measured.
@@ -144,11 +144,11 @@ def token_energies(
         gpu: Type of GPU, as the file writes it or as the catalogue of GPU types knows it.
         task: Task of the runs; None takes the one that most of `models` were measured on, and of
             several the one that most dense models were.
-        sizes_b: Active parameters in 1e9 of models whose names do not tell them.
+        sizes_b: Active parameters in 1e9 of models whose names do not say them.
 
     Raises:
         ConfigError: No run is of this GPU or task; a size is not known; or too few dense models
-            were measured to tell of those that were not.
+            were measured to estimate those that were not.
     """
     on_gpu = [run for run in runs if _same_gpu(run.gpu, gpu)]
     if not on_gpu:
@@ -167,7 +167,7 @@ def token_energies(
 
 
 def _task_of_most(runs: Sequence[EnergyRun], models: Sequence[str]) -> str:
-    """The task that most of `models` were measured on; of several, most dense models at all.
+    """Return the task that most of `models` were measured on; of several, most dense models.
 
     Those that were not measured are read off the line through the dense ones.
     """
@@ -201,7 +201,9 @@ def _of_model(runs: Sequence[EnergyRun], name: str, sizes_b: Mapping[str, float]
 
 
 def _from_others(runs: Sequence[EnergyRun], name: str, size_b: float) -> TokenEnergy:
-    """Read off the straight line of log joules over log active parameters of dense models.
+    """Return a point of the straight line of log joules over log active parameters.
+
+    The line is fitted to dense models.
 
     A mixture of experts reads more weights than it computes with, so its tokens cost more than its
     active parameters suggest: it takes no part in the fit.
@@ -232,7 +234,7 @@ def _from_others(runs: Sequence[EnergyRun], name: str, size_b: float) -> TokenEn
 
 
 def _same_gpu(one: str, other: str) -> bool:
-    """Equal names, memory sizes aside, or names of one type of the catalogue."""
+    """Return True for equal names, memory sizes aside, or names of one type of the catalogue."""
     if _MEMORY.sub("", one.casefold()) == _MEMORY.sub("", other.casefold()):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Whether two names are of one model, and what a name tells of its size."""
+"""Compare names of models, and read sizes off them."""
 
 import re
 
@@ -19,7 +19,7 @@ _RESPELT = (
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether both names are of one model: organisation, tuning and precision aside.
+    """Return True where both names are of one model: organisation, tuning and precision aside.
 
     `llama3.1-405b` is `meta-llama/Llama-3.1-405B-Instruct-FP8`, and not `Llama-3.1-70B`.
     """
@@ -27,9 +27,9 @@ def same_model(one: str, other: str) -> bool:
 
 
 def active_billions(name: str) -> float | None:
-    """Active parameters in 1e9 as the name tells them: 22 of `235b-a22b`, 8 of `8b`; else None.
+    """Return active parameters in 1e9 by the name: 22 of `235b-a22b`, 8 of `8b`; else None.
 
-    Of a mixture of experts whose name tells all of them alone, `gpt-oss-120b`, the catalogue's.
+    Where a mixture of experts names all of them alone (`gpt-oss-120b`), they are the catalogue's.
     """
     known = None if _ACTIVE_SIZE.search(name) else known_facts_like(name)
     if known is not None and known[1].n_active_parameters < known[1].n_parameters:
@@ -39,7 +39,7 @@ def active_billions(name: str) -> float | None:
 
 
 def known_facts_like(name: str) -> tuple[str, ModelFacts] | None:
-    """Hub id and facts of the public model of this name; of several the last, as it is smallest.
+    """Return id and facts of the public model of this name; of several the last, the smallest.
 
     The catalogue lists a checkpoint of 8 bits after the one of 16.
     """

@@ -1,4 +1,4 @@
-"""Tokens of recorded answers, question by question: what a request costs, and how long it is."""
+"""Count tokens of recorded answers by question: what a request costs, and how long it is."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from hybridserve_llm.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionTokens:
-    """Tokens of every tier at every question, both [n_questions, n_tiers]; `row_of` finds a row."""
+    """Hold tokens of each tier at each question, [n_questions, n_tiers]; `row_of` finds a row."""
 
     row_of: Mapping[Hashable, int]
     prompt: Floats
@@ -20,10 +20,10 @@ class QuestionTokens:
 
     @classmethod
     def of_records(cls, records: Records, chain: Sequence[str]) -> "QuestionTokens":
-        """Those of the questions that all of `chain` answered; the model's mean where unknown.
+        """Return those of the questions that all of `chain` answered; a mean where unknown.
 
         Raises:
-            ConfigError: A model tells the tokens of no row, or no question was answered by all.
+            ConfigError: A model has the tokens of no row, or no question was answered by all.
         """
         complete = complete_rows(records, chain)
         rows = list(complete.values())
@@ -36,11 +36,11 @@ class QuestionTokens:
         )
 
     def mean_tokens(self, prompt_weight: float) -> Floats:
-        """Mean tokens of a request to each tier, prompt tokens weighted, [n_tiers]."""
+        """Return mean tokens of a request to each tier, prompt tokens weighted, [n_tiers]."""
         return np.asarray((prompt_weight * self.prompt + self.completion).mean(axis=0))
 
     def energies_j(self, outcomes: Outcomes, per_token_j: Floats, prompt_weight: float) -> Floats:
-        """Joules of each tier at each question of `outcomes`, [n_questions, n_tiers].
+        """Return joules of each tier at each question of `outcomes`, [n_questions, n_tiers].
 
         An output token costs `per_token_j`, [n_tiers], and a prompt token `prompt_weight` of that.
         """
@@ -49,7 +49,7 @@ class QuestionTokens:
         return np.asarray(tokens * per_token_j)
 
     def scored_by_length(self, outcomes: Outcomes) -> Outcomes:
-        """`outcomes` as they look to who sees only how long answers are: the shorter the surer."""
+        """Return `outcomes` with lengths in place of scores: the shorter an answer, the surer."""
         return replace(outcomes, scores=-np.log1p(self.completion[self._rows(outcomes)]))
 
     def _rows(self, outcomes: Outcomes) -> list[int]:

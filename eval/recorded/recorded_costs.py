@@ -1,4 +1,4 @@
-"""What a request costs at each model of the recorded answers that we publish figures of."""
+"""Price a request at each model of the recorded answers that we publish figures of."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ LIST_PRICES = {
     "qwen2.5-72b-instruct": 0.9,
     "gpt-4o": 2.5,
 }
-"""The same for models whose names do not tell a size."""
+"""The same for models whose names do not say a size."""
 
 
 def costs_for(records: Records, given: Mapping[str, float]) -> dict[str, float]:
-    """Cost of a request by model, rising: as given, else as known, else by size and tokens.
+    """Return the cost of a request by model, rising: given, else known, else by size and tokens.
 
     Raises:
-        ConfigError: Some models have a given cost and some not, or nothing tells a cost.
+        ConfigError: Some models have a given cost and some not, or a cost cannot be found.
     """
     for source in (given, KNOWN_COSTS, LIST_PRICES):
         if all(name in source for name in records.models):
@@ -47,10 +47,10 @@ def costs_for(records: Records, given: Mapping[str, float]) -> dict[str, float]:
 def costs_of_tiers(
     records: Records, chain: Sequence[str], given: Mapping[str, float]
 ) -> tuple[tuple[float, ...], str]:
-    """As `tier_costs`; list prices where names do not tell sizes and all prices are known.
+    """Return `tier_costs`, or list prices where names do not say sizes and all prices are known.
 
     Raises:
-        ConfigError: Some tiers have a given cost and some not, or nothing tells a cost.
+        ConfigError: Some tiers have a given cost and some not, or a cost cannot be found.
     """
     try:
         return tier_costs(records, chain, given)
@@ -62,7 +62,7 @@ def costs_of_tiers(
 
 
 def outcomes_at(path: Path, costs: Mapping[str, float]) -> Outcomes:
-    """The file's questions that every model answered, tiers in the order of `costs`.
+    """Return the file's questions that every model answered, tiers in the order of `costs`.
 
     Raises:
         ConfigError: The file cannot be read, or no question has an answer of every model.

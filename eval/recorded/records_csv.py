@@ -1,10 +1,10 @@
-"""Recorded answers of several models to the same questions, as CSV: one row per question and model.
+"""Read recorded answers of several models to the same questions: CSV, a row per answer.
 
 Columns, in any order: `query_id` and `split` (together they name the question), `model`, `correct`
 (0 or 1), `raw_confidence` (log-probability of the answer, <= 0; empty where unknown),
 `prompt_tokens`, `completion_tokens`, `answer_key` (equal keys mean equal normalised answers) and
-`group` (user or conversation). A column that is not needed and not there is as one of empty cells;
-columns of other names are not read.
+`group` (user or conversation). A column that is missing and not needed is as one of empty cells.
+Columns of other names are not read.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.recorded.model_names import active_billions
-from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
+from hybridserve_llm.calibration.outcomes import Outcomes, draws_of, equal_numbers
 from hybridserve_llm.errors import ConfigError
 
 _NEEDED = ("query_id", "model", "correct", "raw_confidence")
@@ -26,7 +26,7 @@ Question = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAnswer:
-    """One row of the file."""
+    """Hold one row of the file."""
 
     is_right: bool
     score: float
@@ -38,13 +38,13 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """The rows of a file by question and model, in the file's order."""
+    """Hold the rows of a file by question and model, in the file's order."""
 
     answers: Mapping[Question, Mapping[str, RecordedAnswer]]
     models: tuple[str, ...]
 
     def mean_tokens(self, model: str) -> float:
-        """Mean of prompt and output tokens together over the model's rows that tell both."""
+        """Return the mean of prompt plus output tokens over the model's rows that have both."""
         rows = [by_model[model] for by_model in self.answers.values() if model in by_model]
         totals = [row.prompt_tokens + row.completion_tokens for row in rows]
         known = [total for total in totals if not math.isnan(total)]
@@ -52,7 +52,7 @@ class Records:
 
 
 def read_records(path: Path) -> Records:
-    """The file's rows.
+    """Return the file's rows.
 
     Raises:
         ConfigError: The file cannot be read, a column is missing, a value is not what the column
@@ -85,7 +85,7 @@ def read_records(path: Path) -> Records:
 
 
 def _named(row: Mapping[str, str | None], where: str) -> tuple[Question, str]:
-    """The question and the model that a row is of."""
+    """Return the question and the model that a row is of."""
     query_id, model = ((row[name] or "").strip() for name in ("query_id", "model"))
     if not query_id or not model:
         raise ConfigError(f"{where}: {'model' if query_id else 'query_id'} is empty")
@@ -118,7 +118,7 @@ def _tokens(row: Mapping[str, str | None], column: str, where: str) -> float:
 
 
 def _number(row: Mapping[str, str | None], column: str, where: str) -> float:
-    """The column's number; NaN where it is empty or not there, which is unknown."""
+    """Return the column's number; NaN, which is unknown, where it is empty or missing."""
     text = (row.get(column) or "").strip()
     if not text:
         return math.nan
@@ -132,13 +132,13 @@ def _number(row: Mapping[str, str | None], column: str, where: str) -> float:
 def tier_costs(
     records: Records, chain: Sequence[str], given: Mapping[str, float]
 ) -> tuple[tuple[float, ...], str]:
-    """Cost of a request per tier of `chain`, and in words where it comes from.
+    """Return the cost of a request per tier of `chain`, and in words where it comes from.
 
     Given costs are used where every tier has one; without any, tokens times active parameters,
     read from the models' names ("70b", or "a22b" for the active ones).
 
     Raises:
-        ConfigError: Some tiers have a cost and some not, or a name does not tell a size.
+        ConfigError: Some tiers have a cost and some not, or a name does not say a size.
     """
     if given:
         unpriced = [name for name in chain if name not in given]
@@ -151,14 +151,14 @@ def tier_costs(
         if size is None:
             raise ConfigError(f"no --cost for {name!r}, and its name does not tell a size like 8b")
         tokens = records.mean_tokens(name)
-        if not tokens > 0:  # NaN where no row tells
+        if not tokens > 0:  # NaN where no row has them
             raise ConfigError(f"no --cost for {name!r}, and no row of it tells its tokens")
         costs.append(size * tokens)
     return tuple(costs), "tokens x active parameters (1e9), by the models' names"
 
 
 def complete_rows(records: Records, chain: Sequence[str]) -> dict[Question, list[RecordedAnswer]]:
-    """The answers to every question that all of `chain` answered, in its order.
+    """Return the answers to every question that all of `chain` answered, in its order.
 
     Raises:
         ConfigError: No question was answered by all of them.
@@ -176,7 +176,7 @@ def complete_rows(records: Records, chain: Sequence[str]) -> dict[Question, list
 def outcomes_of(
     records: Records, chain: Sequence[str], costs: Sequence[float]
 ) -> tuple[Outcomes, int]:
-    """Outcomes of the questions that every tier of `chain` answered, and how many others there are.
+    """Return outcomes of the questions that all of `chain` answered, and how many others exist.
 
     Raises:
         ConfigError: No question has an answer of every tier.
@@ -199,8 +199,3 @@ def outcomes_of(
         groups=tuple(row[0].group for row in rows),
     )
     return outcomes, len(records.answers) - len(complete)
-
-
-def equal_numbers(keys: Sequence[str | None]) -> list[int]:
-    """A number for each key of one question, equal for equal keys; an absent key equals none."""
-    return [keys.index(key) if key else -i for i, key in enumerate(keys, start=1)]

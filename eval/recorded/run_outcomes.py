@@ -1,4 +1,4 @@
-"""What a measured run comes to, question by question: who was right, and what it cost.
+"""Join the ways of a measured run by question: who was right, and what it cost.
 
 Counters are read once a block, so what a block used is shared among its questions by the tokens
 computed for each, as the server's own books share joules (decision 009). Sums over a block are
@@ -8,61 +8,60 @@ measured; a single question's share is not.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from eval.questions.prompts import Question
 from eval.recorded.attempt_outcomes import outcomes_of_attempts
-from eval.recorded.attempts import Attempts, RecordedAttempt
+from eval.recorded.attempts import Attempts
 from eval.recorded.measured_run import (
     ALONE,
     CASCADE,
-    Block,
     EngineUse,
     IdleWindow,
+    MeasuredBlock,
     MeasuredRun,
     RunHeader,
     ServedAnswer,
-    ServedAttempt,
+    differing_runs,
 )
-from eval.recorded.run_file import differing_runs
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.ledger import TierWork, Verdict
 
 Unit = Literal["J", "CPU-s"]
 Use = Callable[[str, EngineUse, float], float]
-"""What a tier's engines used in a window of so many seconds."""
-_ENDED = frozenset({Verdict.FAIL.value, Verdict.ABORT.value})
+"""Returns what a tier's engines used in a window of so many seconds."""
+_ENDED = frozenset({Verdict.FAIL, Verdict.ABORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledRun:
-    """Runs of one cascade on one machine, with questions of their own, as one run."""
+    """Hold runs of one cascade on one machine, with questions of their own, as one run."""
 
     headers: tuple[RunHeader, ...]
-    blocks: tuple[tuple[int, Block], ...]
+    blocks: tuple[tuple[int, MeasuredBlock], ...]
     idle: tuple[IdleWindow, ...]
     attempts: Attempts
 
     @property
     def header(self) -> RunHeader:
-        """The first run's."""
+        """Return the first run's header."""
         return self.headers[0]
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """Names, cheapest first."""
+        """Return the names of the tiers, cheapest first."""
         return tuple(tier.name for tier in self.header.asked.tiers)
 
-    def of_way(self, way: str) -> list[tuple[int, Block]]:
-        """The blocks of one way, each with the number of its run."""
+    def of_way(self, way: str) -> list[tuple[int, MeasuredBlock]]:
+        """Return the blocks of one way, each with the number of its run."""
         return [(run, block) for run, block in self.blocks if block.way == way]
 
     @property
     def unit(self) -> Unit:
-        """Joules where every block has them, else CPU-seconds; never one for some of both.
+        """Return joules where every block has them, else CPU-seconds; never a mix of both.
 
         Raises:
             CannotBeDone: Some block has neither.
@@ -79,13 +78,13 @@ class PooledRun:
 
     @property
     def energy_sources(self) -> str | None:
-        """The meters of the joules; None without joules."""
+        """Return the meters of the joules; None without joules."""
         found = {use.energy_source for _, block in self.blocks for use in block.used.values()}
         return ", ".join(sorted(filter(None, found))) or None
 
 
 def pooled(runs: Sequence[MeasuredRun]) -> PooledRun:
-    """The runs as one.
+    """Return the runs as one.
 
     Raises:
         ConfigError: They are of different cascades, settings or hardware, or share a question.
@@ -107,7 +106,7 @@ def pooled(runs: Sequence[MeasuredRun]) -> PooledRun:
 
 
 def total_use(unit: Unit) -> Use:
-    """All that engines used, waiting and polling included."""
+    """Return a use that counts all that engines used, waiting and polling included."""
 
     def use(tier: str, used: EngineUse, duration_s: float) -> float:
         if unit == "CPU-s":
@@ -118,7 +117,10 @@ def total_use(unit: Unit) -> Use:
 
 
 def use_without_idle(unit: Unit, idle: Sequence[IdleWindow]) -> Use:
-    """The same less what engines use when nobody asks: as booked, or by the idle windows' rate."""
+    """Return a use without what engines use when nobody asks.
+
+    For joules that is as booked, for CPU-seconds the rate of the idle windows.
+    """
 
     def use(tier: str, used: EngineUse, duration_s: float) -> float:
         if unit == "CPU-s":
@@ -129,7 +131,7 @@ def use_without_idle(unit: Unit, idle: Sequence[IdleWindow]) -> Use:
 
 
 def idle_cpu_rate(tier: str, idle: Sequence[IdleWindow]) -> float:
-    """CPU-seconds a second of a tier's idle engines, over all windows; 0 without any."""
+    """Return CPU-seconds a second of a tier's idle engines, over all windows; 0 without any."""
     duration_s = math.fsum(window.duration_s for window in idle)
     used_s = math.fsum(window.used[tier].cpu_s or 0.0 for window in idle)
     return used_s / duration_s if duration_s else 0.0
@@ -137,7 +139,7 @@ def idle_cpu_rate(tier: str, idle: Sequence[IdleWindow]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcomes:
-    """The questions that every way answered, all arrays by question.
+    """Hold the questions that every way answered, all arrays by question.
 
     Attributes:
         outcomes: Of the tiers' own blocks; right and costs of the last tier are those of ALONE.
@@ -166,12 +168,12 @@ class RunOutcomes:
 
     @property
     def alone_right(self) -> Bools:
-        """Where the last tier alone was right."""
+        """Return where the last tier alone was right."""
         return np.asarray(self.outcomes.is_right[:, self.outcomes.last], dtype=bool)
 
 
 def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
-    """The questions of `run`, with what they cost by `use`.
+    """Return the questions of `run`, with what they cost by `use`.
 
     Raises:
         ConfigError: No question was answered in every way.
@@ -194,9 +196,7 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
     is_right = outcomes.is_right.copy()
     n_last_differs = int((is_right[:, -1] != alone_right).sum())
     is_right[:, -1] = alone_right
-    own = tier_costs(run, use)
-    costs = np.array([[own[t][q] for t in tiers] for q in questions])
-    by_tier = _cascade_costs(run, use)
+    costs, cascade_costs = _costs(run, use, questions)
     index = {name: i for i, name in enumerate(tiers)}
     was_asked = np.zeros((len(ours), len(tiers)), dtype=bool)
     for i, answer in enumerate(ours):
@@ -205,7 +205,7 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
         outcomes=replace(outcomes, is_right=is_right, costs=costs.mean(axis=0)),
         unit=run.unit,
         costs=costs,
-        cascade_costs=np.array([[by_tier[t].get(q, 0.0) for t in tiers] for q in questions]),
+        cascade_costs=cascade_costs,
         answering=np.array([index[a.tier or tiers[-1]] for a in ours]),
         was_asked=was_asked,
         cascade_right=np.array([bool(a.correct) for a in ours]),
@@ -219,12 +219,32 @@ def run_outcomes(run: PooledRun, use: Use) -> RunOutcomes:
     )
 
 
+def priced(data: RunOutcomes, run: PooledRun, use: Use) -> RunOutcomes:
+    """Return the same questions of the same run, with their costs by another `use`."""
+    costs, cascade_costs = _costs(run, use, data.outcomes.questions)
+    return replace(
+        data,
+        outcomes=replace(data.outcomes, costs=costs.mean(axis=0)),
+        costs=costs,
+        cascade_costs=cascade_costs,
+    )
+
+
+def _costs(run: PooledRun, use: Use, questions: Sequence[Any]) -> tuple[Floats, Floats]:
+    """Return the costs of each tier alone and in the cascade, both [n_questions, n_tiers]."""
+    own, cascade = measured_costs(run, use), _cascade_costs(run, use)
+    return (
+        np.array([[own[tier][q] for tier in run.tiers] for q in questions]),
+        np.array([[cascade[tier].get(q, 0.0) for tier in run.tiers] for q in questions]),
+    )
+
+
 def _first_tokens(answers: Sequence[ServedAnswer]) -> Floats:
     return np.array([np.nan if a.ttft_s is None else a.ttft_s for a in answers])
 
 
 def _is_whole(answer: ServedAnswer | None) -> bool:
-    """Whether it is an answer, graded, of a request in which no tier failed."""
+    """Return True for a graded answer of a request in which no tier failed."""
     return (
         answer is not None
         and answer.correct is not None
@@ -233,7 +253,7 @@ def _is_whole(answer: ServedAnswer | None) -> bool:
 
 
 def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Question, float]:
-    """`total` by tokens; where some question does not tell its own, in equal parts."""
+    """Return `total` shared by tokens; in equal parts where some question's tokens are unknown."""
     known = [count for count in tokens.values() if count is not None]
     if len(known) < len(tokens) or math.fsum(known) == 0:
         return dict.fromkeys(tokens, total / len(tokens)) if tokens else {}
@@ -241,16 +261,16 @@ def shared(total: float, tokens: Mapping[Question, float | None]) -> dict[Questi
     return {question: total * (count or 0.0) / whole for question, count in tokens.items()}
 
 
-def _tokens(attempt: RecordedAttempt | ServedAttempt) -> float | None:
-    """Tokens computed: prompt tokens that were not cached, and output; None where not told."""
+def _tokens(attempt: TierWork) -> float | None:
+    """Return the tokens computed: prompt tokens that were not cached, and output; else None."""
     prompt, completion = attempt.prompt_tokens, attempt.completion_tokens
     if prompt is None or completion is None:
         return None
     return float(prompt - (attempt.cached_tokens or 0) + completion)
 
 
-def tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
-    """Cost of each question, asked of each tier alone; of the last one, as a plain user asks it."""
+def measured_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
+    """Return the cost of each question at each tier alone; at the last as a plain user asks it."""
     *lower, last = run.tiers
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}
     for tier in lower:
@@ -264,7 +284,7 @@ def tier_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
 
 
 def _cascade_costs(run: PooledRun, use: Use) -> dict[str, dict[Question, float]]:
-    """What each tier cost the cascade at each question; sums are all that was used in a block."""
+    """Return what each tier cost the cascade at each question; they sum to the block's use."""
     found: dict[str, dict[Question, float]] = {tier: {} for tier in run.tiers}
     for _, block in run.of_way(CASCADE):
         for tier in run.tiers:

@@ -1,4 +1,4 @@
-"""Which questions are fitted on, which are certified on, and which only measure the result."""
+"""Split questions into those to fit on, to certify on, and to measure the result on."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DEFAULT_N_CERTIFY = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Fit and certify questions, and the set that the result is reported on.
+    """Hold fit and certify questions, and the set that the result is reported on.
 
     `is_of_groups`: groups differ in size and one row of each is certified on, so a certificate is
     about a random question of a random group, not about a random question.
@@ -27,7 +27,7 @@ class Splits:
 
 
 def bootstrap_splits(outcomes: Outcomes, n_fit: int, n_certify: int, seed: int) -> Splits:
-    """Fit and certify rows drawn with replacement; the whole file is the truth to report on."""
+    """Draw fit and certify rows with replacement; the whole file is the truth to report on."""
     rng = np.random.default_rng(seed)
     return Splits(
         fit=outcomes.take(rng.integers(0, outcomes.n_questions, n_fit)),
@@ -39,7 +39,7 @@ def bootstrap_splits(outcomes: Outcomes, n_fit: int, n_certify: int, seed: int) 
 def disjoint_splits(
     outcomes: Outcomes, n_fit: int | None, n_certify: int | None, seed: int
 ) -> Splits:
-    """Disjoint splits; a group, where ids are given, lies in one split as a whole.
+    """Return disjoint splits; a group, where ids are given, lies in one split as a whole.
 
     Without numbers it is 300 rows to fit and 600 to certify, or a quarter and a half of a smaller
     file; the rest is for the test. Certified on is one random row of each group: a group's
@@ -77,7 +77,7 @@ def disjoint_splits(
 
 
 def question_groups(outcomes: Outcomes) -> list[Ints]:
-    """Row indices of each group; a row without a group id is one of its own."""
+    """Return row indices of each group; a row without a group id is one of its own."""
     rows: dict[Hashable, list[int]] = {}
     for i, group in enumerate(outcomes.groups):
         rows.setdefault(("row", i) if group is None else ("group", group), []).append(i)
@@ -95,7 +95,7 @@ class _Taken:
 
 
 def _first(groups: list[Ints], order: Ints, n_rows: int) -> _Taken:
-    """The first groups of `order` that together hold at least `n_rows` rows."""
+    """Return the first groups of `order` that together hold at least `n_rows` rows."""
     taken: list[Ints] = []
     count = 0
     for i in order:

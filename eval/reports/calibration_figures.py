@@ -3,6 +3,7 @@
 Whoever draws or prints reads them from here. None stands where a number cannot be told.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from eval.recorded.splits import Splits
 from eval.reports.calibration_result import Report
 from hybridserve_llm.calibration.certify import Calibration, path_to_walk
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Outcomes
-from hybridserve_llm.calibration.policies import replay
+from hybridserve_llm.calibration.policies import WholePolicy, replay
 
 N_RISK_BINS = 20
 
@@ -156,7 +157,12 @@ def _path(
         for estimate in several
         if not is_served or (estimate.chain, estimate.has_gate) == (served.chain, served.has_gate)
     )
-    policies = path_to_walk(shown, fitted, splits.fit, calibration.promise)
+    policies: Sequence[WholePolicy] = calibration.path
+    if len(policies) == 1 or (policies[0].chain, policies[0].has_gate) != (
+        shown.chain,
+        shown.has_gate,
+    ):  # a knee, or the last tier alone: no path of `shown` was walked
+        policies = path_to_walk(shown, fitted, splits.fit, calibration.promise)
     risks = fitted.risks(policies[0], test)
     certified = {step.policy.shape() for step in calibration.certified}
     return PolicyPath(

@@ -19,6 +19,7 @@ from eval.recorded.run_outcomes import (
     RunOutcomes,
     Unit,
     idle_cpu_rate,
+    priced,
     run_outcomes,
     total_use,
     use_without_idle,
@@ -109,7 +110,8 @@ def run_figures(run: PooledRun, served: ServedPolicy | None, *, seed: int) -> Ru
     """
     unit = run.unit
     use, net = total_use(unit), use_without_idle(unit, run.idle)
-    data, less_idle = run_outcomes(run, use), run_outcomes(run, net)
+    data = run_outcomes(run, use)
+    less_idle = priced(data, run, net)
     outcomes, right, last_right = data.outcomes, data.cascade_right, data.alone_right
     differences = right.astype(np.float64) - last_right
     harmed, groups = ~right & last_right, outcomes.groups

@@ -1,4 +1,4 @@
-"""A served policy made stricter and laxer: its thresholds of risk times a factor, replayed."""
+"""Replay a served policy made stricter and laxer: its thresholds of risk times a factor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ FACTORS = tuple(float(factor) for factor in np.geomspace(1 / 64, 64, 61))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Confidence of each tier asked alone, [n_questions, n_tiers]; risk by state, [n]."""
+    """Hold confidence of each tier asked alone, [n_questions, n_tiers], and risk by state, [n]."""
 
     confidence: Floats
     risks: Mapping[State, Floats]
 
 
 def judged(served: ServedPolicy, outcomes: Outcomes) -> Judged:
-    """What the server's models say of every recorded answer, one question at a time."""
+    """Return what the server's models say of every recorded answer, one question at a time."""
     n, confidence = outcomes.n_questions, np.full(outcomes.is_right.shape, np.nan)
     policy, models = served.policy, served.models
     if not isinstance(policy, RiskPolicy):
@@ -53,7 +53,7 @@ def judged(served: ServedPolicy, outcomes: Outcomes) -> Judged:
 def policy_path(
     served: ServedPolicy, found: Judged, outcomes: Outcomes, costs: Floats
 ) -> tuple[PolicyPoint, ...]:
-    """Where the policy lies with its thresholds times each of FACTORS; strict to lax.
+    """Return where the policy lies with its thresholds times each of FACTORS, strict to lax.
 
     Only the point of factor 1 is what was certified. `costs` are [n_questions, n_tiers].
     """
@@ -85,7 +85,7 @@ def _scaled(policy: RiskPolicy, factor: float) -> WholePolicy:
 
 
 def _scaled_rule(rule: RiskRule, factor: float) -> StateRule:
-    """Bands begin where acceptance ends, as far as they did not begin above it."""
+    """Return the rule with its threshold times `factor`; bands begin there, or above as before."""
     accept = rule.accept_at_most * factor
     return StateRule(
         accept_at_most=accept,

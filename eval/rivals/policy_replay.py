@@ -1,4 +1,4 @@
-"""Recorded answers through the server's own policy code, question by question.
+"""Replay recorded answers through the server's own policy code, question by question.
 
 What decides here are the classes that decide in a server (`cascade/policy.py`,
 `cascade/risk_policy.py`, `confidence/risk_models.py`); nothing is vectorised or written anew.
@@ -27,7 +27,7 @@ from hybridserve_llm.values.ledger import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One tier's answer to a question, and what became of it."""
+    """Hold which tier answered a question, and what was decided of its answer."""
 
     tier: int
     verdict: Verdict
@@ -40,19 +40,19 @@ Steps = tuple[Step, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedPolicy:
-    """A policy as a server has it; `models` hold the gate, where there is one."""
+    """Hold a policy as a server has it; `models` hold the gate, where there is one."""
 
     policy: RiskPolicy | ScorePolicy
     models: RiskModels | None = None
 
     @property
     def reads_prompts(self) -> bool:
-        """Whether a gate decides where prompts enter."""
+        """Return True where a gate decides at which tier prompts enter."""
         return isinstance(self.policy, RiskPolicy) and () in self.policy.rules
 
 
 def decided(served: ServedPolicy, outcomes: Outcomes) -> list[Steps]:
-    """What a server would do with each question whose tiers all answer, [n_questions].
+    """Return what a server would do with each question whose tiers all answer, [n_questions].
 
     Raises:
         ConfigError: The policy has a gate, and the prompts' features are not recorded.
@@ -79,7 +79,7 @@ def _entry(served: ServedPolicy, outcomes: Outcomes, question: int, bounds: Boun
 def _climbed(
     policy: Policy, entry: int, outcomes: Outcomes, question: int, bounds: Bounds
 ) -> Steps:
-    """The same loop as `cascade/router.py`, over recorded answers."""
+    """Run the loop of `cascade/router.py` over recorded answers."""
     at: int | None = entry
     seen: list[Seen] = []
     steps: list[Step] = []
@@ -92,7 +92,7 @@ def _climbed(
 
 
 def assessment_of(outcomes: Outcomes, question: int, tier: int) -> Assessment:
-    """What a scorer said of a recorded answer."""
+    """Return what a scorer said of a recorded answer."""
     values = outcomes.answer_features[question, tier].tolist()
     features = dict(zip(outcomes.answer_feature_names, map(_known, values), strict=True))
     return Assessment(
@@ -107,7 +107,7 @@ def _known(value: float) -> float | None:
 
 
 def replay_of(ways: Sequence[Steps], outcomes: Outcomes) -> Replay:
-    """The same as arrays, from which costs and accuracy follow."""
+    """Return the ways as arrays, from which costs and accuracy follow."""
     was_asked = np.zeros((len(ways), len(outcomes.tiers)), dtype=bool)
     for i, steps in enumerate(ways):
         was_asked[i, [step.tier for step in steps]] = True

@@ -1,4 +1,4 @@
-"""What a server did, from its own records, beside what a replay of recorded answers does."""
+"""Compare what a server did, by its own records, with a replay of recorded answers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from eval.recorded.measured_run import CASCADE, ServedAnswer, is_run, read_run
+from eval.recorded.record_files import read_ledgers
 from eval.rivals.policy_replay import ServedPolicy, Steps, assessment_of, decided
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.risk_policy import RiskPolicy
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.values.answers import Seen
-from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.ledger import Attempt, Verdict
 
-Way = tuple[tuple[str, str], ...]
+Way = tuple[tuple[str, Verdict], ...]
 """Tier and decision of each attempt."""
 
 SAME_NUMBER = 1e-9
-_ENDED = frozenset({Verdict.FAIL.value, Verdict.ABORT.value})
+_ENDED = frozenset({Verdict.FAIL, Verdict.ABORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Requests that the server answered and the replay decided, joined by their ids.
+    """Count the requests that the server answered and the replay decided, joined by their ids.
 
     Attributes:
         n_failed: Requests left out, as a tier failed or the client went away.
@@ -40,10 +39,10 @@ class Comparison:
 
 
 def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison:
-    """The requests in `path`, as `records.file` of a server holds them, beside `ways`.
+    """Compare the requests in `path`, a server's `records.file` or a measured run, with `ways`.
 
-    A request is the question whose id it was sent under (header `x-request-id`). A measured run
-    tells its own questions' decisions.
+    A request of a record file is the question whose id it was sent under (header `x-request-id`).
+    A measured run names its questions itself.
 
     Raises:
         ConfigError: The file cannot be read, holds no requests, or two questions have one id.
@@ -52,7 +51,7 @@ def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison
     if len(set(ids)) < len(ids):
         raise ConfigError("ids repeat in these records; requests cannot be told apart by them")
     replayed = {
-        query_id: tuple((outcomes.tiers[step.tier], step.verdict.value) for step in steps)
+        query_id: tuple((outcomes.tiers[step.tier], step.verdict) for step in steps)
         for query_id, steps in zip(ids, ways, strict=True)
     }
     served = _served(path)
@@ -68,7 +67,7 @@ def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedComparison:
-    """What a server did over HTTP beside a replay of answers that its tiers gave another time.
+    """Count what a server decided as a replay does of answers that its tiers gave another time.
 
     The replay decides by the same code, so decisions differ only where answers or scores do: an
     engine sums in another order when it works on another batch, and a score next to a threshold
@@ -94,11 +93,11 @@ class ServedComparison:
 def compare_served(
     answers: Sequence[ServedAnswer], served: ServedPolicy, outcomes: Outcomes
 ) -> ServedComparison:
-    """`answers` of the cascade beside `served` replayed over `outcomes`, question by question."""
+    """Compare `answers` of the cascade with `served` replayed over `outcomes`, one by one."""
     index = {name: i for i, name in enumerate(outcomes.tiers)}
     ways = decided(served, outcomes)
     own = [[(index[a.tier], a.decision) for a in answer.attempts] for answer in answers]
-    replayed = [[(step.tier, step.verdict.value) for step in steps] for steps in ways]
+    replayed = [[(step.tier, step.verdict) for step in steps] for steps in ways]
     is_same = [a == b for a, b in zip(own, replayed, strict=True)]
     gaps = [_gaps(answer, served, outcomes, i) for i, answer in enumerate(answers)]
     has_same_numbers = [all(gap <= SAME_NUMBER for gap in each) for each in gaps]
@@ -118,7 +117,7 @@ def compare_served(
 def _gaps(
     answer: ServedAnswer, served: ServedPolicy, outcomes: Outcomes, question: int
 ) -> list[float]:
-    """How far the server's numbers are from the replay's, at each tier below the last it asked.
+    """Return the gaps between the server's and the replay's numbers, at each tier below the last.
 
     Infinite where only one of both has a number.
     """
@@ -139,31 +138,23 @@ def _gaps(
 
 
 def _named(outcomes: Outcomes) -> list[tuple[Any, Any]]:
-    """Questions as (split, id), which both forms of records name them by."""
+    """Return questions as (split, id), which both forms of records name them by."""
     return [question for question in outcomes.questions if isinstance(question, tuple)]
 
 
 def _served(path: Path) -> Mapping[str, Way]:
+    """Return the way of each request by its id."""
     if is_run(path):
         return {
-            answer.query_id: tuple((one.tier, one.decision) for one in answer.attempts)
-            or (("no tier", Verdict.FAIL.value),)
+            answer.query_id: _way(answer.attempts) or (("no tier", Verdict.FAIL),)
             for block in read_run(path).of_way(CASCADE)
             for answer in block.answers
         }
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    found: dict[str, Way] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = orjson.loads(line)
-            if record["kind"] == "request":
-                way = tuple((one["tier"], one["decision"]) for one in record["attempts"])
-                found[record["request_id"]] = way
-        except (ValueError, KeyError, TypeError) as exc:
-            raise ConfigError(f"{path}, line {number} is no record of a server: {exc}") from exc
+    found = {ledger.request_id: _way(ledger.attempts) for ledger in read_ledgers(path)}
     if not found:
         raise ConfigError(f"{path} holds no request")
     return found
+
+
+def _way(attempts: Sequence[Attempt]) -> Way:
+    return tuple((attempt.tier, attempt.decision) for attempt in attempts)

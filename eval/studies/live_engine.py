@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from eval.asking.first_failure import first_failure
+from eval.asking.in_turn import first_failure
 from hybridserve_llm.energy.cpu_time import node_ticks, parents_of_all, process_time, tree_of
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, Engine

@@ -140,7 +140,7 @@ def _policy(step: WalkStep, calibration: Calibration, certify: Outcomes) -> Poli
     among all its policies, whose number was fixed before.
     """
     done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
-    level = calibration.promise.delta / calibration.n_walkable
+    level = calibration.promise.delta / len(calibration.path)
     return PolicyPart(
         rules=_rules(step.policy, certify.tiers),
         share=step.policy.share,

@@ -37,7 +37,8 @@ class Calibration:
     Attributes:
         estimates: An estimate of every chain on the fit split, the best first.
         certified: The certified policies of the chosen chain, strict to lax.
-        n_walkable: Policies on the path, fixed before any certify row was seen; 1 for a knee.
+        path: The policies that might be walked, strict to lax. They were fixed before any certify
+            row was seen. A knee alone is its own path.
         chosen: The certified step that is to be served, or None where nothing pays and is
             certifiable.
         last: Index of the last tier.
@@ -47,7 +48,7 @@ class Calibration:
     fitted: FittedModels
     estimates: tuple[ChainEstimate, ...]
     certified: tuple[WalkStep, ...]
-    n_walkable: int
+    path: tuple[WholePolicy, ...]
     chosen: WalkStep | None
     last: int
 
@@ -110,7 +111,7 @@ def certify_fitted(
         fitted=fitted,
         estimates=tuple(estimates),
         certified=certified,
-        n_walkable=len(path),
+        path=tuple(path),
         chosen=_cheapest(certified, float(fit.costs[fit.last])),
         last=fit.last,
     )
@@ -161,7 +162,7 @@ def calibrate_knee(
         fitted=fitted,
         estimates=estimates,
         certified=(chosen,) if chosen else (),
-        n_walkable=1,
+        path=(policy,),
         chosen=chosen,
         last=fit.last,
     )

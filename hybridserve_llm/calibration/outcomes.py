@@ -89,3 +89,8 @@ def draws_of(questions: Sequence[Hashable]) -> Floats:
     """
     digests = (hashlib.sha256(repr(question).encode()).digest() for question in questions)
     return np.array([int.from_bytes(digest[:6]) / 2**48 for digest in digests], dtype=np.float64)
+
+
+def equal_numbers(keys: Sequence[str | None]) -> list[int]:
+    """Return a number for each key of one question, equal for equal keys; None equals nothing."""
+    return [keys.index(key) if key else -i for i, key in enumerate(keys, start=1)]

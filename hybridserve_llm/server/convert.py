@@ -5,6 +5,12 @@ from typing import Any
 from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome
 from hybridserve_llm.values.requests import GenerateRequest, JsonObject
 
+_SHOWN = (
+    *("tier", "model", "decision", "reason", "score", "confidence", "risk"),
+    *("prompt_tokens", "cached_tokens", "completion_tokens"),
+    *("ttft_s", "latency_s", "energy_j", "energy_source"),
+)
+"""Fields of an attempt that clients see, in this order; the class of an error stays in records."""
 _TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
 _INTERNAL_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
 """Fields that we ask engines for: next to the choices in a chat, inside them in completions."""
@@ -56,22 +62,7 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "tier": attempt.tier,
-        "model": attempt.model,
-        "decision": attempt.decision.value,
-        "reason": attempt.reason,
-        "score": attempt.score,
-        "confidence": attempt.confidence,
-        "risk": attempt.risk,
-        "prompt_tokens": attempt.prompt_tokens,
-        "cached_tokens": attempt.cached_tokens,
-        "completion_tokens": attempt.completion_tokens,
-        "ttft_s": attempt.ttft_s,
-        "latency_s": attempt.latency_s,
-        "energy_j": attempt.energy_j,
-        "energy_source": attempt.energy_source,
-    }
+    shown = {name: getattr(attempt, name) for name in _SHOWN}
     known = attempt.assessment
     if known is not None:
         shown |= {

@@ -13,7 +13,7 @@ from hybridserve_llm.values.requests import JsonObject
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens an engine counted for one attempt; None where it did not say."""
+    """Hold the tokens that an engine counted for one attempt; None where it did not say."""
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
@@ -22,7 +22,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """One tool call of an answer; `arguments` is the text the model wrote, not yet parsed."""
+    """Hold one tool call of an answer; `arguments` is the model's text, not yet parsed."""
 
     name: str
     arguments: str
@@ -30,7 +30,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One choice of a completion, as far as scoring needs it.
+    """Hold one choice of a completion, as far as scoring needs it.
 
     Attributes:
         text: The answer without reasoning; empty when the model wrote none.
@@ -39,7 +39,7 @@ class Answer:
             engine left one token's out.
         token_ids: Ids of the same tokens, shape [n_tokens]; None when not asked for.
         token_bytes: Text of the same tokens in UTF-8, shape [n_tokens]; None when the engine did
-            not tell every token's. vLLM gives a character that several tokens share to the last
+            not send every token's. vLLM gives a character that several tokens share to the last
             of them and leaves the others empty; other engines may give each its own bytes.
         margins: Probability of the likeliest token minus that of the next, among the alternatives
             that the engine returned, shape [n_tokens]; an entry is None where it returned fewer
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """An engine's whole answer: the parts we read, and `body`, the JSON it sent."""
+    """Hold an engine's whole answer: the parts we read, and `body`, the JSON it sent."""
 
     answers: tuple[Answer, ...]
     usage: Usage
@@ -66,7 +66,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """One event of an engine's stream: the JSON it sent, and its usage where the event says it."""
+    """Hold one event of an engine's stream: its JSON, and its usage where the event has one."""
 
     body: JsonObject
     usage: Usage | None = None
@@ -74,7 +74,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What is said of an answer: by a scorer from its own tokens, then by a judge from all so far.
+    """Hold what a scorer says of an answer by its tokens, and a judge by all answers so far.
 
     Attributes:
         score: None when no score may be given (a missing log-probability, an empty answer, a
@@ -97,7 +97,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """An answer of the tier with index `tier` that a request has got so far."""
+    """Hold the assessment of an answer that the tier with index `tier` gave to a request."""
 
     tier: int
     assessment: Assessment

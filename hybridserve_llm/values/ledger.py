@@ -1,20 +1,25 @@
 """Hold the attempts of one request and how it ended.
 
-Absent is None everywhere, never 0.
+Absent is None everywhere, never 0. Servers write these classes as JSON into responses and records,
+and `eval/` reads that JSON back into the same classes. Bounds are checked where JSON is read.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 from hybridserve_llm.values.answers import Assessment, Completion
 from hybridserve_llm.values.requests import Endpoint
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+
 
 class Verdict(StrEnum):
-    """What became of an attempt (design section 2); ABORT: given up before it ended."""
+    """Name what became of an attempt (design section 2); ABORT: given up before it ended."""
 
     ACCEPT = "accept"
     ESCALATE = "escalate"
@@ -24,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class RequestKind(StrEnum):
-    """What a request is: to the cascade, to a tier by its own name, or for calibration."""
+    """Name what a request asks: the cascade, a tier by its own name, or a calibration answer."""
 
     CASCADE = "cascade"
     TIER = "tier"
@@ -32,7 +37,7 @@ class RequestKind(StrEnum):
 
 
 class RequestEnd(StrEnum):
-    """How a request ended; INVALID: the request was at fault, GIVEN_UP: its client left."""
+    """Name how a request ended; INVALID: the request was at fault, GIVEN_UP: its client left."""
 
     ANSWERED = "answered"
     INVALID = "invalid"
@@ -40,33 +45,46 @@ class RequestEnd(StrEnum):
     GIVEN_UP = "given_up"
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One tier's work for one request: a line of the ledger, and the record `eval/` reads.
+class TierWork(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Hold what every record of an attempt has: one tier's work for one request.
 
-    `assessment` holds what else is known of the answer, where the request asked for it; `error` is
-    the class of the error that a failed one ended with.
+    Attributes:
+        model: The checkpoint. A measured run does not keep it for its served requests.
+        reason: Why the attempt was decided so, why there is no score, or why it failed.
+        latency_s: From the call of the engine to the end of its answer.
+        energy_j: Active joules. A server settles them after the answer, so its ledger has none yet.
+        energy_source: The meter of the joules, as the server names it.
     """
 
     tier: str
-    model: str
-    decision: Verdict
-    reason: str
+    model: str | None = None
+    reason: str | None = None
     score: float | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    latency_s: Amount | None = None
+    energy_j: Amount | None = None
+    energy_source: str | None = None
+
+
+class Attempt(TierWork, frozen=True, kw_only=True, gc=False):
+    """Hold one tier's work for a request as a line of the ledger, with what was decided of it.
+
+    `assessment` holds what else is known of the answer, where the request asked for it. `error` is
+    the class of the error that a failed attempt ended with.
+    """
+
+    decision: Verdict
     confidence: float | None = None
     risk: float | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-    ttft_s: float | None = None
-    latency_s: float | None = None
-    energy_j: float | None = None
-    energy_source: str | None = None
+    ttft_s: Amount | None = None
     assessment: Assessment | None = None
     error: str | None = None
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request's attempts in order; `tier` and `model` name the one that answered, if any did.
+    """Hold a request's attempts in order; `tier` and `model` name the one that answered, if any.
 
     `ttft_s` is the time from the request's arrival to the first token that left for the client,
     where it was streamed; `error` the class of the error that it ended with, if it did.
@@ -90,14 +108,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def kind(self) -> RequestKind:
-        """What was asked of the cascade, of one tier, and for calibration is counted apart."""
+        """Return the kind of request, since the kinds are counted apart."""
         if self.assess:
             return RequestKind.CALIBRATION
         return RequestKind.CASCADE if self.only_tier is None else RequestKind.TIER
 
 
 class FinishedRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request that ended, answered or not: its ledger, seconds it took, Unix time of its end."""
+    """Hold the ledger of a request that ended, the seconds it took, and its end in Unix time."""
 
     ledger: Ledger
     latency_s: float
@@ -106,7 +124,7 @@ class FinishedRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the cascade gives for a request that is answered whole."""
+    """Hold what the cascade returns for a request that is answered whole."""
 
     completion: Completion
     ledger: Ledger

@@ -3,16 +3,16 @@
 import csv
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from eval.cli import main
-from eval.recorded.attempts import RecordedAttempt
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsFile, RecordedAttempt
 from eval.recorded.measured_run import CASCADE, read_run
 from launch.demo.check import running_demo
 from launch.demo.export import line_of

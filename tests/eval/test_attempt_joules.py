@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from eval.asking.attempt_joules import NO_ID, NO_RECORD, AttemptJoules
-from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import (
+    AttemptsFile,
+    AttemptsHeader,
+    RecordedAttempt,
+    RecordedTier,
+    read_attempts,
+)
 from hybridserve_llm.testing import FakeClock
 
 Make = Callable[..., RecordedAttempt]

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import (
+    AttemptsFile,
+    AttemptsHeader,
+    RecordedAttempt,
+    RecordedTier,
+    read_attempts,
+)
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 Make = Callable[..., RecordedAttempt]
@@ -55,6 +60,48 @@ def test_the_header_is_the_first_line(path: Path, make_attempt: Make) -> None:
     assert first["schema"] == "hybridserve-attempts/1"
     assert first["tiers"][1] == {"name": "big", "model": "m-big", "active_parameters": None}
     assert (second["query_id"], second["tier"], second["correct"]) == ("q1", "small", True)
+
+
+def test_a_line_has_these_keys(path: Path, make_attempt: Make) -> None:
+    """Files are read by programs of other versions and by other people's."""
+    written(path, make_attempt("q1", "small", score=None))
+    line = json.loads(path.read_text().splitlines()[1])
+    assert line["score"] is None
+    assert sorted(line) == sorted(
+        [
+            "split",
+            "query_id",
+            "group",
+            "tier",
+            "model",
+            "correct",
+            "answer",
+            "answer_key",
+            "score",
+            "reason",
+            "features",
+            "output_type",
+            "prompt_features",
+            "prompt_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "latency_s",
+            "energy_j",
+            "energy_source",
+            "prompt_draw",
+            "energy_reason",
+            "request_id",
+        ]
+    )
+
+
+def test_a_file_from_before_draws_and_ids_were_kept_is_read(path: Path, make_attempt: Make) -> None:
+    written(path, make_attempt("q1", "small"))
+    header, line = path.read_text().splitlines()
+    newer = ("prompt_draw", "energy_reason", "request_id")
+    older = {key: value for key, value in json.loads(line).items() if key not in newer}
+    path.write_text(f"{header}\n{json.dumps(older)}\n")
+    assert read_attempts(path).by_question[None, "q1"] == {"small": make_attempt("q1", "small")}
 
 
 def test_attempts_are_on_disk_before_the_file_is_closed(path: Path, make_attempt: Make) -> None:
@@ -219,11 +266,15 @@ def test_another_schema_is_named(path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("correct", "yes", "line 2: correct = 'yes': Input should be a valid boolean"),
-        ("score", 0.5, "line 2: score = 0.5: Input should be less than or equal to"),
-        ("prompt_tokens", -1, "line 2: prompt_tokens = -1"),
-        ("features", {"mean_logprob": "x"}, "line 2: features.mean_logprob = 'x'"),
-        ("surprise", 1, "line 2: surprise = 1"),
+        ("correct", "yes", "line 2: correct: Expected `bool \\| null`, got `str`"),
+        ("score", 0.5, "line 2: score: Expected `float` <= "),
+        ("prompt_tokens", -1, "line 2: prompt_tokens: Expected `int` >= 0"),
+        (
+            "features",
+            {"mean_logprob": "x"},
+            r"line 2: features\[...\]: Expected `float \| null`, got `str`",
+        ),
+        ("surprise", 1, "line 2: Object contains unknown field `surprise`"),
         ("tier", "giant", "line 2: tier 'giant' is not in the header"),
     ],
 )
@@ -240,13 +291,13 @@ def test_lines_that_are_no_attempt(
 def test_a_line_that_is_not_json(path: Path, make_attempt: Make) -> None:
     written(path, make_attempt("q1", "small"))
     path.write_text(path.read_text() + "{\n")
-    with pytest.raises(ConfigError, match="line 3: Invalid JSON"):
+    with pytest.raises(ConfigError, match="line 3: Input data was truncated"):
         read_attempts(path)
 
 
 def test_a_header_that_lacks_something(path: Path) -> None:
     path.write_text('{"schema": "hybridserve-attempts/1"}\n')
-    with pytest.raises(ConfigError, match="line 1: created"):
+    with pytest.raises(ConfigError, match="line 1: Object missing required field `created`"):
         read_attempts(path)
 
 

@@ -236,7 +236,7 @@ def test_records_that_are_not_there_end_it_before_anything_is_asked(
     command += ["--grader", "agrees", "--attempts", tmp_path / "attempts.jsonl"]
     command += ["--records", tmp_path / "none.jsonl"]
     assert main([str(part) for part in command]) == 2
-    assert "none.jsonl is not there; name the server's records.file" in capsys.readouterr().err
+    assert "none.jsonl does not exist; name the server's records.file" in capsys.readouterr().err
     assert cascade.bodies == []
 
 

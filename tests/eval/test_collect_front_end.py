@@ -17,8 +17,7 @@ from eval.asking.collect import collect, describe_cascade
 from eval.asking.collect_progress import CollectProgress
 from eval.questions.graders import Exact
 from eval.questions.prompts import read_prompts
-from eval.recorded.attempts import Attempts, AttemptsHeader, read_attempts
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import Attempts, AttemptsFile, AttemptsHeader, read_attempts
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.confidence.features import FEATURE_NAMES

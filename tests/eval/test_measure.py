@@ -20,8 +20,15 @@ from eval.cli import main
 from eval.questions.graders import Exact
 from eval.questions.prompts import PromptSet, read_prompts
 from eval.recorded.attempts import AttemptsHeader
-from eval.recorded.measured_run import ALONE, CASCADE, MeasuredRun, RunHeader, is_run, read_run
-from eval.recorded.run_file import RunFile
+from eval.recorded.measured_run import (
+    ALONE,
+    CASCADE,
+    MeasuredRun,
+    RunFile,
+    RunHeader,
+    is_run,
+    read_run,
+)
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.server.build import Serving, build_app
@@ -279,6 +286,13 @@ def test_a_file_of_something_else_is_no_run(tmp_path: Path) -> None:
     path.write_text('{"schema": "hybridserve-attempts/1"}\n')
     assert not is_run(path)
     with pytest.raises(ConfigError, match=r"other\.jsonl is no measured run"):
+        read_run(path)
+
+
+def test_a_file_that_is_not_json_is_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("tiers:\n")
+    with pytest.raises(ConfigError, match=r"\(hybridserve-run/1\), line 1: JSON is malformed"):
         read_run(path)
 
 

@@ -108,7 +108,7 @@ def test_a_half_written_first_line_is_no_fault(path: Path) -> None:
 
 
 def test_no_file_at_all_is_one_clear_error(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"records\.jsonl is not there; name the server's rec"):
+    with pytest.raises(ConfigError, match=r"records\.jsonl does not exist; name the server's rec"):
         list(RecordFiles(path).added())
 
 
@@ -121,10 +121,10 @@ def test_a_folder_cannot_be_read(path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ("no json\n", "invalid literal"),
-        ("[]\n", "it is not an object with a kind"),
-        ('{"kind": "energy"}\n', "request_id Field required"),
-        (line("r2", active_j=-1.0), "active_j Input should be greater than or equal to 0"),
+        ("no json\n", "JSON is malformed"),
+        ("[]\n", "Expected `object`, got `array`"),
+        ('{"kind": "energy"}\n', "missing required field `request_id`"),
+        (line("r2", active_j=-1.0), "active_j: Expected `float` >= 0.0"),
     ],
 )
 def test_a_malformed_line_is_named(path: Path, bad: str, words: str) -> None:

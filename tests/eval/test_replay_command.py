@@ -19,8 +19,7 @@ from eval.calibrate import main as calibrate
 from eval.cli import main
 from eval.questions.graders import Exact
 from eval.questions.prompts import read_prompts
-from eval.recorded.attempts import AttemptsHeader
-from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsFile, AttemptsHeader
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.testing import create_fake_vllm_app, serving

@@ -141,6 +141,16 @@ def test_questions_that_were_fitted_on_are_counted(
     assert (data.n_seen, data.n_test) == (800, 1000)  # 300 to fit, 500 to certify
 
 
+def test_the_path_that_was_walked_is_drawn_and_no_other(
+    certified: tuple[Report, ReportData], splits: Splits
+) -> None:
+    report, data = certified
+    walked = report.calibration.path
+    assert len(data.path.points) == len(walked) > 3
+    shorter = replace(report, calibration=replace(report.calibration, path=walked[:3]))
+    assert report_data(shorter, splits).path.points == data.path.points[:3]
+
+
 def test_groups_are_noticed(certified: tuple[Report, ReportData], splits: Splits) -> None:
     report, data = certified
     assert not data.has_groups

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from eval.asking.ledger import answer_text
+from eval.asking.ledger import graded_text
 from eval.asking.streamed_answer import streamed
 from hybridserve_llm.errors import CannotBeDone
 
@@ -49,7 +49,7 @@ async def test_a_chat_is_folded_with_the_ledger_of_its_last_chunk() -> None:
         delta(content="2"),
         {"choices": [{"index": 0, "delta": {}}], "hybridserve": ledger},
     )
-    assert answer_text(response["choices"][0]) == "42"
+    assert graded_text(response["choices"][0]) == "42"
     assert response["hybridserve"] == ledger
     assert ttft_s is not None
     assert ttft_s >= 0
@@ -73,7 +73,7 @@ async def test_tool_calls_are_put_together_by_their_index() -> None:
         delta(tool_calls=[{"index": 1, "function": {"name": "time", "arguments": "{}"}}]),
         delta(tool_calls=[{"index": 0, "function": {"arguments": '": "Paris"}'}}]),
     )
-    assert json.loads(answer_text(response["choices"][0])) == [
+    assert json.loads(graded_text(response["choices"][0])) == [
         ["weather", {"city": "Paris"}],
         ["time", {}],
     ]
@@ -82,7 +82,7 @@ async def test_tool_calls_are_put_together_by_their_index() -> None:
 
 async def test_a_stream_without_a_token_has_no_first_one() -> None:
     response, ttft_s, _ = await asked(delta(role="assistant", content=""), delta())
-    assert answer_text(response["choices"][0]) == ""
+    assert graded_text(response["choices"][0]) == ""
     assert ttft_s is None
 
 

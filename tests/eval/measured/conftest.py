@@ -13,14 +13,14 @@ from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier
 from eval.recorded.measured_run import (
     ALONE,
     CASCADE,
-    Block,
     EngineUse,
     IdleWindow,
+    MeasuredBlock,
+    RunFile,
     RunHeader,
     ServedAnswer,
-    ServedAttempt,
 )
-from eval.recorded.run_file import RunFile
+from hybridserve_llm.values.ledger import Attempt, Verdict
 
 Make = Callable[..., RecordedAttempt]
 N, BLOCK = 240, 20
@@ -55,9 +55,9 @@ def attempt(make: Make, i: int, tier: str) -> RecordedAttempt:
 
 def served(i: int, tiers: tuple[str, ...]) -> ServedAnswer:
     steps = tuple(
-        ServedAttempt(
+        Attempt(
             tier=tier,
-            decision="accept" if tier == tiers[-1] else "escalate",
+            decision=Verdict.ACCEPT if tier == tiers[-1] else Verdict.ESCALATE,
             reason="",
             score=score_of(i) if tier == "small" else None,
             confidence=None,
@@ -82,7 +82,7 @@ def served(i: int, tiers: tuple[str, ...]) -> ServedAnswer:
     )
 
 
-def block_of(make: Make, way: str, index: int) -> Block:
+def block_of(make: Make, way: str, index: int) -> MeasuredBlock:
     rows = range(index * BLOCK, (index + 1) * BLOCK)
     n_hard = sum(not is_easy(i) for i in rows)
     small_s, giant_s = {
@@ -100,7 +100,7 @@ def block_of(make: Make, way: str, index: int) -> Block:
         answers = tuple(served(i, asked) for i, asked in zip(rows, tiers, strict=True))
     else:
         recorded = tuple(attempt(make, i, way) for i in rows)
-    return Block(
+    return MeasuredBlock(
         way=way,
         index=index,
         started="2026-11-24T00:00:00+00:00",
@@ -140,7 +140,10 @@ HEADER = RunHeader(
 
 
 def written_run(
-    make: Make, path: Path, *, change: Callable[[Block], Block] = lambda block: block
+    make: Make,
+    path: Path,
+    *,
+    change: Callable[[MeasuredBlock], MeasuredBlock] = lambda block: block,
 ) -> Path:
     """240 questions in blocks of 20; the small tier is right at three of four, and sure of it."""
     with RunFile(path, HEADER) as file:

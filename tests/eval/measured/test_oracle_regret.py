@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from eval.cli import main
 from eval.judging.oracle_regret import best_accuracy, least_cost
-from eval.recorded.measured_run import CASCADE, Block
+from eval.recorded.measured_run import CASCADE, MeasuredBlock
 
 Make = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -61,7 +61,7 @@ def test_a_cascade_that_decides_as_the_oracle_pays_for_the_tiers_below_alone(
 def test_a_cascade_that_forwards_the_wrong_questions_regrets_it(
     write_run: Make, tmp_path: Path, capsys: Capture
 ) -> None:
-    def worse(block: Block) -> Block:
+    def worse(block: MeasuredBlock) -> MeasuredBlock:
         """Every eighth question is answered wrongly by the small tier, though forwarding helps."""
         if block.way != CASCADE:
             return block

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eval.cli import main
-from eval.recorded.measured_run import Block
+from eval.recorded.measured_run import MeasuredBlock
 
 Make = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
@@ -57,7 +57,7 @@ def test_coverage_is_certified_on_fresh_questions(
 def test_one_question_of_each_group_is_certified_on(
     write_run: Make, tmp_path: Path, capsys: Capture, with_certificate: Make, with_header: Make
 ) -> None:
-    def in_pairs(block: Block) -> Block:
+    def in_pairs(block: MeasuredBlock) -> MeasuredBlock:
         recorded = tuple(
             replace(a, group=f"user {int(a.query_id[1:]) // 2}") for a in block.recorded
         )
@@ -87,7 +87,7 @@ def test_nothing_is_certified_on_questions_that_confidence_was_fitted_on(
 def test_confidence_is_ranked_by_kinds_of_questions_where_both_classes_are_there(
     write_run: Make, tmp_path: Path, capsys: Capture, with_certificate: Make
 ) -> None:
-    def in_kinds(block: Block) -> Block:
+    def in_kinds(block: MeasuredBlock) -> MeasuredBlock:
         """A few answers are JSON, and a quarter, all of them right, are numbers."""
         kind = dict.fromkeys(range(10), "json") | dict.fromkeys(range(1, 240, 4), "number")
         recorded = tuple(

@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from eval.cli import main
-from eval.recorded.measured_run import Block, ServedAnswer
+from eval.recorded.measured_run import MeasuredBlock, ServedAnswer
 
 Make = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
 
 
-def in_streams(block: Block) -> Block:
+def in_streams(block: MeasuredBlock) -> MeasuredBlock:
     """The small tier's first token comes after 0.1 s, the giant's after 0.2 s, or 0.05 s alone."""
 
     def ttft_s(answer: ServedAnswer) -> float:
@@ -46,7 +46,7 @@ def test_first_tokens_are_told_by_who_answered(
 def test_answers_without_a_token_are_left_out(
     write_run: Make, tmp_path: Path, capsys: Capture
 ) -> None:
-    def empty_at_times(block: Block) -> Block:
+    def empty_at_times(block: MeasuredBlock) -> MeasuredBlock:
         answers = in_streams(block).answers
         return replace(
             block, answers=(*(replace(a, ttft_s=None) for a in answers[:5]), *answers[5:])

@@ -4,19 +4,33 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from eval.cli import main
 from eval.recorded.attempts import RecordedAttempt
-from eval.recorded.measured_run import ALONE, CASCADE, Block, EngineUse, ServedAnswer, read_run
-from eval.recorded.run_file import differing_runs
-from eval.recorded.run_outcomes import pooled, run_outcomes, shared, total_use
+from eval.recorded.measured_run import (
+    ALONE,
+    CASCADE,
+    EngineUse,
+    MeasuredBlock,
+    ServedAnswer,
+    differing_runs,
+    read_run,
+)
+from eval.recorded.run_outcomes import (
+    pooled,
+    priced,
+    run_outcomes,
+    shared,
+    total_use,
+    use_without_idle,
+)
 from eval.reports.run_text import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
@@ -91,7 +105,7 @@ def test_other_ways_stand_beside_the_cascade(run_path: Path, capsys: Capture) ->
 def test_joules_take_the_place_of_cpu_seconds_where_all_are_metered(
     tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
-    def in_joules(block: Block) -> Block:
+    def in_joules(block: MeasuredBlock) -> MeasuredBlock:
         used = {t: use(one.cpu_s, 30 * (one.cpu_s or 0.0)) for t, one in block.used.items()}
         return replace(block, used=used)
 
@@ -106,7 +120,7 @@ def test_joules_take_the_place_of_cpu_seconds_where_all_are_metered(
 def test_one_block_without_a_meter_makes_it_cpu_seconds_and_mixes_nothing(
     tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
-    def in_joules(block: Block) -> Block:
+    def in_joules(block: MeasuredBlock) -> MeasuredBlock:
         is_unknown = (block.way, block.index) == (ALONE, 3)
         used = {t: use(one.cpu_s, None if is_unknown else 1.0) for t, one in block.used.items()}
         return replace(block, used=used)
@@ -116,7 +130,7 @@ def test_one_block_without_a_meter_makes_it_cpu_seconds_and_mixes_nothing(
 
 
 def test_nothing_measured_is_status_3(tmp_path: Path, write_run: Make, capsys: Capture) -> None:
-    def unknown(block: Block) -> Block:
+    def unknown(block: MeasuredBlock) -> MeasuredBlock:
         return replace(block, used={tier: use(None) for tier in block.used})
 
     path = write_run(tmp_path / "unknown.jsonl", change=unknown)
@@ -141,10 +155,43 @@ def test_a_block_is_shared_by_tokens_and_sums_to_what_was_measured(run_path: Pat
     assert data.cascade_costs.sum() == pytest.approx(measured)
 
 
+def test_questions_are_joined_once_and_priced_in_two_ways(run_path: Path) -> None:
+    run = pooled([read_run(run_path)])
+    net = use_without_idle("CPU-s", run.idle)
+    found, expected = (
+        priced(run_outcomes(run, total_use("CPU-s")), run, net),
+        run_outcomes(run, net),
+    )
+    assert np.array_equal(found.costs, expected.costs)
+    assert np.array_equal(found.cascade_costs, expected.cascade_costs)
+    assert np.array_equal(found.outcomes.costs, expected.outcomes.costs)
+
+
+def test_a_line_of_a_run_has_these_keys(run_path: Path) -> None:
+    """Files are read by programs of other versions and by other people's."""
+    blocks = [json.loads(line) for line in run_path.read_text().splitlines()[1:]]
+    served = next(block for block in blocks if block.get("way") == CASCADE)
+    assert served["kind"] == "block"
+    assert sorted(served["answers"][0]["attempts"][0]) == sorted(
+        [
+            "tier",
+            "decision",
+            "reason",
+            "score",
+            "confidence",
+            "risk",
+            "prompt_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "latency_s",
+        ]
+    )
+
+
 def test_a_question_that_failed_is_left_out_and_counted(
     tmp_path: Path, write_run: Make, capsys: Capture
 ) -> None:
-    def failing(block: Block) -> Block:
+    def failing(block: MeasuredBlock) -> MeasuredBlock:
         if (block.way, block.index) != (CASCADE, 0):
             return block
         first, *others = block.answers
@@ -235,7 +282,7 @@ def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
 def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
     write_run: Make, tmp_path: Path, capsys: Capture, with_header: Make
 ) -> None:
-    def wrong_for_some(block: Block) -> Block:
+    def wrong_for_some(block: MeasuredBlock) -> MeasuredBlock:
         """Users of eight questions; every seventh is harmed at all six that are easy."""
         answers = tuple(
             replace(a, correct=False) if number(a) // 8 % 7 == 0 and a.tier == "small" else a
@@ -373,7 +420,7 @@ def test_a_run_without_meters_is_priced_by_tokens_and_one_with_joules_by_them(
     write_run: Make, tmp_path: Path, capsys: Capture
 ) -> None:
     def costs(name: str, cpu_s: float | None, active_j: float | None) -> tuple[float, str]:
-        def change(block: Block) -> Block:
+        def change(block: MeasuredBlock) -> MeasuredBlock:
             return replace(block, used={tier: use(cpu_s, active_j) for tier in block.used})
 
         path = write_run(tmp_path / name, change=change)

@@ -188,7 +188,7 @@ def by_hand(outcomes: Outcomes, **changes: Any) -> Calibration:
         "fitted": FittedModels(states={(0,): replace(state, **changes)}, gates={}),
         "estimates": (),
         "certified": tuple(steps),
-        "n_walkable": 4,
+        "path": (strict, strict, lax, lax),
         "chosen": steps[1],
         "last": 1,
     }

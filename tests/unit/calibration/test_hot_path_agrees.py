@@ -153,7 +153,7 @@ class Setting:
             fitted=self.fitted,
             estimates=(),
             certified=(step,),
-            n_walkable=1,
+            path=(policy,),
             chosen=step,
             last=self.last,
         )
