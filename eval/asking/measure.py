@@ -19,8 +19,8 @@ import openai
 from openai import AsyncOpenAI
 from pydantic import TypeAdapter, ValidationError
 
+from eval.asking.cascade_counters import CascadeCounters, Counters, grown, used_between
 from eval.asking.collect import PATHS, tier_attempt, words_of_fault
-from eval.asking.engine_counters import CascadeCounters, Counters, grown, used_between
 from eval.asking.first_failure import first_failure
 from eval.asking.ledger import answer_text
 from eval.asking.streamed_answer import streamed

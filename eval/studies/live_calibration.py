@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import Floats
-from eval.studies.live_engine import Window
+from eval.studies.live_engine import LiveWindow
 from hybridserve_llm.errors import CannotBeDone
 
 
@@ -46,7 +46,7 @@ class StepLaw:
         return np.asarray(np.interp(sequences, at, factors))
 
 
-def step_law(windows: Sequence[Window], step: Sequence[float]) -> StepLaw:
+def step_law(windows: Sequence[LiveWindow], step: Sequence[float]) -> StepLaw:
     """The law that fits best; `step` are the seconds of a step in each window.
 
     Raises:
@@ -82,7 +82,7 @@ def step_law(windows: Sequence[Window], step: Sequence[float]) -> StepLaw:
 
 
 def calibrated_table(
-    windows: Sequence[Window], limits: EngineLimits, *, idle_cores: float | None
+    windows: Sequence[LiveWindow], limits: EngineLimits, *, idle_cores: float | None
 ) -> StepTable:
     """The table of the engine; its "joules" are CPU-seconds, 0 where nobody measured them.
 
@@ -125,7 +125,9 @@ def calibrated_table(
     )
 
 
-def _zipped(windows: Sequence[Window], ratios: Floats, c: int) -> list[tuple[Window, float]]:
+def _zipped(
+    windows: Sequence[LiveWindow], ratios: Floats, c: int
+) -> list[tuple[LiveWindow, float]]:
     return [
         (window, float(ratio))
         for window, ratio in zip(windows, ratios, strict=True)

@@ -22,7 +22,8 @@ from eval.simulator.step_table import StepTable
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import checked_requests
 from eval.studies.live_calibration import EngineLimits, calibrated_table
-from eval.studies.live_engine import Answered, Lengths, LiveEngine, Window
+from eval.studies.live_engine import Answered, LiveEngine, LiveWindow
+from hybridserve_llm.load.request_source import Lengths
 
 _WINDOW_LENGTHS = (
     Lengths(prompt_tokens=16, output_tokens=32),
@@ -101,7 +102,7 @@ class LiveEngineCheck:
 
     engine: str
     runs: tuple[LiveRun, ...]
-    windows: tuple[Window, ...]
+    windows: tuple[LiveWindow, ...]
 
     @property
     def summaries(self) -> tuple[LoadSummary, ...]:
@@ -154,7 +155,7 @@ async def live_engine_check(
     return LiveEngineCheck(engine=name, runs=tuple(runs), windows=tuple(windows))
 
 
-async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[Window]:
+async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[LiveWindow]:
     return [
         await engine.window(lengths, concurrency, window_s=options.window_s)
         for concurrency in measured_concurrencies(options.limits.max_num_seqs)
@@ -168,7 +169,7 @@ def measured_concurrencies(max_num_seqs: int) -> tuple[int, ...]:
     return (*powers, max_num_seqs)
 
 
-def capacity_per_s(windows: Sequence[Window]) -> float:
+def capacity_per_s(windows: Sequence[LiveWindow]) -> float:
     """Requests per second of the drawn lengths with the most in flight.
 
     Prompts and answers of mean length lie between those of the windows: seconds of a request are

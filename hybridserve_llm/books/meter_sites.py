@@ -20,7 +20,7 @@ import numpy as np
 
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.attribution import TokenWeights
-from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter
 from hybridserve_llm.energy.gpu_activity import GpuActivity, WithActivity
 from hybridserve_llm.energy.meters import (
     AbsentMeter,
@@ -30,6 +30,7 @@ from hybridserve_llm.energy.meters import (
     TraceMeter,
 )
 from hybridserve_llm.energy.nvml import GpuMeter, Nvml, PynvmlReader
+from hybridserve_llm.energy.processes import engine_trees, tree_of
 from hybridserve_llm.energy.rapl import POWERCAP, RaplMeter, rapl_zones, traces_of
 from hybridserve_llm.energy.sampler import Sampled
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, SiteSettings
@@ -125,7 +126,7 @@ class SiteMaker:
         launcher_pid = metered.launcher_pid or os.getpid()
         self.cpu_time = CpuTimeMeter(
             metered.sockets,
-            lambda parents: engine_roots(metered.sockets, parents, under=launcher_pid),
+            lambda: engine_trees(metered.sockets, tree_of(launcher_pid)[1:]),
             clock=clock,
             period_s=0.0 if self._rapl or config.watts_per_busy_core else _CPU_SECONDS_PERIOD_S,
         )

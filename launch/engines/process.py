@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
+import psutil
 
+from hybridserve_llm.energy.processes import tree_of
 from hybridserve_llm.errors import EngineStartError
 from launch.engines import guard
 from launch.engines.argv import EngineCommand
@@ -191,10 +193,10 @@ class EngineProcess:
 
 
 def kill_tree(root: int) -> None:
-    """Kills the process `root` and everything below it, the root first so that it restarts none."""
-    for pid in (root, *guard.descendants(root)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the process `root` and everything below it, the root first so that it restarts none."""
+    for process in tree_of(root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

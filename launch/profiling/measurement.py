@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from hybridserve_llm.load.closed_loop import loaded
+from hybridserve_llm.load.reading import CountingEngine
+from hybridserve_llm.load.request_source import RequestSource
 from hybridserve_llm.profiles.profile_file import ProfilePoint
 from hybridserve_llm.values.joules import Source
-from launch.profiling.closed_loop import closed_loop
 from launch.profiling.power import worst_source
-from launch.profiling.prompts import RequestSource
-from launch.profiling.window import Instruments, MeasuredEngine, Window, measure_window
+from launch.profiling.window import Instruments, MeasuredWindow, measure_window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +28,13 @@ class Rounds:
 
 
 async def measure_rounds(
-    engine: MeasuredEngine,
+    engine: CountingEngine,
     source: RequestSource,
     rounds: Rounds,
     *,
     instruments: Instruments,
     tell: Callable[[int, int], None],
-) -> Mapping[int, tuple[Window, ...]]:
+) -> Mapping[int, tuple[MeasuredWindow, ...]]:
     """The windows of every point, in the order of `rounds.concurrency`.
 
     Before the first round the largest load runs once for one request a worker, so that what an
@@ -50,9 +51,9 @@ async def measure_rounds(
         CannotBeDone: No request ended in a window, or the engine does not count what is needed.
         HybridServeError: The engine refuses a request, or fails.
     """
-    async with closed_loop(engine, source, max(rounds.concurrency)):
+    async with loaded(engine, source, max(rounds.concurrency)):
         pass
-    windows: dict[int, list[Window]] = {c: [] for c in rounds.concurrency}
+    windows: dict[int, list[MeasuredWindow]] = {c: [] for c in rounds.concurrency}
     for number in range(1, rounds.repeats + 1):
         for concurrency in _order(rounds.concurrency, number):
             tell(number, concurrency)
@@ -73,7 +74,7 @@ def _order(concurrency: Sequence[int], number: int) -> Iterable[int]:
     return concurrency if number % 2 else reversed(concurrency)
 
 
-def point_of(windows: Sequence[Window]) -> ProfilePoint:
+def point_of(windows: Sequence[MeasuredWindow]) -> ProfilePoint:
     """The profile's point of windows at one load: medians, and the range of the throughput."""
     tokens_per_s = [window.output_tokens_per_s for window in windows]
     concurrency = windows[0].concurrency
@@ -88,7 +89,7 @@ def point_of(windows: Sequence[Window]) -> ProfilePoint:
         itl_s=_median(window.itl_s for window in windows),
         requests_per_s=median(window.requests_per_s for window in windows),
         prompt_tokens_per_s=median(window.prompt_tokens_per_s for window in windows),
-        engine_cores=median(window.engine_cores for window in windows),
+        engine_cores=_median(window.engine_cores for window in windows),
         other_cores=_median(window.other_cores for window in windows),
         lowest_output_tokens_per_s=min(tokens_per_s),
         highest_output_tokens_per_s=max(tokens_per_s),
@@ -96,7 +97,7 @@ def point_of(windows: Sequence[Window]) -> ProfilePoint:
     )
 
 
-def points_of(windows: Iterable[Sequence[Window]]) -> tuple[ProfilePoint, ...]:
+def points_of(windows: Iterable[Sequence[MeasuredWindow]]) -> tuple[ProfilePoint, ...]:
     """The points of a profile, one for the windows at each load.
 
     Where one has no watts none has: a table of power with holes cannot be read between its points.

@@ -18,10 +18,11 @@ from pathlib import Path
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.books.metering import SWITCHED_OFF
 from hybridserve_llm.config.cascade import EnergyConfig
-from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter
 from hybridserve_llm.energy.joules import RANK
 from hybridserve_llm.energy.meters import AbsentMeter, CpuWattsMeter, TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter
+from hybridserve_llm.energy.processes import engine_trees, tree_of
 from hybridserve_llm.energy.rapl import RaplMeter, rapl_zones, traces_of
 from hybridserve_llm.energy.sampler import Sampled, Sampler
 from hybridserve_llm.errors import MeterFault
@@ -126,7 +127,7 @@ def _cpu_meter(
         )
     words = {name: str(socket_path)}
     cpu_time = CpuTimeMeter(
-        words, lambda parents: engine_roots(words, parents, under=os.getpid()), clock=clock
+        words, lambda: engine_trees(words, tree_of(os.getpid())[1:]), clock=clock
     )
     return (cpu_time,), CpuWattsMeter(cpu_time.traces[name], watts_per_core=watts)
 

@@ -7,7 +7,7 @@ from statistics import median
 from hybridserve_llm.profiles.curve import curve_of_profile
 from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.profiles.throughput import output_tokens_per_s
-from launch.profiling.window import Window
+from launch.profiling.window import MeasuredWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,9 @@ class Check:
         return self.predicted_tokens_per_s / self.median_tokens_per_s - 1
 
 
-def checks_of(profile: Profile, windows: Mapping[int, Sequence[Window]]) -> tuple[Check, ...]:
+def checks_of(
+    profile: Profile, windows: Mapping[int, Sequence[MeasuredWindow]]
+) -> tuple[Check, ...]:
     """The loads of `windows`, each predicted from `profile`.
 
     Raises:

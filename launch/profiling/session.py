@@ -24,6 +24,8 @@ from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.load.process_times import cpu_time_of_children
+from hybridserve_llm.load.request_source import SAMPLE_TEXT, Lengths, RequestDraw, RequestSource
 from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
@@ -32,15 +34,13 @@ from launch.demo.family import DEMO_CONFIG
 from launch.engines.supervisor import check_is_here, engine_states, running_engines
 from launch.machine.checkpoints import check_checkpoints
 from launch.machine.hardware import numbers_of, probe
-from launch.profiling.cpu_time import cpu_time
 from launch.profiling.machine import gpu_name, hardware_in_words
 from launch.profiling.measurement import Rounds, measure_rounds, points_of
 from launch.profiling.options import ProfileOptions
 from launch.profiling.power import Power, metered
 from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
-from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, Window, measure_idle
+from launch.profiling.window import Instruments, MeasuredWindow, measure_idle
 from launch.running.launch_index import announced
 from launch.running.run_folder import RunFolder, open_run_folder
 from launch.running.signals import StopRequest, sigterm_interrupts
@@ -62,7 +62,7 @@ class Profiled:
     tier: str
     path: str
     profile: Profile
-    windows: Mapping[int, tuple[Window, ...]]
+    windows: Mapping[int, tuple[MeasuredWindow, ...]]
     checks: tuple[Check, ...]
 
 
@@ -243,7 +243,7 @@ async def _instruments(session: _Session, placement: Placement) -> AsyncIterator
     socket_path = session.folder.socket_path(placement.name)
     energy = session.config.energy
     async with metered(placement, socket_path, energy, clock=clock, probes=session.probes) as meter:
-        yield Instruments(clock=clock, cpu_time=cpu_time, meter=meter)
+        yield Instruments(clock=clock, cpu_time=cpu_time_of_children, meter=meter)
 
 
 async def _profile(
@@ -274,7 +274,7 @@ async def _profile(
 
 async def _measured(
     session: _Session, tier: str, engine: VllmHttpEngine, instruments: Instruments
-) -> Mapping[int, tuple[Window, ...]]:
+) -> Mapping[int, tuple[MeasuredWindow, ...]]:
     options = session.options
     source = await _source(engine, options)
     rounds = Rounds(
@@ -294,7 +294,7 @@ async def _measured(
 def _profile_of(
     session: _Session,
     tier: TierPlan,
-    windows: Mapping[int, tuple[Window, ...]],
+    windows: Mapping[int, tuple[MeasuredWindow, ...]],
     *,
     idle: Power,
     bare_idle: Power | None,
@@ -330,9 +330,5 @@ async def _source(engine: VllmHttpEngine, options: ProfileOptions) -> RequestSou
         raise CannotBeDone(
             f"engine {engine.address} has no /tokenize, which prompts of a given length need"
         )
-    return RequestSource(
-        token_ids,
-        prompt_tokens=options.prompt_tokens,
-        output_tokens=options.output_tokens,
-        top_logprobs=options.top_logprobs,
-    )
+    lengths = Lengths(prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens)
+    return RequestSource(RequestDraw(token_ids, top_logprobs=options.top_logprobs), lengths)

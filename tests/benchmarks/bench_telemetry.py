@@ -20,6 +20,7 @@ apart); with `--here` they are in the front end.
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import http.server
 import multiprocessing
@@ -37,13 +38,14 @@ from typing import Any
 import orjson
 import psutil
 import uvloop
-from closed_loop import ClosedLoop
+from closed_loop import same_request
 from replayed_engines import serve_replayed
 
 from hybridserve_llm.books import bookkeeper_process
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.load.closed_loop import ClosedLoop
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import ScriptedNvml
@@ -173,16 +175,17 @@ async def measure(
     fronts: Sequence[FrontEnd], request: bytes, options: argparse.Namespace
 ) -> tuple[Measured, ...]:
     """What each did under load: in turns, or both at once."""
-    loads = [ClosedLoop(front.port, request) for front in fronts]
-    for load in loads:
-        await load.start(options.in_flight)
-    await asyncio.sleep(LEAD_IN_S)
-    began = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
-    rates = await (together if options.together else in_turns)(loads, options)
-    ended = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
-    for load in loads:
-        load.resume()
-        await load.stop()
+    async with contextlib.AsyncExitStack() as stack:
+        loads = [
+            await stack.enter_async_context(same_request(front.port, request, options.in_flight))
+            for front in fronts
+        ]
+        await asyncio.sleep(LEAD_IN_S)
+        began = [(one.n_finished, front.cpu_s()) for one, front in zip(loads, fronts, strict=True)]
+        rates = await (together if options.together else in_turns)(loads, options)
+        ended = [(one.n_finished, front.cpu_s()) for one, front in zip(loads, fronts, strict=True)]
+        for load in loads:
+            await load.pause()
     return tuple(
         Measured(requests_per_s=rate, cpu_us=(after[1] - before[1]) / (after[0] - before[0]) * 1e6)
         for rate, before, after in zip(rates, began, ended, strict=True)
@@ -199,9 +202,9 @@ async def in_turns(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> 
         for i in (0, 1) if turn % 2 == 0 else (1, 0):
             loads[i].resume()
             await asyncio.sleep(WARM_UP_S)
-            begin = loads[i].n_answered, time.monotonic()
+            begin = loads[i].n_finished, time.monotonic()
             await asyncio.sleep(options.seconds)
-            n[i] += loads[i].n_answered - begin[0]
+            n[i] += loads[i].n_finished - begin[0]
             seconds[i] += time.monotonic() - begin[1]
             await loads[i].pause()
     return [one / wall_s for one, wall_s in zip(n, seconds, strict=True)]
@@ -209,10 +212,10 @@ async def in_turns(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> 
 
 async def together(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> list[float]:
     """Requests a second of each, both under load for as long as the turns of one take."""
-    begin = [load.n_answered for load in loads], time.monotonic()
+    begin = [load.n_finished for load in loads], time.monotonic()
     await asyncio.sleep(options.turns * options.seconds)
     wall_s = time.monotonic() - begin[1]
-    return [(load.n_answered - n) / wall_s for load, n in zip(loads, begin[0], strict=True)]
+    return [(load.n_finished - n) / wall_s for load, n in zip(loads, begin[0], strict=True)]
 
 
 def started(folder: str, mode: str, is_here: bool, span_port: int) -> FrontEnd:
