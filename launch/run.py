@@ -10,8 +10,10 @@ Whatever can be found wrong is found before an engine starts. The words below ar
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +37,6 @@ from launch.options import LaunchOptions
 from launch.plans.planning import Planned, planned
 from launch.plans.power_models import energy_models
 from launch.plans.profitable import check_it_pays
-from launch.running.banner import ready_text
 from launch.running.http_server import base_url, bind, serve
 from launch.running.launch_index import announced
 from launch.running.run_folder import RunFolder, open_run_folder
@@ -45,6 +46,7 @@ from launch.running.state_file import EngineState, LaunchState, StateFile
 log = logging.getLogger(__name__)
 
 _HIGHEST_REPLICA = 9999
+_DEMO_QUESTIONS = ("What is 47 * 6?", "What is 347 * 58?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,3 +242,22 @@ async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
             hurry=hurry,
             on_ready=on_ready,
         )
+
+
+def ready_text(config: CascadeConfig, url: str, promise: str, *, is_demo: bool) -> str:
+    """One line that begins with `ready:`; for the demo, commands to try after it."""
+    model = config.server.served_model_name
+    lines = [f"ready: {url}/v1 ({promise})"]
+    for question in _DEMO_QUESTIONS if is_demo else ():
+        lines += ["", _curl(url, model, question)]
+    return "\n".join(lines)
+
+
+def _curl(url: str, model: str, question: str) -> str:
+    # Greedy, as the demo's certificate was made: other settings are answered uncertified.
+    message = {"role": "user", "content": question}
+    body = {"model": model, "messages": [message], "temperature": 0}
+    return (
+        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(body))}"
+    )

@@ -114,7 +114,7 @@ def _state_error(
     )
 
 
-def table(rows: Sequence[StateError]) -> str:
+def error_table(rows: Sequence[StateError]) -> str:
     """The rows as text."""
     width = max(len(" > ".join(row.state)) for row in rows)
     lines = []
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"eval.studies.calibration_error: error: {exc}\n")
         return 2
     as_json = json.dumps([asdict(row) for row in rows]) + "\n"
-    sys.stdout.write(as_json if options.json else table(rows))
+    sys.stdout.write(as_json if options.json else error_table(rows))
     return 0
 
 

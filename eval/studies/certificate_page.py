@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Sequence
 
 from eval.judging.intervals import Interval
-from eval.studies.certificate_summary import Comparison, Section, WayRow
+from eval.studies.certificate_summary import SeedComparison, TableSection, WayRow
 
 _HEADINGS = ("way", "cost ratio", "mean of ratios", "loss %", "violated %", "none certified %")
 
 
-def as_text(sections: Sequence[Section]) -> str:
+def as_text(sections: Sequence[TableSection]) -> str:
     """Every section, at most 80 columns wide."""
     return "\n".join(line for section in sections for line in (*_text_lines(section), ""))
 
 
-def as_markdown(sections: Sequence[Section]) -> str:
+def as_markdown(sections: Sequence[TableSection]) -> str:
     """Every section as a heading, a table and the comparisons."""
     return "\n".join(line for section in sections for line in (*_markdown_lines(section), ""))
 
 
-def _text_lines(section: Section) -> Iterator[str]:
+def _text_lines(section: TableSection) -> Iterator[str]:
     yield title(section)
     yield f"{'':24} {'cost ratio':>20} {'mean of':>7} {'loss':>6} {'violated':>12} none"
     yield f"{'way':24} {'':>20} {'ratios':>7} {'%':>6} {'%':>12}    %"
@@ -32,7 +32,7 @@ def _text_lines(section: Section) -> Iterator[str]:
     yield from map(comparison_text, section.comparisons)
 
 
-def _markdown_lines(section: Section) -> Iterator[str]:
+def _markdown_lines(section: TableSection) -> Iterator[str]:
     yield f"### {title(section)}"
     yield ""
     yield f"| {' | '.join(_HEADINGS)} |"
@@ -51,7 +51,7 @@ def _markdown_lines(section: Section) -> Iterator[str]:
     yield from (f"* {comparison_text(comparison)}" for comparison in section.comparisons)
 
 
-def title(section: Section) -> str:
+def title(section: TableSection) -> str:
     """File and promise."""
     return (
         f"{section.file}, {section.loss} loss <= {section.epsilon:g}, delta {section.delta:g}, "
@@ -59,7 +59,7 @@ def title(section: Section) -> str:
     )
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(found: SeedComparison) -> str:
     """One line: how ours and a rival compare."""
     verdict = "(no interval)"
     if found.interval is not None:

@@ -45,7 +45,7 @@ CERTIFIED_WAYS = (OURS, RAW, CALIBRATED, RANDOM, ROUTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class TableSetup:
     """One run of the protocol."""
 
     n_fit: int
@@ -102,7 +102,7 @@ def seed_result_from(value: Mapping[str, Any]) -> SeedResult:
     return SeedResult(**{**value, "ways": ways})
 
 
-def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: Setup) -> list[SeedResult]:
+def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: TableSetup) -> list[SeedResult]:
     """Every way under every promise of `setup` on one draw of rows."""
     splits = bootstrap_splits(outcomes, setup.n_fit, setup.n_certify, seed)
     always = _uncertified(outcomes)

@@ -42,7 +42,7 @@ class WayRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class SeedComparison:
     """Ours against another certified way, seed by seed: mean of log(its cost / our cost).
 
     Above 0 ours is cheaper. `is_worse` where the whole interval is below 0.
@@ -59,7 +59,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class TableSection:
     """One file under one promise."""
 
     file: str
@@ -70,10 +70,10 @@ class Section:
     n_certify: int
     n_seeds: int
     rows: tuple[WayRow, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[SeedComparison, ...]
 
 
-def sections_of(results: Sequence[SeedResult]) -> list[Section]:
+def sections_of(results: Sequence[SeedResult]) -> list[TableSection]:
     """The sections in the order in which their first result comes."""
     by_section: dict[tuple[object, ...], list[SeedResult]] = {}
     for result in results:
@@ -97,9 +97,9 @@ def _key(result: SeedResult) -> tuple[object, ...]:
     return (result.file, result.loss, result.epsilon, result.delta, sizes, costs)
 
 
-def _section(results: Sequence[SeedResult]) -> Section:
+def _section(results: Sequence[SeedResult]) -> TableSection:
     first = results[0]
-    return Section(
+    return TableSection(
         file=first.file,
         loss=first.loss,
         epsilon=first.epsilon,
@@ -135,9 +135,11 @@ def _row(way: str, results: Sequence[SeedResult]) -> WayRow:
     )
 
 
-def _comparison(rival: str, results: Sequence[SeedResult]) -> Comparison:
+def _comparison(rival: str, results: Sequence[SeedResult]) -> SeedComparison:
     logs = np.array([np.log(each.ways[rival].cost / each.ways[OURS].cost) for each in results])
-    return Comparison(rival=rival, mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs))
+    return SeedComparison(
+        rival=rival, mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs)
+    )
 
 
 def clopper_pearson(n_hits: int, n: int) -> Interval:

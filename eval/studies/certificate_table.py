@@ -25,19 +25,19 @@ from eval.recorded.recorded_costs import costs_for, outcomes_at
 from eval.recorded.records_csv import read_records
 from eval.recorded.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT
 from eval.studies.certificate_page import as_markdown, as_text
-from eval.studies.certificate_seeds import SeedResult, Setup, measure_seed, seed_result_from
+from eval.studies.certificate_seeds import SeedResult, TableSetup, measure_seed, seed_result_from
 from eval.studies.certificate_summary import repeated_seed, sections_of
 from hybridserve_llm.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class SeedTask:
     """One seed of one file; a value that another process can be given."""
 
     path: Path
     costs: Mapping[str, float]
     seed: int
-    setup: Setup
+    setup: TableSetup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measured(options: argparse.Namespace) -> list[SeedResult]:
-    setup = Setup(
+    setup = TableSetup(
         n_fit=options.n_fit,
         n_certify=options.n_certify,
         delta=options.delta,
@@ -87,7 +87,7 @@ def _measured(options: argparse.Namespace) -> list[SeedResult]:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     priced = _priced(options.files, dict(options.cost))
     tasks = [
-        Task(path=path, costs=costs, seed=seed, setup=setup)
+        SeedTask(path=path, costs=costs, seed=seed, setup=setup)
         for path, costs in priced
         for seed in seeds
     ]
@@ -121,7 +121,7 @@ def _priced(
     return [*priced]
 
 
-def _worked(tasks: Sequence[Task], n_workers: int) -> Iterator[list[SeedResult]]:
+def _worked(tasks: Sequence[SeedTask], n_workers: int) -> Iterator[list[SeedResult]]:
     """Results in the order of `tasks`."""
     if n_workers == 1:
         yield from map(work, tasks)
@@ -130,7 +130,7 @@ def _worked(tasks: Sequence[Task], n_workers: int) -> Iterator[list[SeedResult]]
         yield from pool.map(work, tasks)
 
 
-def work(task: Task) -> list[SeedResult]:
+def work(task: SeedTask) -> list[SeedResult]:
     """What one seed of one file gives."""
     outcomes = outcomes_at(task.path, task.costs)
     return measure_seed(outcomes, task.path.name, task.seed, task.setup)

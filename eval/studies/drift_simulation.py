@@ -104,7 +104,7 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class DriftSetup:
     """One run of the program."""
 
     n_runs: int
@@ -136,7 +136,7 @@ class Row:
     false_all: float
 
 
-def simulate(epsilon: float, acceptance: float, setup: Setup) -> Row:
+def simulate_drift(epsilon: float, acceptance: float, setup: DriftSetup) -> Row:
     """All that is measured of one pair, from random numbers of its own."""
     budget = loss_budget(epsilon, acceptance)
     seeds = np.random.SeedSequence([setup.seed, round(1e6 * epsilon), round(1e6 * acceptance)])
@@ -186,7 +186,7 @@ def share_of(alarm_at: Floats) -> float:
     return float(np.isfinite(alarm_at).mean())
 
 
-def table(rows: Sequence[Row], setup: Setup) -> str:
+def drift_table(rows: Sequence[Row], setup: DriftSetup) -> str:
     """The rows and the false alarms of all pairs together, at most 80 columns."""
     lines = [
         f"{setup.n_runs} runs, seed {setup.seed}, delta {setup.delta:g}, beta {BETA:g}",
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--multiple", type=float, default=3.0, help="loss after it, in budgets")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    setup = Setup(
+    setup = DriftSetup(
         n_runs=args.runs,
         seed=args.seed,
         delta=args.delta,
@@ -239,9 +239,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     pairs = [(epsilon, acceptance) for epsilon in EPSILONS for acceptance in ACCEPTANCES]
     progress = track(pairs, description="pairs", console=Console(stderr=True))
-    rows = [simulate(epsilon, acceptance, setup) for epsilon, acceptance in progress]
+    rows = [simulate_drift(epsilon, acceptance, setup) for epsilon, acceptance in progress]
     whole = {"setup": asdict(setup), "rows": [asdict(row) for row in rows]}
-    sys.stdout.write(json.dumps(whole) + "\n" if args.json else table(rows, setup))
+    sys.stdout.write(json.dumps(whole) + "\n" if args.json else drift_table(rows, setup))
     return 0
 
 

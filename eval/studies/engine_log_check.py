@@ -23,7 +23,7 @@ _SMALL_PULL = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class LogCalibration:
     """What is multiplied: all steps, prompt tokens further, and the KV cache of the shape."""
 
     step: float = 1.0
@@ -45,7 +45,7 @@ class HalfJudged:
 
     calibrated_on: str | None
     judged_on: str
-    calibration: Calibration
+    calibration: LogCalibration
     kv_cache_tokens: int
     latency_s: float
     measured_latency_s: float
@@ -89,11 +89,11 @@ def engine_log_check(
         ("even", "odd"),
         ("odd", "even"),
     ]
-    judged = [judge.half(None, "all", Calibration(), np.ones(n, dtype=bool))]
+    judged = [judge.half(None, "all", LogCalibration(), np.ones(n, dtype=bool))]
     for known, other in ways:
         found = judge.calibrated(halves[known], is_kv_cache_known=is_kv_cache_known)
         judged.append(judge.half(known, other, found, halves[other]))
-    run = judge.run(Calibration())
+    run = judge.run(LogCalibration())
     return EngineLogCheck(n_requests=n, preempted=run.n_preempted, halves=tuple(judged))
 
 
@@ -108,12 +108,12 @@ class _Judge:
         longest = log.requests.prompt_tokens + log.requests.output_tokens
         self._least_kv_cache = int(longest.max())
 
-    def _kv_cache_tokens(self, calibration: Calibration) -> int:
+    def _kv_cache_tokens(self, calibration: LogCalibration) -> int:
         """At least what the longest request holds: the real engine served it."""
         tokens = round(calibration.kv_cache * self._table.kv_cache_tokens)
         return max(tokens, self._least_kv_cache)
 
-    def run(self, calibration: Calibration) -> TierRun:
+    def run(self, calibration: LogCalibration) -> TierRun:
         tokens = self._kv_cache_tokens(calibration)
         table = replace(
             self._table.scaled(step=calibration.step, prompt=calibration.prompt),
@@ -122,16 +122,18 @@ class _Judge:
         )
         return run_tier([ReplicaLife(table=table)], self._log.requests)
 
-    def calibrated(self, half: NDArray[np.bool_], *, is_kv_cache_known: bool) -> Calibration:
+    def calibrated(self, half: NDArray[np.bool_], *, is_kv_cache_known: bool) -> LogCalibration:
         """Least squares of latency and of the time to the first token of the half's requests.
 
         By Nelder and Mead: the simulated times are steps in the size of the cache. Two beginnings,
         as a full cache and slow steps look alike.
         """
 
-        def calibration(logs: Floats) -> Calibration:
+        def calibration(logs: Floats) -> LogCalibration:
             step, prompt, *kv_cache = np.exp(np.clip(logs, -3.0, 3.0)).tolist()
-            return Calibration(step=step, prompt=prompt, kv_cache=kv_cache[0] if kv_cache else 1.0)
+            return LogCalibration(
+                step=step, prompt=prompt, kv_cache=kv_cache[0] if kv_cache else 1.0
+            )
 
         def loss(logs: Floats) -> float:
             run = self.run(calibration(logs))
@@ -152,7 +154,7 @@ class _Judge:
         self,
         calibrated_on: str | None,
         judged_on: str,
-        calibration: Calibration,
+        calibration: LogCalibration,
         half: NDArray[np.bool_],
     ) -> HalfJudged:
         run, at_s = self.run(calibration), self._log.requests.arrival_s

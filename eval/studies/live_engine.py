@@ -12,7 +12,7 @@ from eval.asking.first_failure import first_failure
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.load.closed_loop import loaded
 from hybridserve_llm.load.process_times import CpuTime, cpu_time_of_tree
-from hybridserve_llm.load.reading import CountingEngine, Reading, Stretch, read_engine
+from hybridserve_llm.load.reading import CountingEngine, EngineReading, Stretch, read_engine
 from hybridserve_llm.load.request_source import Lengths, RequestDraw, RequestSource
 
 
@@ -132,7 +132,7 @@ class LiveEngine:
         await asyncio.sleep(window_s)
         return (await self._read()).since(begin)
 
-    async def _read(self) -> Reading:
+    async def _read(self) -> EngineReading:
         return await read_engine(self._engine, self._clock, self._cpu_time)
 
     def _cpu_time(self) -> CpuTime:

@@ -17,8 +17,8 @@ import msgspec
 from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
-    Batch,
     BooksReport,
+    WorkBatch,
     frame_of,
     length_of,
     value_of,
@@ -159,7 +159,7 @@ class BookkeeperClient:
             return
         link.n_lines += self._n_lines
         link.n_metered += self._n_metered
-        link.send(frame_of(Batch(self._clock.monotonic_s(), self.notes.take(), self._packs)))
+        link.send(frame_of(WorkBatch(self._clock.monotonic_s(), self.notes.take(), self._packs)))
         self._forget()
 
     def _drop(self) -> None:

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
-    Batch,
     BooksReport,
+    WorkBatch,
     frame_of,
     length_of,
     value_of,
 )
-from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.energy_report import energy_report_of
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.books.metering import Metering, metering_of
 from hybridserve_llm.books.notes import NotedWork
@@ -94,7 +94,7 @@ class Bookkeeper:
             self._work = NotedWork(self._metering.books)
             self._metering.start()
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batch: WorkBatch) -> None:
         """Enters what happened, and has ledgers written."""
         self._told.told_s = batch.at_s
         packs = (value_of(pack, list[FinishedRequest]) for pack in batch.packs)
@@ -123,7 +123,7 @@ class Bookkeeper:
     def report(self) -> BooksReport:
         """How things stand; what requests cost is told once."""
         return BooksReport(
-            energy=None if self._metering is None else report_of(self._metering),
+            energy=None if self._metering is None else energy_report_of(self._metering),
             joules=self._joules.taken(),
             n_lines=self._n_lines,
             n_settled=self._n_settled,
@@ -157,7 +157,7 @@ def keep_books(link: socket.socket, probes: Probes) -> None:
                 body = _read_frame(link)
                 if body is None:
                     break
-                keeper.take(value_of(body, Batch))
+                keeper.take(value_of(body, WorkBatch))
             if clock.monotonic_s() >= due_s:
                 link.sendall(frame_of(keeper.settle()))
                 due_s = clock.monotonic_s() + keeper.settle_interval_s

@@ -3,7 +3,7 @@
     front end                                bookkeeper, a process of its own
        │── Assignment ──────────────────────────>│  what to meter, where to write
        │<───────────────────────── BooksReport ──│  ready, or why not
-       │── Batch, ten times a second ───────────>│  replicas' work, requests that ended
+       │── WorkBatch, ten times a second ───────>│  replicas' work, requests that ended
        │<────────────── BooksReport, as settled ─│  totals, histograms of joules, counts
        │── end of file ─────────────────────────>│  settles what it can, writes all, ends
 
@@ -42,7 +42,7 @@ class Assignment:
     records: JsonLinesSettings | None
 
 
-class Batch(NamedTuple):
+class WorkBatch(NamedTuple):
     """What happened up to `at_s` (monotonic), since the last one; all of it is in here.
 
     Attributes:
@@ -76,7 +76,7 @@ class BooksReport:
     fault: str | None = None
 
 
-def frame_of(value: Assignment | Batch | BooksReport) -> bytes:
+def frame_of(value: Assignment | WorkBatch | BooksReport) -> bytes:
     """The frame that holds the value."""
     body = msgspec.msgpack.encode(value, enc_hook=_plain)
     return HEAD.pack(len(body)) + body

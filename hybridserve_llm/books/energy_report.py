@@ -52,7 +52,7 @@ class EnergyReport:
     gpu_ratios: Mapping[str, float]
 
 
-def report_of(metering: Metering) -> EnergyReport:
+def energy_report_of(metering: Metering) -> EnergyReport:
     """As the books stand now."""
     books = metering.books
     tiers = tuple(dict.fromkeys(metering.replicas.values()))

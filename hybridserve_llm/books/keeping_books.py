@@ -9,7 +9,7 @@ from typing import Any
 
 from hybridserve_llm.books.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.books.bookkeeper_wire import Assignment
-from hybridserve_llm.books.energy_report import EnergyReport, report_of
+from hybridserve_llm.books.energy_report import EnergyReport, energy_report_of
 from hybridserve_llm.books.meter_sites import Metered, Probes
 from hybridserve_llm.books.metering import BooksHere, metering_of
 from hybridserve_llm.books.sinks import open_records, records_of
@@ -104,6 +104,6 @@ async def books_here(
     return KeptBooks(
         sinks=[*sinks, books],
         observer=books.notes,
-        energy=lambda: report_of(metering),
+        energy=lambda: energy_report_of(metering),
         background=[books.run()],
     )

@@ -49,14 +49,14 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class EngineReading:
     """Hold the counters and the CPU time at one moment."""
 
     at_s: float
     counters: EngineCounters
     cpu: CpuTime
 
-    def since(self, earlier: "Reading") -> Stretch:
+    def since(self, earlier: "EngineReading") -> Stretch:
         """Return what happened since `earlier`."""
         return Stretch(
             seconds=self.at_s - earlier.at_s,
@@ -68,7 +68,7 @@ class Reading:
 
 async def read_engine(
     engine: CountingEngine, clock: Clock, cpu_time: Callable[[], CpuTime]
-) -> Reading:
+) -> EngineReading:
     """Return the engine's counters and CPU time now.
 
     Raises:
@@ -79,7 +79,7 @@ async def read_engine(
     counters = counters_of(await engine.metrics())
     # The engine read its counters somewhere between question and answer.
     at_s = (asked_s + clock.monotonic_s()) / 2
-    return Reading(at_s=at_s, counters=counters, cpu=cpu_time())
+    return EngineReading(at_s=at_s, counters=counters, cpu=cpu_time())
 
 
 def _grown(begin: float | None, end: float | None) -> float | None:

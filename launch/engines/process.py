@@ -1,7 +1,7 @@
 """One engine process: start it under guard, wait for health or failure, stop it with its children.
 
 What goes on inside the engine's process tree is `guard.py`'s part; whether a failed engine is
-started again is `engine_life.py`'s.
+started again is `life.py`'s.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from hybridserve_llm.energy.processes import tree_of
 from hybridserve_llm.errors import EngineStartError
 from launch.engines import guard
 from launch.engines.argv import EngineCommand
-from launch.engines.engine_log import keep_old_log, log_tail, telling_line
+from launch.engines.log import keep_old_log, log_tail, telling_line
 from launch.running.signals import has_ended
 
 log = logging.getLogger(__name__)

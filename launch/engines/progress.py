@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from hybridserve_llm.interfaces import Clock
-from launch.engines.engine_log import READY
+from launch.engines.log import READY
 
 FAILED = "failed"
 _ENDS = {READY: "[green]ready[/]", FAILED: "[red]failed[/]"}

@@ -6,7 +6,7 @@
 
 Engines that share a GPU start one after the other, restarts included, since each measures the
 memory that is free when it starts; all others start together. The first whose first start fails
-stops all. One that fails later is started again (`engine_life.py`).
+stops all. One that fails later is started again (`life.py`).
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from hybridserve_llm.config.cascade import CascadeConfig, LaunchConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.plan import Plan
 from launch.engines.argv import EngineCommand, engine_command
-from launch.engines.engine_life import EngineLife, LifeRules
-from launch.engines.engine_log import READY
+from launch.engines.life import EngineLife, LifeRules
+from launch.engines.log import READY
 from launch.engines.process import EngineProcess
 from launch.engines.progress import FAILED, StartProgress
 from launch.engines.restart import RestartRules

@@ -145,12 +145,12 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _whole(lowest: int, highest: int | None = None) -> "_Whole":
-    return _Whole(lowest=lowest, highest=highest)
+def _whole(lowest: int, highest: int | None = None) -> "_WholeNumber":
+    return _WholeNumber(lowest=lowest, highest=highest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Whole:
+class _WholeNumber:
     """An argument's type: a whole number between bounds."""
 
     lowest: int

@@ -34,9 +34,11 @@ from launch.demo.family import DEMO_CONFIG
 from launch.engines.supervisor import check_is_here, engine_states, running_engines
 from launch.machine.checkpoints import check_checkpoints
 from launch.machine.hardware import numbers_of, probe
+from launch.profiling.chosen_tiers import tiers_to_measure
 from launch.profiling.machine import gpu_name, hardware_in_words
-from launch.profiling.measurement import Rounds, measure_rounds, points_of
+from launch.profiling.measurement import Rounds, measure_rounds
 from launch.profiling.options import ProfileOptions
+from launch.profiling.points import points_of
 from launch.profiling.power import Power, metered
 from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
@@ -124,45 +126,6 @@ def profile_tiers(
             probes=probes or Probes(),
         )
         return uvloop.run(_until_stopped(session, replicas))
-
-
-def tiers_to_measure(config: CascadeConfig, options: ProfileOptions) -> list[TierConfig]:
-    """The tiers that are asked for, in the cascade's order, each found able to hold the load.
-
-    Raises:
-        ConfigError: A tier is not there or runs elsewhere, or the load is beyond its `max_num_seqs`
-            or `max_model_len`.
-    """
-    here = [tier for tier in config.tiers if not tier.endpoints]
-    allowed = [tier.name for tier in here]
-    for name in options.tiers:
-        if name not in allowed:
-            raise ConfigError(
-                f"tier {name!r} cannot be measured: allowed are the tiers that are started from "
-                f"here ({', '.join(allowed) or 'none'})"
-            )
-    chosen = [tier for tier in here if tier.name in (options.tiers or allowed)]
-    if not chosen:
-        raise ConfigError("all tiers name endpoints, and hs-profile measures what it starts itself")
-    for tier in chosen:
-        _check_load(tier, options)
-    return chosen
-
-
-def _check_load(tier: TierConfig, options: ProfileOptions) -> None:
-    most, limit = options.concurrency[-1], tier.engine.max_num_seqs
-    if limit is not None and most > limit:
-        raise ConfigError(
-            f"tier {tier.name}: {most} requests in flight are beyond max_num_seqs {limit}: "
-            f"--concurrency may go up to {limit}"
-        )
-    tokens = options.prompt_tokens + options.output_tokens
-    max_model_len = tier.engine.max_model_len
-    if max_model_len is not None and tokens > max_model_len:
-        raise ConfigError(
-            f"tier {tier.name}: --prompt-tokens {options.prompt_tokens} and --output-tokens "
-            f"{options.output_tokens} are {tokens} together, max_model_len is {max_model_len}"
-        )
 
 
 def _without_restarts(config: CascadeConfig) -> CascadeConfig:

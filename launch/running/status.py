@@ -45,7 +45,7 @@ class LaunchStatus:
         return self.state is not None and self.state.is_ready
 
 
-def status_of(run_folder: Path, *, now_s: float) -> LaunchStatus:
+def launch_status(run_folder: Path, *, now_s: float) -> LaunchStatus:
     """The launch of `run_folder`; `now_s` is the monotonic clock's time.
 
     Raises:
@@ -78,7 +78,7 @@ def _state_in(folder: Path) -> LaunchState | None:
         return None
 
 
-def to_json(launches: list[LaunchStatus]) -> str:
+def launches_json(launches: list[LaunchStatus]) -> str:
     """All of `launches` as one JSON object; what is not known is null."""
     return json.dumps({"launches": [_values(launch) for launch in launches]}, indent=2)
 
@@ -109,7 +109,7 @@ def _since(then_s: float | None, now_s: float) -> float | None:
     return None if then_s is None else round(now_s - then_s, 3)
 
 
-def to_text(launch: LaunchStatus) -> RenderableType:
+def launch_text(launch: LaunchStatus) -> RenderableType:
     """The launch for a person, at 80 columns."""
     lines: list[RenderableType] = [Text(line) for line in _head(launch)]
     if launch.state is not None and launch.state.engines:

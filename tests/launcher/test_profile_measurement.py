@@ -18,7 +18,8 @@ from hybridserve_llm.testing.fake_engine import scripted_answer
 from hybridserve_llm.values.answers import Completion
 from hybridserve_llm.values.joules import Activity, Joules, Source
 from hybridserve_llm.values.requests import EngineRequest
-from launch.profiling.measurement import Rounds, measure_rounds, point_of, points_of
+from launch.profiling.measurement import Rounds, measure_rounds
+from launch.profiling.points import point_of, points_of
 from launch.profiling.prediction import checks_of
 from launch.profiling.window import Instruments, MeasuredWindow, measure_idle, measure_window
 

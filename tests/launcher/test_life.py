@@ -10,7 +10,7 @@ import pytest
 
 from hybridserve_llm.errors import EngineStartError
 from hybridserve_llm.testing import FakeClock
-from launch.engines.engine_life import WAITING, EngineLife, LifeRules
+from launch.engines.life import WAITING, EngineLife, LifeRules
 from launch.engines.restart import RestartRules
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from hybridserve_llm.errors import EngineStartError
 from hybridserve_llm.interfaces import Clock
-from launch.engines.engine_log import READY, log_tail, start_stage
+from launch.engines.log import READY, log_tail, start_stage
 from launch.engines.restart import RestartRules, Restarts
 
 log = logging.getLogger(__name__)
