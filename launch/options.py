@@ -1,4 +1,4 @@
-"""The command lines of `hs-launch`, `hs-launch status` and `hs-launch stop`, as values."""
+"""Read the command lines of `hs-launch`, `hs-launch status` and `hs-launch stop`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ _LONGEST_S = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOptions:
-    """What `hs-launch` is told; None leaves it to the configuration."""
+    """Hold the options of `hs-launch`; None leaves a value to the configuration."""
 
     config: Path | None
     demo: bool
@@ -33,7 +33,7 @@ class LaunchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusOptions:
-    """What `hs-launch status` is told; without a run folder, all that run are meant."""
+    """Hold the options of `hs-launch status`; without a run folder it shows all launches."""
 
     run_folder: Path | None
     json: bool
@@ -41,7 +41,7 @@ class StatusOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopOptions:
-    """What `hs-launch stop` is told; without a run folder, the one that runs is meant."""
+    """Hold the options of `hs-launch stop`; without a run folder it stops the one that runs."""
 
     run_folder: Path | None
     timeout: float
@@ -50,7 +50,7 @@ class StopOptions:
 def read_command_line(
     arguments: Sequence[str] | None,
 ) -> LaunchOptions | StatusOptions | StopOptions:
-    """The options in `arguments`, or in this process's own; exits with 2 on wrong usage."""
+    """Return the options in `arguments`, or in this process's own; exits with 2 on wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["status"]:
         return StatusOptions(**vars(_status_parser().parse_args(words[1:])))

@@ -1,10 +1,10 @@
-"""A launch, stage by stage: check, plan, start, serve until told to stop.
+"""Run a launch stage by stage: check, plan, start, serve until a signal stops it.
 
     checked ─ planned ──────────────────────────────► --dry-run prints the plan
        └─ port ─ run folder ─ planned ─ engines started ─ ready ─ drained ─ stopped
                  (planning)             (starting)       (ready)  (draining)
 
-Whatever can be found wrong is found before an engine starts. The words below are the phases that
+All that can be checked is checked before an engine starts. The words below are the phases that
 `hs-launch status` shows.
 """
 
@@ -51,7 +51,7 @@ _DEMO_QUESTIONS = ("What is 47 * 6?", "What is 347 * 58?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A cascade that may be planned: its configuration and certificate, both found in order."""
+    """Hold a cascade that may be planned: its configuration and certificate, both checked."""
 
     config: CascadeConfig
     certificate: Certificate | None
@@ -59,7 +59,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Launch:
-    """What the stages of one launch share once its port is bound and its folder locked."""
+    """Hold what the stages of one launch share, once its port is bound and its folder locked."""
 
     options: LaunchOptions
     config: CascadeConfig
@@ -73,7 +73,7 @@ class _Launch:
 
 
 def checked_cascade(options: LaunchOptions) -> Checked:
-    """Reads and checks the files: configuration, local checkpoints, certificate.
+    """Read and check the files: configuration, local checkpoints, certificate.
 
     Raises:
         ConfigError: A file holds something that is not allowed, or a checkpoint is missing.
@@ -91,7 +91,7 @@ def checked_cascade(options: LaunchOptions) -> Checked:
 
 
 def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
-    """Starts, serves and stops a cascade; returns when it was stopped by a signal.
+    """Start, serve and stop a cascade; return when a signal stopped it.
 
     `say` gets what belongs on stdout: that the cascade is ready. Progress goes to stderr.
 
@@ -107,7 +107,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(sigterm_interrupts())
         bound = stack.enter_context(bind(config.server.host, config.server.port))
-        # The sockets' names must fit whatever is planned, and the folder is locked before.
+        # The sockets' names must fit every plan, and the folder is locked before.
         longest = [f"{tier.name}/{_HIGHEST_REPLICA}" for tier in config.tiers]
         folder = stack.enter_context(open_run_folder(config.launch.run_folder, longest))
         stack.enter_context(announced(folder.path, os.environ))
@@ -189,7 +189,7 @@ def _report(engine: EngineState) -> EngineReport:
 
 
 async def _run(launch: _Launch) -> None:
-    """Starts, serves and stops; a signal cancels the work, which then cleans up after itself."""
+    """Start, serve and stop; a signal cancels the work, which then cleans up after itself."""
     console = Console(stderr=True)
     stop = StopRequest()
     work = asyncio.create_task(_serve(launch, stop.hurry))
@@ -212,7 +212,7 @@ async def _run(launch: _Launch) -> None:
 
 async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
     config, plan = launch.config, launch.plan
-    # Built before the engines start, so that a missing API key is told at once.
+    # Built before the engines start, so that a missing API key is reported at once.
     app = build_app(config, launch.serving)
     url = base_url(launch.bound)
 
@@ -245,7 +245,7 @@ async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
 
 
 def ready_text(config: CascadeConfig, url: str, promise: str, *, is_demo: bool) -> str:
-    """One line that begins with `ready:`; for the demo, commands to try after it."""
+    """Return one line that begins with `ready:`; for the demo, commands to try after it."""
     model = config.server.served_model_name
     lines = [f"ready: {url}/v1 ({promise})"]
     for question in _DEMO_QUESTIONS if is_demo else ():

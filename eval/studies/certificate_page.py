@@ -1,4 +1,4 @@
-"""The certificate table as text of 80 columns and as Markdown."""
+"""Write the certificate table as text of 80 columns and as Markdown."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,12 +9,12 @@ _HEADINGS = ("way", "cost ratio", "mean of ratios", "loss %", "violated %", "non
 
 
 def as_text(sections: Sequence[TableSection]) -> str:
-    """Every section, at most 80 columns wide."""
+    """Return every section, at most 80 columns wide."""
     return "\n".join(line for section in sections for line in (*_text_lines(section), ""))
 
 
 def as_markdown(sections: Sequence[TableSection]) -> str:
-    """Every section as a heading, a table and the comparisons."""
+    """Return every section as a heading, a table and the comparisons."""
     return "\n".join(line for section in sections for line in (*_markdown_lines(section), ""))
 
 
@@ -52,7 +52,7 @@ def _markdown_lines(section: TableSection) -> Iterator[str]:
 
 
 def title(section: TableSection) -> str:
-    """File and promise."""
+    """Return the file and the promise as a title."""
     return (
         f"{section.file}, {section.loss} loss <= {section.epsilon:g}, delta {section.delta:g}, "
         f"{section.n_seeds} seeds"
@@ -60,7 +60,7 @@ def title(section: TableSection) -> str:
 
 
 def comparison_text(found: SeedComparison) -> str:
-    """One line: how ours and a rival compare."""
+    """Return one line that compares ours with a rival."""
     verdict = "(no interval)"
     if found.interval is not None:
         low, high = found.interval
@@ -70,12 +70,12 @@ def comparison_text(found: SeedComparison) -> str:
 
 
 def interval_text(interval: Interval | None) -> str:
-    """The interval in brackets; nothing without one."""
+    """Return the interval in brackets; nothing without one."""
     return "" if interval is None else f"({interval[0]:.2f}-{interval[1]:.2f})"
 
 
 def percent_interval(interval: Interval | None) -> str:
-    """The interval of a share in whole percent, in brackets; nothing without one."""
+    """Return the interval of a share in whole percent, in brackets; nothing without one."""
     return "" if interval is None else f"({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
 
 

@@ -1,4 +1,4 @@
-"""The certificate table's figures: means, intervals and violated promises over the seeds."""
+"""Compute the certificate table: means, intervals and violated promises over the seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class WayRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedComparison:
-    """Ours against another certified way, seed by seed: mean of log(its cost / our cost).
+    """Compare ours with another certified way, seed by seed: mean of log(its cost / our cost).
 
     Above 0 ours is cheaper. `is_worse` where the whole interval is below 0.
     """
@@ -54,13 +54,13 @@ class SeedComparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether ours is significantly dearer."""
+        """Return whether ours is significantly dearer."""
         return self.interval is not None and self.interval[1] < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSection:
-    """One file under one promise."""
+    """Hold the figures of one file under one promise."""
 
     file: str
     loss: Loss
@@ -74,7 +74,7 @@ class TableSection:
 
 
 def sections_of(results: Sequence[SeedResult]) -> list[TableSection]:
-    """The sections in the order in which their first result comes."""
+    """Return the sections in the order in which their first result comes."""
     by_section: dict[tuple[object, ...], list[SeedResult]] = {}
     for result in results:
         by_section.setdefault(_key(result), []).append(result)
@@ -82,7 +82,7 @@ def sections_of(results: Sequence[SeedResult]) -> list[TableSection]:
 
 
 def repeated_seed(results: Sequence[SeedResult]) -> SeedResult | None:
-    """A result whose seed was measured before under the same promise; None without one."""
+    """Return a result whose seed was measured before under the same promise; None without one."""
     seen = set()
     for result in results:
         if (*_key(result), result.seed) in seen:
@@ -143,16 +143,16 @@ def _comparison(rival: str, results: Sequence[SeedResult]) -> SeedComparison:
 
 
 def clopper_pearson(n_hits: int, n: int) -> Interval:
-    """Exact 95 % interval of a share."""
+    """Return the exact 95 % interval of a share."""
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)
 
 
 def _over_seeds(values: Floats) -> Interval | None:
-    """Bootstrap interval of the mean over seeds; None for fewer than 20 of them."""
+    """Return the bootstrap interval of the mean over seeds; None for fewer than 20 of them."""
     return paired_interval(values, (None,) * len(values), seed=_SEED)
 
 
 def _inverted(last_cost: float, interval: Interval | None) -> Interval | None:
-    """Interval of `last_cost` over what `interval` is for."""
+    """Return the interval of `last_cost` over the quantity that `interval` is for."""
     return None if interval is None else (last_cost / interval[1], last_cost / interval[0])

@@ -32,7 +32,7 @@ from hybridserve_llm.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedTask:
-    """One seed of one file; a value that another process can be given."""
+    """Hold one seed of one file, as a value that can be sent to another process."""
 
     path: Path
     costs: Mapping[str, float]
@@ -41,7 +41,7 @@ class SeedTask:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, or merges what was measured, and prints; 2 on wrong usage."""
+    """Measure, or merge what was measured, and print; return 2 on wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         results = _merged(options.files) if options.merge else _measured(options)
@@ -108,7 +108,7 @@ def _measured(options: argparse.Namespace) -> list[SeedResult]:
 def _priced(
     paths: Sequence[Path], given: Mapping[str, float]
 ) -> list[tuple[Path, Mapping[str, float]]]:
-    """Every file with the cost of its models.
+    """Return every file with the cost of its models.
 
     Raises:
         ConfigError: A cost is given for a model that no file has, or a file cannot be used.
@@ -122,7 +122,7 @@ def _priced(
 
 
 def _worked(tasks: Sequence[SeedTask], n_workers: int) -> Iterator[list[SeedResult]]:
-    """Results in the order of `tasks`."""
+    """Yield the results in the order of `tasks`."""
     if n_workers == 1:
         yield from map(work, tasks)
         return
@@ -131,7 +131,7 @@ def _worked(tasks: Sequence[SeedTask], n_workers: int) -> Iterator[list[SeedResu
 
 
 def work(task: SeedTask) -> list[SeedResult]:
-    """What one seed of one file gives."""
+    """Return the results of one seed of one file."""
     outcomes = outcomes_at(task.path, task.costs)
     return measure_seed(outcomes, task.path.name, task.seed, task.setup)
 

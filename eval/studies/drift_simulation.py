@@ -1,4 +1,4 @@
-"""Simulates the watch's alarm: how soon it sees a loss at 3 times its budget, how often it errs.
+"""Simulate the watch's alarm: how soon it sees a loss at 3 times its budget, how often it errs.
 
     python -m eval.studies.drift_simulation --runs 2000 --seed 0 [--multiple 2] [--json]
 
@@ -37,7 +37,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Bank:
-    """Many independent e-processes that take their labels together.
+    """Update many independent e-processes, which take their labels together.
 
     `wealth` has shape [n_bets, n_runs]; `stakes`, `income` [n_bets, 1]; `is_alarm` [n_runs].
     """
@@ -52,7 +52,7 @@ class Bank:
 
     @classmethod
     def watched(cls, budget: float, *, delta: float, horizon: float, n_runs: int) -> "Bank":
-        """The recursion of `SelectiveEProcess` (a unit test compares the two)."""
+        """Start the recursion of `SelectiveEProcess` (a unit test compares the two)."""
         stakes, shares = (np.array(column)[:, None] for column in zip(*bets(budget), strict=True))
         return cls(
             budget=budget,
@@ -65,7 +65,7 @@ class Bank:
 
     @classmethod
     def plain(cls, budget: float, *, delta: float, n_runs: int) -> "Bank":
-        """For comparison: products of 1 + (f / b) (x - b), averaged over f, started once.
+        """Start a plain mixture to compare with: products of 1 + (f / b) (x - b), averaged over f.
 
         The usual mixture, with all money bet from the first label on and nothing added later.
         """
@@ -81,7 +81,7 @@ class Bank:
         )
 
     def update(self, losses: Flags | Floats) -> None:
-        """Takes one label of every run; runs in alarm stay as they are."""
+        """Take one label of every run; runs in alarm stay as they are."""
         money = self.wealth + self.income
         scale: Floats | float = 1.0
         if self.is_capped:
@@ -95,7 +95,7 @@ class Bank:
         self.is_alarm = self.is_alarm | (money.sum(axis=0) >= (1.0 - 1e-9) / self.delta)
 
     def run(self, rate: float, n_labels: int, rng: np.random.Generator) -> Floats:
-        """Draws `n_labels` of mean `rate` a run; the label of the alarm, infinite without one."""
+        """Draw `n_labels` of mean `rate` a run; return the alarm's label, infinite without one."""
         alarm_at = np.where(self.is_alarm, 0.0, np.inf)
         for label in range(1, n_labels + 1):
             self.update(rng.random(len(self.is_alarm)) < rate)
@@ -105,7 +105,7 @@ class Bank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSetup:
-    """One run of the program."""
+    """Hold the settings of one run of the program."""
 
     n_runs: int
     seed: int
@@ -117,7 +117,7 @@ class DriftSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What came out for one pair: shares of runs, and `median_late`, labels from change to alarm.
+    """Hold the result of one pair: shares of runs, and the labels from change to alarm.
 
     `median_late` is None where fewer than half of the runs came to an alarm in time.
     """
@@ -137,7 +137,7 @@ class Row:
 
 
 def simulate_drift(epsilon: float, acceptance: float, setup: DriftSetup) -> Row:
-    """All that is measured of one pair, from random numbers of its own."""
+    """Measure one pair, with random numbers of its own."""
     budget = loss_budget(epsilon, acceptance)
     seeds = np.random.SeedSequence([setup.seed, round(1e6 * epsilon), round(1e6 * acceptance)])
     rng = np.random.default_rng(seeds)
@@ -174,7 +174,10 @@ def simulate_drift(epsilon: float, acceptance: float, setup: DriftSetup) -> Row:
 def delays(
     bank: Bank, rates: tuple[float, float], n_safe: int, limit: int, rng: np.random.Generator
 ) -> Floats:
-    """Labels from change to alarm, infinite beyond `limit`; without runs in alarm before it."""
+    """Return the labels from change to alarm, infinite beyond `limit`.
+
+    Runs that were in alarm before the change are left out.
+    """
     before, after = rates
     bank.run(before, n_safe, rng)
     is_quiet = ~bank.is_alarm
@@ -182,12 +185,12 @@ def delays(
 
 
 def share_of(alarm_at: Floats) -> float:
-    """Share of runs with an alarm."""
+    """Return the share of runs with an alarm."""
     return float(np.isfinite(alarm_at).mean())
 
 
 def drift_table(rows: Sequence[Row], setup: DriftSetup) -> str:
-    """The rows and the false alarms of all pairs together, at most 80 columns."""
+    """Return the rows and the false alarms of all pairs together, at most 80 columns."""
     lines = [
         f"{setup.n_runs} runs, seed {setup.seed}, delta {setup.delta:g}, beta {BETA:g}",
         f"shadow share {setup.share:g}, {setup.n_safe} safe labels before a late change, "
@@ -217,7 +220,7 @@ def drift_table(rows: Sequence[Row], setup: DriftSetup) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Simulates all pairs; prints the table, or one JSON object with --json."""
+    """Simulate all pairs; print the table, or one JSON object with --json."""
     parser = argparse.ArgumentParser(prog="eval.studies.drift_simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="runs per pair and question")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")

@@ -1,4 +1,4 @@
-"""Logs of requests that a real vLLM served, one JSON object a line.
+"""Read logs of requests that a real vLLM served, one JSON object a line.
 
 The form is that of LLMServingSim's validation logs (github.com/casys-kaist/LLMServingSim): lengths
 `input_toks` and `output_toks`, and times `queued_ts`, `first_token_ts` and `last_token_ts` in
@@ -22,7 +22,7 @@ _TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLog:
-    """n requests in order of arrival, and what became of them.
+    """Hold n requests in order of arrival, and the times of their answers.
 
     Attributes:
         ttft_s: Seconds to the first token, [n].
@@ -35,7 +35,7 @@ class EngineLog:
 
 
 def read_engine_log(path: Path) -> EngineLog:
-    """The requests of the file at `path`.
+    """Return the requests of the file at `path`.
 
     Raises:
         ConfigError: The file cannot be read, has no requests, or a line is not as it should be; the

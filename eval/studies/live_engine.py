@@ -1,4 +1,4 @@
-"""A running vLLM under load: held at a number of requests in flight, or asked at given times.
+"""Ask a running vLLM: hold a number of requests in flight, or send them at given times.
 
 The engine's own counters say how many tokens it made, Linux how much CPU time its processes used.
 The client's work on the same machine is part of what is measured.

@@ -1,4 +1,4 @@
-"""The simulator against a running engine: calibrated by closed-loop windows, asked at random times.
+"""Compare the simulator with a running engine, calibrated by closed-loop windows.
 
     windows ── Poisson at 0.3 ── windows ── Poisson at 0.6 ── windows ── … and again
        └───── calibrate ────────────┘
@@ -6,7 +6,7 @@
 Windows hold 1, 2, 4, … requests in flight, of two mean lengths. Each run is simulated with a step
 that is calibrated on the windows before and after it: a shared machine changes its pace within
 minutes, and so does it for both. What is compared are means over a run's requests, of the latency
-that the client sees and of the CPU time of the engine's processes; what is told is the median over
+that the client sees and of the CPU time of the engine's processes; the result is the median over
 rounds.
 """
 
@@ -36,7 +36,7 @@ _IDLE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCheckOptions:
-    """What is measured.
+    """Hold what is to be measured.
 
     Attributes:
         loads: Shares of the rate that the engine carries with all its places taken.
@@ -55,7 +55,7 @@ class LiveCheckOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRun:
-    """One load in one round; `cpu_s` is a request's, None where nobody measured it.
+    """Hold one load in one round; `cpu_s` is a request's, None where nobody measured it.
 
     Attributes:
         other_cores: CPU cores that all else on the machine used meanwhile, the client too.
@@ -72,12 +72,12 @@ class LiveRun:
 
     @property
     def latency_error(self) -> float:
-        """Of the simulated mean, as a share of the measured one."""
+        """Return the error of the simulated mean, as a share of the measured one."""
         return self.simulated_latency_s / self.latency_s - 1
 
     @property
     def cpu_error(self) -> float | None:
-        """Likewise of CPU time."""
+        """Return the error of the simulated CPU time likewise."""
         if self.cpu_s is None or self.simulated_cpu_s is None:
             return None
         return self.simulated_cpu_s / self.cpu_s - 1
@@ -85,7 +85,7 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSummary:
-    """Medians over the rounds at one load."""
+    """Hold the medians over the rounds at one load."""
 
     load: float
     latency_s: float
@@ -98,7 +98,7 @@ class LoadSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEngineCheck:
-    """All rounds of one engine."""
+    """Hold all rounds of one engine."""
 
     engine: str
     runs: tuple[LiveRun, ...]
@@ -106,12 +106,12 @@ class LiveEngineCheck:
 
     @property
     def summaries(self) -> tuple[LoadSummary, ...]:
-        """By load, in the order in which they were first run."""
+        """Return the medians by load, in the order in which loads were first run."""
         loads = dict.fromkeys(run.load for run in self.runs)
         return tuple(_summary([run for run in self.runs if run.load == load]) for load in loads)
 
     def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the check as `--json` prints it."""
         return {
             "schema": "hybridserve-live-engine-check/1",
             **asdict(self),
@@ -126,7 +126,7 @@ class LiveEngineCheck:
 async def live_engine_check(
     name: str, engine: LiveEngine, options: LiveCheckOptions, *, tell: Callable[[str], None]
 ) -> LiveEngineCheck:
-    """Runs all rounds; `tell` hears what is under way.
+    """Run all rounds; `tell` is called with each step.
 
     Raises:
         CannotBeDone: The windows do not calibrate a step, or the engine does not count its tokens.
@@ -164,13 +164,13 @@ async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[LiveWi
 
 
 def measured_concurrencies(max_num_seqs: int) -> tuple[int, ...]:
-    """1, 2, 4, … in flight, up to all that the engine takes at a time."""
+    """Return 1, 2, 4, … up to all requests that the engine takes at a time."""
     powers = itertools.takewhile(lambda n: n < max_num_seqs, (2**i for i in itertools.count()))
     return (*powers, max_num_seqs)
 
 
 def capacity_per_s(windows: Sequence[LiveWindow]) -> float:
-    """Requests per second of the drawn lengths with the most in flight.
+    """Return the requests per second of the drawn lengths with the most in flight.
 
     Prompts and answers of mean length lie between those of the windows: seconds of a request are
     interpolated over prompt tokens for each output token.
@@ -187,7 +187,7 @@ def capacity_per_s(windows: Sequence[LiveWindow]) -> float:
 def drawn_requests(
     requests_per_s: float, run_s: float, *, seed: int
 ) -> list[tuple[float, Lengths]]:
-    """A Poisson process of `run_s` seconds, one request at least."""
+    """Draw a Poisson process of `run_s` seconds, one request at least."""
     random = np.random.default_rng(seed)
     n = max(1, int(random.poisson(requests_per_s * run_s)))
     at_s = np.sort(random.uniform(0, run_s, n))
@@ -206,7 +206,7 @@ def compared(
     answered: Answered,
     table: StepTable,
 ) -> LiveRun:
-    """Simulates the requests at the times at which they were sent."""
+    """Simulate the requests at the times at which they were sent."""
     n = len(lengths)
     requests = checked_requests(
         np.array(answered.sent_s),

@@ -1,9 +1,10 @@
-"""The front end's end of its bookkeeper: told of work and of ledgers, ten times a second.
+"""Send a front end's work and ledgers to its bookkeeper, ten times a second, and take its reports.
 
 start ── batches out, reports in ──┬── cancelled: last batch, last report, end
-^                                │
-└── what it had not written ─────┴── it died
-is counted as lost
+  ^                                │
+  │                                └── the bookkeeper died: what it had not written
+  │                                    is counted as lost
+  └──────── after a second ────────────────┘
 """
 
 import asyncio
@@ -44,7 +45,10 @@ _MOST_UNSENT_BYTES = 32 << 20
 
 
 class BookkeeperClient:
-    """A RecordSink, and what replicas tell of their work, for books in a process of their own."""
+    """Pass work and finished requests to a bookkeeper in a process of its own.
+
+    It is a RecordSink, and its `notes` observe the work of replicas.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class BookkeeperClient:
         clock: Clock,
         on_settled: Callable[[TalliedJoules], None],
     ) -> None:
-        """`command` starts `bookkeeper_process.py`; the number of its socket is added to it."""
+        """Take the command that starts `bookkeeper_process.py`; a socket's number is added."""
         self.notes = WorkNotes()
         self._assignment = assignment
         self._command = tuple(command)
@@ -69,7 +73,7 @@ class BookkeeperClient:
 
     @property
     def energy(self) -> EnergyReport:
-        """The books as they stood at the last report.
+        """Return the books as they stood at the last report.
 
         Raises:
             ValueError: Nothing is metered.
@@ -80,11 +84,11 @@ class BookkeeperClient:
 
     @property
     def n_dropped(self) -> int:
-        """Records that were not written, and will not be."""
+        """Return the number of records that were not written, and will not be."""
         return self._n_lost + self._report.n_dropped
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Keeps them until the next batch."""
+        """Keep them until the next batch."""
         self._packs.append(msgspec.Raw(self._encode(finished)))
         if self._assignment.records is None:
             return
@@ -93,10 +97,10 @@ class BookkeeperClient:
             self._n_metered += sum(bool(one.ledger.attempts) for one in finished)
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Nothing: the bookkeeper said it."""
+        """Do nothing: the bookkeeper itself settled it."""
 
     async def start(self) -> None:
-        """Starts the process and waits until it meters.
+        """Start the process and wait until it meters.
 
         Raises:
             CannotBeDone: It says why it cannot, ends, or takes too long.
@@ -121,7 +125,7 @@ class BookkeeperClient:
         self._report, self._link = report, link
 
     async def run(self) -> None:
-        """Tells it of everything until cancelled; `start` must have been called."""
+        """Send everything to the bookkeeper until cancelled; `start` must have been called."""
         while True:
             if self._link is None:
                 await asyncio.sleep(_PAUSE_S)
@@ -136,7 +140,7 @@ class BookkeeperClient:
             log.error("the bookkeeper ended with status %s; another one is started", status)
 
     async def _tell(self, link: "_Link") -> int:
-        """Tells it of everything until it ends or this is cancelled; its exit status."""
+        """Send everything until the process ends or this is cancelled; return its exit status."""
         receiving = asyncio.create_task(self._receive(link))
         try:
             while not receiving.done():
@@ -153,7 +157,7 @@ class BookkeeperClient:
         return status
 
     def _send(self, link: "_Link") -> None:
-        """Sends what happened since the last batch; drops it where too much is unsent already."""
+        """Send what happened since the last batch; drop it where too much is unsent already."""
         if link.unsent_bytes > _MOST_UNSENT_BYTES:
             self._drop()
             return
@@ -163,7 +167,7 @@ class BookkeeperClient:
         self._forget()
 
     def _drop(self) -> None:
-        """Counts as lost what nobody can be told."""
+        """Count as lost what cannot be sent to anybody."""
         self.notes.take()
         self._n_lost += self._n_lines + self._n_metered
         self._forget()
@@ -173,7 +177,7 @@ class BookkeeperClient:
         self._n_lines = self._n_metered = 0
 
     async def _receive(self, link: "_Link") -> None:
-        """Takes reports until the bookkeeper's end."""
+        """Take reports until the bookkeeper's end."""
         with contextlib.suppress(EOFError, OSError, msgspec.DecodeError):
             while True:
                 self._report = await link.receive()
@@ -181,7 +185,9 @@ class BookkeeperClient:
                     self._on_settled(one)
 
     def _count_lost(self, link: "_Link") -> None:
-        """Counts the records that this process was told of and did not write.
+        """Count the records that were sent to this process and that it did not write.
+
+        Nothing is known yet of requests that engines were working on when it died.
 
         Of requests that engines were working on when it died nobody knows yet.
         """
@@ -192,7 +198,7 @@ class BookkeeperClient:
 
 
 class _Link:
-    """A bookkeeper's process and the socket to it; what was sent is counted."""
+    """Hold a bookkeeper's process and the socket to it, and count what was sent."""
 
     def __init__(
         self,
@@ -205,7 +211,7 @@ class _Link:
 
     @classmethod
     async def open(cls, command: Sequence[str]) -> "_Link":
-        """Starts the process.
+        """Start the process.
 
         Raises:
             OSError: It cannot be started.
@@ -229,15 +235,15 @@ class _Link:
 
     @property
     def unsent_bytes(self) -> int:
-        """What the process has not read yet, beyond what the socket holds."""
+        """Return the bytes that the process has not read yet, beyond what the socket holds."""
         return self._writer.transport.get_write_buffer_size()
 
     def send(self, frame: bytes) -> None:
-        """Sends without waiting; to a process that is gone nothing is sent."""
+        """Send without waiting; nothing is sent to a process that has ended."""
         self._writer.write(frame)
 
     async def receive(self) -> BooksReport:
-        """The next report.
+        """Return the next report.
 
         Raises:
             EOFError: The process ended.
@@ -248,12 +254,12 @@ class _Link:
         return value_of(await self._reader.readexactly(length_of(head)), BooksReport)
 
     def end(self) -> None:
-        """Says that nothing follows."""
+        """Close our side of the socket: nothing follows."""
         with contextlib.suppress(OSError):
             self._writer.write_eof()
 
     async def close(self, *, timeout_s: float) -> int:
-        """Waits for the process, kills one that goes on for too long; its exit status."""
+        """Wait for the process, kill it after `timeout_s`, and return its exit status."""
         self._writer.close()
         try:
             async with asyncio.timeout(timeout_s):

@@ -1,4 +1,4 @@
-"""Where a front end's books and records are kept: in a process of their own, or in this one."""
+"""Keep a front end's books and records in a process of their own, or in this one."""
 
 import asyncio
 import contextlib
@@ -22,13 +22,13 @@ from hybridserve_llm.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBooks:
-    """What the rest of a front end has to know of its books.
+    """Hold what the rest of a front end needs of its books.
 
     Attributes:
-        sinks: Are told when a request ended.
-        observer: Is told of replicas' work; None where nothing is metered.
-        energy: The books as they stand; None likewise.
-        background: What runs for as long as the front end does.
+        sinks: Take the requests that ended.
+        observer: Takes the work of replicas; None where nothing is metered.
+        energy: Gives the books as they stand; None likewise.
+        background: Runs for as long as the front end does.
     """
 
     sinks: Sequence[RecordSink] = ()
@@ -44,7 +44,9 @@ async def books_apart(
     metrics: Metrics,
     clock: Clock,
 ) -> KeptBooks:
-    """In a process that `command` starts; one is needed only if something is metered or recorded.
+    """Keep the books in a process that `command` starts.
+
+    A process is needed only if something is metered or recorded.
 
     Raises:
         CannotBeDone: It does not start, or the record file cannot be written.
@@ -78,7 +80,7 @@ async def books_here(
     clock: Clock,
     stack: contextlib.AsyncExitStack,
 ) -> KeptBooks:
-    """In this process; `stack` closes the record file.
+    """Keep the books in this process; `stack` closes the record file.
 
     Raises:
         CannotBeDone: The record file cannot be written.

@@ -1,4 +1,4 @@
-"""One engine from its first start to the end of the launch, over as many processes as it takes.
+"""Keep one engine running from its first start to the end of the launch.
 
     first start ─ healthy ─ failed ─ pause ─ restart ─ healthy ─ … ─ failed once too often
                      ▲       ▲                  │
@@ -6,7 +6,7 @@
                        ended, or hung and killed
 
 Requests pass over an engine while it is down, and the health probes of its `ReplicaSet` take it
-back: it comes back on the same socket. Nobody has to tell the front end.
+back: it comes back on the same socket. The front end needs no message.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _STAGE_INTERVAL_S = 0.5
 
 
 class Startable(Protocol):
-    """An engine's process, here or on another node; `EngineProcess` is the one of this machine.
+    """Start and stop an engine's process; `EngineProcess` is the one of this machine.
 
     The seam for engines that something else starts (Ray, for a plan over several nodes).
     """
@@ -38,21 +38,21 @@ class Startable(Protocol):
     log_path: Path
 
     async def start(self) -> None:
-        """Starts it and returns at once; EngineStartError where that cannot be."""
+        """Start it and return at once; raise EngineStartError where that is not possible."""
 
     async def wait_healthy(self, timeout_s: float) -> None:
-        """Waits until it serves; EngineStartError where it does not within `timeout_s`."""
+        """Wait until it serves; raise EngineStartError where it does not within `timeout_s`."""
 
     async def wait_failed(self, *, interval_s: float, timeout_s: float) -> str:
-        """Waits until it ended or hangs; what happened, in words."""
+        """Wait until it ended or hangs, and return what happened, in words."""
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """Ends it; after `hurry` it is killed. Does nothing when it does not run."""
+        """End it; after `hurry` it is killed. Does nothing when it does not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeRules:
-    """When an engine counts as failed, and what follows; all in seconds."""
+    """Hold the limits after which an engine counts as failed, and what follows; in seconds."""
 
     startup_timeout_s: float
     health_interval_s: float
@@ -61,7 +61,7 @@ class LifeRules:
 
 
 class EngineLife:
-    """Starts one engine, and starts it again when it fails."""
+    """Start one engine, and start it again when it fails."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class EngineLife:
         tell: Callable[..., None],
         clock: Clock,
     ) -> None:
-        """Starts nothing yet.
+        """Start nothing yet.
 
         Args:
             process: The engine.
@@ -91,7 +91,7 @@ class EngineLife:
         self._healthy_since_s = 0.0
 
     async def first_start(self) -> None:
-        """Starts the engine and waits until it is healthy.
+        """Start the engine and wait until it is healthy.
 
         Raises:
             EngineStartError: It was not within `startup_timeout_s`. Its GPUs stay taken then: the
@@ -107,7 +107,7 @@ class EngineLife:
                 raise
 
     async def keep(self) -> None:
-        """Starts the healthy engine again whenever it fails; ends when it failed once too often.
+        """Start the healthy engine again whenever it fails; end when it failed once too often.
 
         Cancelling leaves the engine as it is; `process.stop` ends it.
         """
@@ -120,7 +120,7 @@ class EngineLife:
                 return
 
     async def _restarted(self, reason: str, healthy_s: float) -> bool:
-        """Whether one of the restarts that are left succeeded."""
+        """Return whether one of the restarts that are left succeeded."""
         while True:
             pause_s = self._restarts.pause_s(healthy_s=healthy_s)
             if pause_s is None:
@@ -178,7 +178,7 @@ class EngineLife:
             await asyncio.sleep(_STAGE_INTERVAL_S)
 
     async def _kill(self) -> None:
-        """Ends what is left of the engine; it has failed, so nothing in it is worth waiting for."""
+        """End what is left of the engine; it has failed, so nothing in it is worth waiting for."""
         hurry = asyncio.Event()
         hurry.set()
         await self.process.stop(hurry=hurry)

@@ -1,4 +1,4 @@
-"""One engine process: start it under guard, wait for health or failure, stop it with its children.
+"""Start one engine process under guard, wait for its health or failure, and stop it.
 
 What goes on inside the engine's process tree is `guard.py`'s part; whether a failed engine is
 started again is `life.py`'s.
@@ -34,7 +34,7 @@ _GUARD_GRACE_S = 10.0
 
 
 class EngineProcess:
-    """An engine of this machine that listens on a unix socket; after `stop` it can start again."""
+    """Run an engine on a unix socket of this machine; after `stop` it can start again."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class EngineProcess:
         stop_timeout_s: float,
         held_open: Sequence[int] = (),
     ) -> None:
-        """Only keeps what it is told.
+        """Store the settings; nothing starts yet.
 
         Args:
             name: `tier/index`.
@@ -66,7 +66,7 @@ class EngineProcess:
         self._guard_pipe: int | None = None
 
     async def start(self) -> None:
-        """Starts the process and returns at once; an old socket is removed, an old log kept aside.
+        """Start the process and return at once; an old socket is removed, an old log kept.
 
         Cancelling leaves it to start; `stop` is called in any case.
 
@@ -104,13 +104,13 @@ class EngineProcess:
                 raise self._start_error(exc.strerror or str(exc)) from exc
 
     async def wait(self) -> int:
-        """Waits for the engine's end; its exit status, 128 + the number for a signal."""
+        """Wait for the engine's end and return its exit status, 128 + the number for a signal."""
         if self._starting is None:
             raise RuntimeError(f"engine {self.name} was not started")
         return await (await self._starting).wait()
 
     async def wait_healthy(self, timeout_s: float) -> None:
-        """Waits until the engine answers on its socket.
+        """Wait until the engine answers on its socket.
 
         Raises:
             EngineStartError: It exited, or did not answer within `timeout_s`.
@@ -125,7 +125,7 @@ class EngineProcess:
             raise self._start_error(f"not healthy after {timeout_s:g} s") from None
 
     async def wait_failed(self, *, interval_s: float, timeout_s: float) -> str:
-        """Waits until the engine ends or hangs; what happened, in words.
+        """Wait until the engine ends or hangs, and return what happened, in words.
 
         It hangs when no probe found it healthy for `timeout_s`; one is sent every `interval_s`. It
         runs on then, and `stop` is what ends it. Cancelling leaves it as it is.
@@ -167,7 +167,7 @@ class EngineProcess:
         return f"{what}; {line}" if line else what
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """Ends the engine and all it spawned; waits for it. After `hurry` they are killed.
+        """End the engine and all it spawned; wait for it. After `hurry` they are killed.
 
         Does nothing when it was never started or has ended. Where it is cancelled, it has to be
         called again.

@@ -6,11 +6,11 @@ from launch.profiling.options import ProfileOptions
 
 
 def tiers_to_measure(config: CascadeConfig, options: ProfileOptions) -> list[TierConfig]:
-    """The tiers that are asked for, in the cascade's order, each found able to hold the load.
+    """Return the chosen tiers in the cascade's order, each checked to hold the load.
 
     Raises:
-        ConfigError: A tier is not there or runs elsewhere, or the load is beyond its `max_num_seqs`
-            or `max_model_len`.
+        ConfigError: A tier does not exist or runs elsewhere, or the load is beyond its
+            `max_num_seqs` or `max_model_len`.
     """
     here = [tier for tier in config.tiers if not tier.endpoints]
     allowed = [tier.name for tier in here]

@@ -15,7 +15,7 @@ from launch.profiling.window import Instruments, MeasuredWindow, measure_window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """What to measure: `concurrency` in flight, each in `repeats` windows of `window_s` seconds."""
+    """Hold the loads to measure, each in `repeats` windows of `window_s` seconds."""
 
     concurrency: tuple[int, ...]
     window_s: float
@@ -30,7 +30,7 @@ async def measure_rounds(
     instruments: Instruments,
     tell: Callable[[int, int], None],
 ) -> Mapping[int, tuple[MeasuredWindow, ...]]:
-    """The windows of every point, in the order of `rounds.concurrency`.
+    """Measure the windows of every point, and return them in the order of `rounds.concurrency`.
 
     Before the first round the largest load runs once for one request a worker, so that what an
     engine does only once (compiling, filling its caches) is over.
@@ -65,5 +65,5 @@ async def measure_rounds(
 
 
 def _order(concurrency: Sequence[int], number: int) -> Iterable[int]:
-    """Up in odd rounds, down in even ones: what drifts within a round evens out over two."""
+    """Return the loads up in odd rounds, down in even ones: a drift evens out over two."""
     return concurrency if number % 2 else reversed(concurrency)

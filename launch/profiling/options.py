@@ -1,4 +1,4 @@
-"""The command line of `hs-profile`, as values."""
+"""Read the command line of `hs-profile`."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _HIGHEST_TOP_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileOptions:
-    """What `hs-profile` is told.
+    """Hold the options of `hs-profile`.
 
     Attributes:
         config: The cascade's file; None with `demo`.
@@ -44,7 +44,7 @@ class ProfileOptions:
 
 
 def read_profile_options(arguments: Sequence[str]) -> ProfileOptions:
-    """The options in `arguments`; exits with 2 on wrong usage."""
+    """Return the options in `arguments`; exits with 2 on wrong usage."""
     parser = _parser()
     values = vars(parser.parse_args(arguments))
     if not values["demo"] and values["config"] is None:
@@ -151,7 +151,7 @@ def _whole(lowest: int, highest: int | None = None) -> "_WholeNumber":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WholeNumber:
-    """An argument's type: a whole number between bounds."""
+    """Read a whole number between bounds, as the type of an argument."""
 
     lowest: int
     highest: int | None

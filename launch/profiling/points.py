@@ -14,7 +14,7 @@ from launch.profiling.window import MeasuredWindow
 
 
 def point_of(windows: Sequence[MeasuredWindow]) -> ProfilePoint:
-    """The profile's point of windows at one load: medians, and the range of the throughput."""
+    """Return the profile's point of windows at one load: medians, and the throughput's range."""
     tokens_per_s = [window.output_tokens_per_s for window in windows]
     concurrency = windows[0].concurrency
     return ProfilePoint(
@@ -37,7 +37,7 @@ def point_of(windows: Sequence[MeasuredWindow]) -> ProfilePoint:
 
 
 def points_of(windows: Iterable[Sequence[MeasuredWindow]]) -> tuple[ProfilePoint, ...]:
-    """The points of a profile, one for the windows at each load.
+    """Return the points of a profile, one for the windows at each load.
 
     Where one has no watts none has: a table of power with holes cannot be read between its points.
     """
@@ -54,6 +54,6 @@ def points_of(windows: Iterable[Sequence[MeasuredWindow]]) -> tuple[ProfilePoint
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    """The median; None where one value is not known, since the others may not be like it."""
+    """Return the median; None where one value is not known, since the others may differ."""
     known = list(values)
     return None if None in known else median(value for value in known if value is not None)

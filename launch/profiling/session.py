@@ -1,9 +1,9 @@
-"""A run of `hs-profile`: check, plan, then tier by tier start, measure, stop, and write.
+"""Run `hs-profile`: check, plan, then start, measure, stop and write tier by tier.
 
     checked ─ planned ─ run folder ─┬─ small/0  started ─ measured ─ stopped ─ small.json
                                     └─ medium/0 started ─ …
 
-Engines run one at a time, each placed as the launcher would place it with all others beside it, so
+Engines run one at a time, each placed as the launcher would place it next to all others, so
 that a tier has the threads or GPUs it will have when it serves. One replica of a tier is measured.
 """
 
@@ -51,7 +51,7 @@ from launch.running.state_file import LaunchState, StateFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """What was measured of one tier.
+    """Hold the measurements of one tier.
 
     Attributes:
         tier: Its name.
@@ -70,7 +70,7 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """What the tiers' measurements share."""
+    """Hold what the tiers' measurements share."""
 
     options: ProfileOptions
     config: CascadeConfig
@@ -84,9 +84,9 @@ class _Session:
 def profile_tiers(
     options: ProfileOptions, *, hardware: Hardware | None = None, probes: Probes | None = None
 ) -> tuple[Profiled, ...]:
-    """Measures the tiers one after the other; each profile is written once it is complete.
+    """Measure the tiers one after the other; each profile is written once it is complete.
 
-    Progress goes to stderr. No engine is left behind, whatever happens.
+    Progress goes to stderr. No engine is left behind, not even after a failure.
 
     Args:
         options: What to measure, and how.
@@ -129,7 +129,7 @@ def profile_tiers(
 
 
 def _without_restarts(config: CascadeConfig) -> CascadeConfig:
-    """An engine that fails ends its measurement: one started again would be measured unawares."""
+    """Switch restarts off, so that no engine is started again unnoticed while it is measured."""
     launch = config.launch.model_copy(update={"restart_limit": 0})
     return config.model_copy(update={"launch": launch})
 
@@ -147,7 +147,7 @@ def _make_folder(options: ProfileOptions) -> None:
 
 
 async def _until_stopped(session: _Session, replicas: list[Plan]) -> tuple[Profiled, ...]:
-    """Measures all; the first signal ends the work in order, a second one kills engines."""
+    """Measure all; the first signal ends the work in order, a second one kills engines."""
     stop = StopRequest()
     work = asyncio.create_task(_profile_all(session, replicas, stop.hurry))
     stop.install(work.cancel)
@@ -184,7 +184,7 @@ async def _profile_all(
 
 
 async def _bare_idle(session: _Session, replicas: list[Plan]) -> Mapping[str, Power]:
-    """By tier, the watts of its GPUs before any engine is started; empty on a CPU."""
+    """Return by tier the watts of its GPUs before any engine is started; empty on a CPU."""
     tiers = {
         plan.tiers[0].tier: placement
         for plan in replicas
@@ -212,7 +212,7 @@ async def _instruments(session: _Session, placement: Placement) -> AsyncIterator
 async def _profile(
     session: _Session, tier: TierPlan, address: str, bare_idle: Power | None
 ) -> Profiled:
-    """Measures the engine at `address`, and writes its profile."""
+    """Measure the engine at `address`, and write its profile."""
     options = session.options
     engine = VllmHttpEngine(address, model=tier.tier, clock=SystemClock(), probe_timeout_s=60.0)
     try:

@@ -1,4 +1,4 @@
-"""Where to find this user's running launches without knowing their run folders.
+"""Find and stop this user's running launches without knowing their run folders.
 
 Every launcher leaves a file named after its pid, which holds the path of its run folder, in
 `$XDG_RUNTIME_DIR/hybridserve`, or in `hybridserve-UID` among the temporary files where that
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def announced(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Lets `running_launches` find the run folder until the block ends.
+    """Let `running_launches` find the run folder until the block ends.
 
     Where that cannot be, it is logged and the launch goes on: it is found by its folder then.
     """
@@ -39,7 +39,7 @@ def announced(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def running_launches(environment: Mapping[str, str]) -> list[Path]:
-    """The run folders of this user's living launchers, sorted."""
+    """Return the run folders of this user's living launchers, sorted."""
     index = _index(environment)
     try:
         is_ours = index.stat().st_uid == os.getuid()
@@ -51,9 +51,9 @@ def running_launches(environment: Mapping[str, str]) -> list[Path]:
 
 
 def stop_launch(run_folder: Path, *, timeout_s: float) -> int:
-    """Sends SIGTERM to the launcher that holds `run_folder` and waits for its end; its pid.
+    """Send SIGTERM to the launcher of `run_folder`, wait for its end, and return its pid.
 
-    The signal goes to that very process or to none, whoever has its pid by now.
+    The signal goes to that very process or to none, even if another one has its pid by now.
 
     Raises:
         CannotBeDone: No launcher holds the folder, it is another user's, or it has not ended
@@ -82,7 +82,7 @@ def _index(environment: Mapping[str, str]) -> Path:
 
 
 def _make_private(index: Path) -> None:
-    """Makes the folder, for this user alone.
+    """Make the folder, for this user alone.
 
     Raises:
         PermissionError: Somebody else made it, who could lead `hs-launch stop` astray.
@@ -99,7 +99,7 @@ def _drop_dead(index: Path) -> None:
 
 
 def _folder_of(entry: Path) -> Path | None:
-    """The run folder named in `entry`; None where its launcher does not live any more."""
+    """Return the run folder named in `entry`; None where its launcher has ended."""
     try:
         folder = Path(entry.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

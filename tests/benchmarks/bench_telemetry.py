@@ -1,4 +1,4 @@
-"""What telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
+"""Measure what telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
 
     this process          two front ends, on core 0            engines
     32 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
@@ -13,8 +13,8 @@ the other, which is the harder case. Several pairs of processes are measured, si
 one program differ by a percent. Requests a second are those of the turns; CPU time is all that a
 process used for as long as the pair was measured, what it did after its turns included. Target:
 less than 3 % of the requests a second. `on` is metering (NVML, scripted), counters for Prometheus
-and records; `off` has none of these; `spans` has OpenTelemetry spans beside all of `on`. Books and
-the record file are in a process of their own, as `hs-launch` has them (core 1; what it uses is told
+and records; `off` has none of these; `spans` has OpenTelemetry spans in addition to `on`. Books and
+the record file are in a process of their own, as `hs-launch` has them (core 1; its CPU time is shown
 apart); with `--here` they are in the front end.
 """
 
@@ -78,7 +78,7 @@ def run_bookkeeper(fd: int) -> None:
 
 
 def run_front_end(folder: str, mode: str, is_here: bool, span_port: int, told: Any) -> None:
-    """A front end as `hs-launch` serves it, until killed; tells its port when it is ready."""
+    """Run a front end as `hs-launch` serves it, until killed; send its port when it is ready."""
     set_core(0)
     place, is_on = Path(folder), mode != "off"
     if not is_on:  # the counters have no switch of their own
