@@ -1,9 +1,9 @@
 """Make and lock the folder of one launch: logs, plan.json, endpoints.json, state, sockets.
 
 The lock is the kernel's (flock). Every process that has its descriptor open holds it: the launcher,
-and the guard of each of its engines. So after a launcher was killed, the folder is free once the last
-engine has ended, and no engine of an old launch can meddle with a new one's sockets. The lock file
-says who the launcher is.
+and the guard of each of its engines. So after a launcher was killed, the folder is free once the
+last engine has ended, and no engine of an old launch can meddle with a new one's sockets. The lock
+file names the launcher.
 """
 
 import contextlib

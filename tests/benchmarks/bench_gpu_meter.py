@@ -137,7 +137,7 @@ class Gpu:
 
 
 def work_on(orders: Connection, number: int) -> None:
-    """Hold the context as a child, and multiply for as long as each order says, until one is None."""
+    """Hold the context in a child; multiply for as long as each order says, until one is None."""
     import torch  # late: the parent must not hold a context
 
     device = torch.device("cuda", number)

@@ -14,8 +14,8 @@ one program differ by a percent. Requests a second are those of the turns; CPU t
 process used for as long as the pair was measured, what it did after its turns included. Target:
 less than 3 % of the requests a second. `on` is metering (NVML, scripted), counters for Prometheus
 and records; `off` has none of these; `spans` has OpenTelemetry spans in addition to `on`. Books and
-the record file are in a process of their own, as `hs-launch` has them (core 1; its CPU time is shown
-apart); with `--here` they are in the front end.
+the record file are in a process of their own, as `hs-launch` has them (core 1; its CPU time is
+shown apart); with `--here` they are in the front end.
 """
 
 import argparse
