@@ -4,9 +4,9 @@
 
 Models of confidence are fitted on random rows of a file of recorded answers and judged on all other
 rows: the expected calibration error over 15 bins of equal mass. A finite sample of a perfectly
-calibrated confidence has an error too, so labels are drawn from the predicted probabilities and
-binned alike; the excess is what the models add. For each tier below the last there are two states:
-the tier asked alone, and asked after all tiers before it.
+calibrated confidence has an error too. So labels are drawn from the predicted probabilities and
+binned alike; the excess over them is what the models add. For each tier below the last there are
+two states: the tier asked alone, and asked after all tiers before it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Measure one seed of the certificate table: every way on one file, fitted and certified anew.
 
-Fit and certify rows are drawn with replacement from the file, and the whole file is the truth, so
-that the promise "loss <= epsilon with probability 1 - delta" can be counted over seeds.
+Fit and certify rows are drawn with replacement from the file, and the whole file is the truth. So
+the promise "loss <= epsilon with probability 1 - delta" can be counted over seeds.
 """
 
 from collections.abc import Mapping, Sequence

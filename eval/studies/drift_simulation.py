@@ -3,7 +3,7 @@
     python -m eval.studies.drift_simulation --runs 2000 --seed 0 [--multiple 2] [--json]
 
 For every pair (epsilon, acceptance) labels are drawn as independent 0 and 1. A change is put at the
-start, after safe labels at exactly the budget, and after safe labels at half of it; it counts as
+start, after safe labels at exactly the budget, and after safe labels at half of it. It counts as
 detected when the alarm comes within 3 times Wald's mean sample number. False alarms are counted
 over 100,000 requests whose loss is exactly the budget, which is the worst that is still allowed.
 The e-processes are those of `hybridserve_llm/watch/eprocess.py`, many at a time.

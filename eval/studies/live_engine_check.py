@@ -5,9 +5,8 @@
 
 Windows hold 1, 2, 4, … requests in flight, of two mean lengths. Each run is simulated with a step
 that is calibrated on the windows before and after it: a shared machine changes its pace within
-minutes, and so does it for both. What is compared are means over a run's requests, of the latency
-that the client sees and of the CPU time of the engine's processes; the result is the median over
-rounds.
+minutes, and so does it for both. Two means over a run's requests are compared: the latency that the
+client sees, and the CPU time of the engine's processes. The result is the median over rounds.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 Recorded answers hold one log-probability per answer, neither its tokens nor its text. So the mean
 log-probability that these rules read is approximated by the answer's log-probability, as if it were
-one token, and every signal taken from the text by the neutral 0.5. Both rules are asked of every
+one token. Every signal taken from the text becomes the neutral 0.5. Both rules are asked of every
 tier of the whole chain, cheapest first; cascadeflow itself has two tiers.
 """
 
@@ -47,8 +47,9 @@ def hand_weighted_mix(scores: Floats) -> Floats:
     It is 0.5 log-probabilities + 0.2 wording + 0.2 alignment + 0.1 easiness + 0.05.
 
     The first signal is itself a mix of geometric mean, harmonic mean, least probability and an
-    entropy term; for one token of probability p it is 0.85 p + 0.15 (1 + p ln p). The 0.05 is for
+    entropy term. For one token of probability p it is 0.85 p + 0.15 (1 + p ln p). The 0.05 is for
     an answer that ended by itself, and greedy decoding has no penalty.
+
     Source: cascadeflow, `quality/confidence.py`, provider "vllm" (commit 19703b0).
     """
     p = np.exp(scores)

@@ -1,13 +1,14 @@
 """Fit the constants of step time and power to measured curves.
 
-Step time: maximum a posteriori. What is minimised is the sum over runs of a soft-L1 loss of
-`log(modelled / measured)`, so that relative errors count and wild runs count less, plus the squared
-distance of every logarithm of a constant from its guess. The guesses keep a constant at a physical
-value where runs do not determine it (compute, in decoding). Without runs they are the result.
+Step time: maximum a posteriori. The fit minimises a sum over runs of a soft-L1 loss of
+`log(modelled / measured)`, so that relative errors count and wild runs count less. To this it adds
+the squared distance of every logarithm of a constant from its guess. The guesses keep a constant at
+a physical value where runs do not determine it (compute, in decoding). Without runs they are the
+result.
 
-What files of measurements do not say is fitted along and thrown away: prompt tokens of each task,
-seconds that a request of a task costs besides its tokens (images), and how much of an answer is in
-the cache in the mean.
+Files of measurements leave some figures out, which are fitted along and thrown away. They are the
+prompt tokens of each task, the seconds that a request costs besides its tokens (images), and how
+much of an answer is in the cache in the mean.
 """
 
 from collections.abc import Mapping, Sequence

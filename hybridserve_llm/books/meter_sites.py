@@ -6,8 +6,8 @@
     CPU     RAPL, split by CPU time of the engines' process trees, with the rest of the machine as
             others. Without it CPU-seconds alone, or joules by watts that the user named.
 
-Only engines that were started here are metered, and those that the configuration names GPUs of: a
-counter of this machine says nothing of others'.
+Only engines that were started here are metered, and those whose GPUs the configuration names. A
+counter of this machine says nothing about engines elsewhere.
 """
 
 import os

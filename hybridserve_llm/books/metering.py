@@ -1,6 +1,6 @@
 """Hold the meters of a running cascade: its books, its sampler, and the loop that settles.
 
-Which devices are metered for whom is `meter_sites.py`'s to say.
+`meter_sites.py` decides which devices are metered for whom.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ class DemoTier:
 
     `is_reasoning` tiers work the question step by step inside `<think>…</think>` before they
     answer. In the last `check_fraction` of the training they learn to restate the question and to
-    work it a second time as a check; these are copies and come quickly once the steps are known.
+    work it a second time as a check. These are copies and come quickly once the steps are known.
     """
 
     name: str

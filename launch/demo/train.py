@@ -1,8 +1,8 @@
 """Train the demo family: `python -m launch.demo.train small medium giant --out DIR`.
 
 Seeded and resumable. A run writes `train.safetensors` (float32 weights and the step) every few
-minutes and goes on from it, from the weights alone; when a tier is done it is exported as a bf16
-checkpoint that vLLM serves. Hidden matrices are optimised by Muon, the rest by AdamW.
+minutes, and goes on from the weights alone. When a tier is done it is exported as a bf16 checkpoint that vLLM
+serves. Hidden matrices are optimised by Muon, the rest by AdamW.
 """
 
 import argparse
@@ -187,7 +187,7 @@ class Trainer:
         """Return by task the share of validation questions whose whole greedy output is right.
 
         Greedy decoding writes the reference exactly when each of its tokens is the arg max given
-        the ones before it, so one forward pass is enough; a trace that errs and recovers counts as
+        the ones before it, so one forward pass is enough. A trace that errs and recovers counts as
         wrong, which makes this a lower bound of the answer accuracy.
         """
         stream = distinct_questions("validation", seed=0)

@@ -4,11 +4,11 @@ Run as a program by `process.py`, as a file of its own, so it needs the standard
 
     launcher ──pipe──► guard (subreaper) ──► engine ──► its children, their children, …
 
-The launcher holds the pipe's other end and writes nothing. When the pipe closes, which is the
-launcher's end however it came, or SIGTERM comes, the guard sends SIGTERM to the engine, which lets
-vLLM shut its children down in order; what is left when the time is up is killed. SIGQUIT kills at
-once (a second SIGTERM would not do: two that come together are delivered as one). As a subreaper
-the guard inherits every orphan below it, so no process leaves its sight by changing its session or
+The launcher holds the pipe's other end and writes nothing. The pipe closes when the launcher ends,
+however it ends. Then, or when SIGTERM comes, the guard sends SIGTERM to the engine, which lets vLLM
+shut its children down in order. What is left when the time is up is killed. SIGQUIT kills at once
+(a second SIGTERM would not do: two that come together are delivered as one). As a subreaper the
+guard inherits every orphan below it, so no process leaves its sight by changing its session or
 losing its parent. The guard also holds what the launcher passes it open: the run folder's lock, so
 that no other launch takes the folder before the last engine has ended. Linux only.
 """

@@ -5,8 +5,8 @@
                  (serving)   │                  └ its GPUs are taken as for a first start
                        ended, or hung and killed
 
-Requests pass over an engine while it is down, and the health probes of its `ReplicaSet` take it
-back: it comes back on the same socket. The front end needs no message.
+Requests pass over an engine while it is down. It comes back on the same socket, and the health
+probes of its `ReplicaSet` find it again, so the front end needs no message.
 """
 
 import asyncio

@@ -3,8 +3,8 @@
     checked ─ planned ─ run folder ─┬─ small/0  started ─ measured ─ stopped ─ small.json
                                     └─ medium/0 started ─ …
 
-Engines run one at a time, each placed as the launcher would place it next to all others, so
-that a tier has the threads or GPUs it will have when it serves. One replica of a tier is measured.
+Engines run one at a time, each placed as the launcher would place it next to all others. So a tier
+has the threads or GPUs that it will have when it serves. One replica of a tier is measured.
 """
 
 import asyncio

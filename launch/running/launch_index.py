@@ -1,8 +1,8 @@
 """Find and stop this user's running launches without knowing their run folders.
 
-Every launcher leaves a file named after its pid, which holds the path of its run folder, in
-`$XDG_RUNTIME_DIR/hybridserve`, or in `hybridserve-UID` among the temporary files where that
-variable names no folder. Whether the launcher still lives is the run folder's to say.
+Every launcher leaves a file named after its pid, which holds the path of its run folder. The file
+is in `$XDG_RUNTIME_DIR/hybridserve`, or in `hybridserve-UID` among the temporary files where that
+variable names no folder. Only the run folder shows whether the launcher still lives.
 """
 
 import contextlib

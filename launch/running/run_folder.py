@@ -2,8 +2,8 @@
 
 The lock is the kernel's (flock). Every process that has its descriptor open holds it: the launcher,
 and the guard of each of its engines. So after a launcher was killed, the folder is free once the
-last engine has ended, and no engine of an old launch can meddle with a new one's sockets. The lock
-file names the launcher.
+last engine has ended. No engine of an old launch can meddle with a new one's sockets. The lock file
+names the launcher.
 """
 
 import contextlib

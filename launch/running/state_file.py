@@ -1,6 +1,6 @@
 """Write a launch's state to `state.json`, for `hs-launch status` in another terminal.
 
-The file is replaced whole whenever something changes, so a reader sees one state or the next, never
+The file is replaced whole when something changes. So a reader sees one state or the next, never
 half of one, and takes no lock. Times in it are this machine's monotonic clock, which all processes
 share until the next boot.
 """

@@ -1,7 +1,7 @@
 """Show a launch as its run folder shows it, as a table or as JSON: `hs-launch status`.
 
-Reads files only. Whether the launcher lives is asked of the kernel, by its identity in the lock
-file; a state file without a living launcher is left over from one that was killed.
+It only reads files. The kernel is asked whether the launcher lives, by its identity in the lock
+file. A state file without a living launcher is left over from one that was killed.
 """
 
 import json
