@@ -1,8 +1,8 @@
 """Train the demo family: `python -m launch.demo.train small medium giant --out DIR`.
 
 Seeded and resumable. A run writes `train.safetensors` (float32 weights and the step) every few
-minutes, and goes on from the weights alone. When a tier is done it is exported as a bf16 checkpoint that vLLM
-serves. Hidden matrices are optimised by Muon, the rest by AdamW.
+minutes, and goes on from the weights alone. When a tier is done it is exported as a bf16 checkpoint
+that vLLM serves. Hidden matrices are optimised by Muon, the rest by AdamW.
 """
 
 import argparse
