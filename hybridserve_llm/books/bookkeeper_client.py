@@ -135,11 +135,11 @@ class BookkeeperClient:
                     log.error("%s", exc)  # noqa: TRY400 - it says all there is to say
                     self._drop()
                 continue
-            status = await self._tell(self._link)
+            status = await self._send_until_end(self._link)
             self._link = None
             log.error("the bookkeeper ended with status %s; another one is started", status)
 
-    async def _tell(self, link: "_Link") -> int:
+    async def _send_until_end(self, link: "_Link") -> int:
         """Send everything until the process ends or this is cancelled; return its exit status."""
         receiving = asyncio.create_task(self._receive(link))
         try:

@@ -44,18 +44,18 @@ _NICENESS = 10
 
 
 @dataclass(slots=True)
-class _AsTold:
+class _BatchClock:
     """Give the books the time of the last batch: what happened later is not known yet."""
 
     clock: Clock
-    told_s: float = field(init=False)
+    known_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.told_s = self.clock.monotonic_s()
+        self.known_s = self.clock.monotonic_s()
 
     def monotonic_s(self) -> float:
         """Return the time up to which everything is known."""
-        return self.told_s
+        return self.known_s
 
     def wall_s(self) -> float:
         """Return the time of day."""
@@ -71,7 +71,7 @@ class Bookkeeper:
         Raises:
             CannotBeDone: The record file cannot be written.
         """
-        self._told = _AsTold(clock)
+        self._batch_clock = _BatchClock(clock)
         self._n_lines = self._n_settled = 0
         self._joules = JoulesTally()
         self._records: JsonLinesSink | None = None
@@ -87,7 +87,7 @@ class Bookkeeper:
                 config,
                 assignment.metered,
                 clock=clock,
-                books_clock=self._told,
+                books_clock=self._batch_clock,
                 on_settled=self._on_settled,
                 probes=probes,
             )
@@ -96,7 +96,7 @@ class Bookkeeper:
 
     def take(self, batch: WorkBatch) -> None:
         """Enter the work of a batch into the books, and have its ledgers written."""
-        self._told.told_s = batch.at_s
+        self._batch_clock.known_s = batch.at_s
         packs = (value_of(pack, list[FinishedRequest]) for pack in batch.packs)
         finished = list(itertools.chain.from_iterable(packs))
         if self._work is not None:

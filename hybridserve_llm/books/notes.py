@@ -41,7 +41,7 @@ class WorkNotes:
         self._begun.append(work)
 
     def take(self) -> Notes:
-        """Return what happened since the last time, and forget it."""
+        """Return what happened since the last time."""
         begun, self._begun = self._begun, []
         ended = [work for work in self._running if work.end_s is not None]
         self._running = [work for work in (*self._running, *begun) if work.end_s is None]

@@ -69,7 +69,7 @@ class EngineLife:
         rules: LifeRules,
         *,
         gpus: Sequence[asyncio.Lock],
-        tell: Callable[..., None],
+        on_change: Callable[..., None],
         clock: Clock,
     ) -> None:
         """Start nothing yet.
@@ -79,14 +79,14 @@ class EngineLife:
             rules: When it has failed and how often it is started again.
             gpus: One lock per GPU it uses, in an order that is the same for all engines, so that
                 no two wait for each other. Held while it starts.
-            tell: Called with the fields of `EngineState` that change, as keywords.
+            on_change: Called with the fields of `EngineState` that change, as keywords.
             clock: What times in the state are read from.
         """
         self.process = process
         self._rules = rules
         self._restarts = Restarts(rules.restart)
         self._gpus = gpus
-        self._tell = tell
+        self._on_change = on_change
         self._clock = clock
         self._healthy_since_s = 0.0
 
@@ -103,7 +103,7 @@ class EngineLife:
                 await self._start()
             except EngineStartError as exc:
                 gpus.pop_all()
-                self._tell(condition="failed", stage=None, reason=exc.reason)
+                self._on_change(condition="failed", stage=None, reason=exc.reason)
                 raise
 
     async def keep(self) -> None:
@@ -120,14 +120,14 @@ class EngineLife:
                 return
 
     async def _restarted(self, reason: str, healthy_s: float) -> bool:
-        """Return whether one of the restarts that are left succeeded."""
+        """Restart the engine until it is healthy; return whether a restart that was left did it."""
         while True:
             pause_s = self._restarts.pause_s(healthy_s=healthy_s)
             if pause_s is None:
                 self._give_up(reason)
                 await self._kill()
                 return False
-            self._tell(
+            self._on_change(
                 condition="restarting",
                 stage=f"waiting {pause_s:g} s",
                 reason=reason,
@@ -150,31 +150,31 @@ class EngineLife:
 
     async def _take_gpus(self, gpus: contextlib.AsyncExitStack) -> None:
         if any(lock.locked() for lock in self._gpus):
-            self._tell(stage=WAITING)
+            self._on_change(stage=WAITING)
         for lock in self._gpus:
             await gpus.enter_async_context(lock)
 
     async def _start(self) -> None:
         await self.process.start()
-        async with self._stages_told():
+        async with self._stages_shown():
             await self.process.wait_healthy(self._rules.startup_timeout_s)
         self._healthy_since_s = self._clock.monotonic_s()
-        self._tell(condition="healthy", stage=None, healthy_since_s=self._healthy_since_s)
+        self._on_change(condition="healthy", stage=None, healthy_since_s=self._healthy_since_s)
 
     @contextlib.asynccontextmanager
-    async def _stages_told(self) -> AsyncIterator[None]:
-        telling = asyncio.create_task(self._tell_stages())
+    async def _stages_shown(self) -> AsyncIterator[None]:
+        showing = asyncio.create_task(self._show_stages())
         try:
             yield
         finally:
-            telling.cancel()
+            showing.cancel()
 
-    async def _tell_stages(self) -> None:
+    async def _show_stages(self) -> None:
         while True:
             text = await asyncio.to_thread(log_tail, self.process.log_path)
             stage = start_stage(text)
             if stage != READY:  # its health decides, not its log
-                self._tell(stage=stage)
+                self._on_change(stage=stage)
             await asyncio.sleep(_STAGE_INTERVAL_S)
 
     async def _kill(self) -> None:
@@ -184,7 +184,7 @@ class EngineLife:
         await self.process.stop(hurry=hurry)
 
     def _give_up(self, reason: str) -> None:
-        self._tell(condition="failed", stage=None, reason=reason, healthy_since_s=None)
+        self._on_change(condition="failed", stage=None, reason=reason, healthy_since_s=None)
         log.error(
             "%s; not started again after %d restarts in a row",
             self._what(reason),

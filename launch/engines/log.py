@@ -72,12 +72,12 @@ def start_stage(log: str) -> str:
     return "loading vLLM"
 
 
-def telling_line(log: str) -> str | None:
+def cause_line(log: str) -> str | None:
     """Return the line that best says why the engine ended: the last that reads as an exception.
 
-    Where that one is about kernels that are not there and the log names the system library that
-    they lack, it is the library that is told. Without an exception, the last line that holds
-    anything; None when the log is empty.
+    Where that one is about missing kernels and the log names the system library that they lack, the
+    library is the cause. Without an exception it is the last line that is not blank; None when the
+    log is empty.
     """
     lines = [_PREFIX.sub("", line).rstrip() for line in log.splitlines()]
     for i in reversed(range(len(lines))):

@@ -20,7 +20,7 @@ from hybridserve_llm.energy.processes import tree_of
 from hybridserve_llm.errors import EngineStartError
 from launch.engines import guard
 from launch.engines.argv import EngineCommand
-from launch.engines.log import keep_old_log, log_tail, telling_line
+from launch.engines.log import cause_line, keep_old_log, log_tail
 from launch.running.signals import has_ended
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class EngineProcess:
         try:
             await asyncio.wait({ending, hanging}, return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
-                return self._with_telling_line(_status_in_words(ending.result()))
+                return self._with_cause_line(_status_in_words(ending.result()))
             hanging.result()
             return f"no healthy answer for {timeout_s:g} s"
         finally:
@@ -160,10 +160,10 @@ class EngineProcess:
         )
 
     def _start_error(self, what: str) -> EngineStartError:
-        return EngineStartError(self.name, self._with_telling_line(what), str(self.log_path))
+        return EngineStartError(self.name, self._with_cause_line(what), str(self.log_path))
 
-    def _with_telling_line(self, what: str) -> str:
-        line = telling_line(log_tail(self.log_path))
+    def _with_cause_line(self, what: str) -> str:
+        line = cause_line(log_tail(self.log_path))
         return f"{what}; {line}" if line else what
 
     async def stop(self, *, hurry: asyncio.Event) -> None:

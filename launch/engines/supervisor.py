@@ -166,7 +166,7 @@ def _lives(
                 process,
                 _rules(config.launch),
                 gpus=[gpus[uuid] for uuid in sorted(placement.gpu_uuids)],
-                tell=functools.partial(_tell, state, progress, placement.name),
+                on_change=functools.partial(_note_change, state, progress, placement.name),
                 clock=SystemClock(),
             )
         )
@@ -187,7 +187,7 @@ def _rules(launch: LaunchConfig) -> LifeRules:
     )
 
 
-def _tell(state: StateFile, progress: StartProgress, name: str, **changes: Any) -> None:
+def _note_change(state: StateFile, progress: StartProgress, name: str, **changes: Any) -> None:
     """Note what changed of an engine; `progress` shows it until the engine's first start ended."""
     state.update_engine(name, **changes)
     ends = {"healthy": READY, "failed": FAILED}

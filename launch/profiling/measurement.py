@@ -28,7 +28,7 @@ async def measure_rounds(
     rounds: Rounds,
     *,
     instruments: Instruments,
-    tell: Callable[[int, int], None],
+    on_window: Callable[[int, int], None],
 ) -> Mapping[int, tuple[MeasuredWindow, ...]]:
     """Measure the windows of every point, and return them in the order of `rounds.concurrency`.
 
@@ -40,7 +40,7 @@ async def measure_rounds(
         source: Requests.
         rounds: What to measure.
         instruments: What with.
-        tell: Called before every window with the round, from 1, and the requests in flight.
+        on_window: Called before every window with the round, from 1, and the requests in flight.
 
     Raises:
         CannotBeDone: No request ended in a window, or the engine does not count what is needed.
@@ -51,7 +51,7 @@ async def measure_rounds(
     windows: dict[int, list[MeasuredWindow]] = {c: [] for c in rounds.concurrency}
     for number in range(1, rounds.repeats + 1):
         for concurrency in _order(rounds.concurrency, number):
-            tell(number, concurrency)
+            on_window(number, concurrency)
             windows[concurrency].append(
                 await measure_window(
                     engine,

@@ -250,7 +250,7 @@ async def _measured(
         session.console, tier, n_windows=n_windows, repeats=rounds.repeats
     ) as progress:
         return await measure_rounds(
-            engine, source, rounds, instruments=instruments, tell=progress.begin_window
+            engine, source, rounds, instruments=instruments, on_window=progress.begin_window
         )
 
 

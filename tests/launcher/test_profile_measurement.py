@@ -312,7 +312,7 @@ async def test_rounds_over_http_go_up_and_down(engine: VllmHttpEngine) -> None:
         instruments=Instruments(
             clock=SystemClock(), cpu_time=cpu_time_of_children, meter=Meter(None)
         ),
-        tell=lambda number, concurrency: told.append((number, concurrency)),
+        on_window=lambda number, concurrency: told.append((number, concurrency)),
     )
     assert told == [(1, 1), (1, 3), (2, 3), (2, 1)]
     assert list(windows) == [1, 3]
