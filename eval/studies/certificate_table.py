@@ -28,6 +28,7 @@ from eval.studies.certificate_page import as_markdown, as_text
 from eval.studies.certificate_seeds import SeedResult, TableSetup, measure_seed, seed_result_from
 from eval.studies.certificate_summary import repeated_seed, sections_of
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +149,8 @@ def _merged(paths: Sequence[Path]) -> list[SeedResult]:
     results = []
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path).splitlines()
             results += [seed_result_from(json.loads(line)) for line in lines]
-        except OSError as exc:
-            raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
         except (ValueError, TypeError, KeyError) as exc:
             raise ConfigError(f"{path} is not a file of --out: {exc}") from exc
     if repeated := repeated_seed(results):

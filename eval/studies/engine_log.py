@@ -15,6 +15,7 @@ import numpy as np
 
 from eval.simulator.workload import Floats, Requests, checked_requests
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_text
 
 _LENGTHS = ("input_toks", "output_toks")
 _TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
@@ -41,14 +42,9 @@ def read_engine_log(path: Path) -> EngineLog:
         ConfigError: The file cannot be read, has no requests, or a line is not as it should be; the
             message names the line, the value, and what is allowed.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot read log {path}: {reason}") from exc
     rows = [
         _row(line, f"log {path}, line {number}")
-        for number, line in enumerate(lines, start=1)
+        for number, line in enumerate(read_text(path, name=f"log {path}").splitlines(), start=1)
         if line.strip()
     ]
     if not rows:
