@@ -47,6 +47,45 @@ class StopOptions:
     timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """Read a whole number between bounds, as the type of an argument."""
+
+    lowest: int
+    highest: int | None = None
+
+    def __call__(self, text: str) -> int:
+        """Return the number; argparse reports the error of any other text."""
+        value = int(text) if text.removeprefix("-").isdecimal() else self.lowest - 1
+        if value < self.lowest or (self.highest is not None and value > self.highest):
+            upto = "or more" if self.highest is None else f"to {self.highest}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number: allowed are {self.lowest} {upto}"
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Read a number of seconds up to the longest, as the type of an argument."""
+
+    longest: float
+    is_zero_allowed: bool = False
+
+    def __call__(self, text: str) -> float:
+        """Return the seconds; argparse reports the error of any other text."""
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if 0 < seconds <= self.longest or (self.is_zero_allowed and seconds == 0):
+            return seconds
+        lowest = "0" if self.is_zero_allowed else "above 0"
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds: allowed are {lowest} to {self.longest:g}"
+        )
+
+
 def read_command_line(
     arguments: Sequence[str] | None,
 ) -> LaunchOptions | StatusOptions | StopOptions:
@@ -85,13 +124,13 @@ def _launch_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on, instead of server.host")
     parser.add_argument(
         "--port",
-        type=_port,
+        type=WholeNumber(0, 65535),
         help="TCP port (0 to 65535; 0 takes a free one), instead of the file's",
     )
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     device.add_argument(
-        "--gpus", type=_positive, metavar="N", help="use the first N GPUs; default all"
+        "--gpus", type=WholeNumber(1), metavar="N", help="use the first N GPUs; default all"
     )
     parser.add_argument(
         "--gpu-type", metavar="TYPE", help="with --dry-run: plan for N GPUs of this type (8)"
@@ -138,33 +177,9 @@ def _stop_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=Seconds(longest=_LONGEST_S, is_zero_allowed=True),
         default=_STOP_TIMEOUT_S,
         metavar="S",
         help="seconds to wait; default %(default)g",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: allowed are 0 to 65535")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds: allowed are 0 to {_LONGEST_S:g}"
-        )
-    return seconds
