@@ -1,10 +1,11 @@
 """Send a front end's work and ledgers to its bookkeeper, ten times a second, and take its reports.
 
-start ── batches out, reports in ──┬── cancelled: last batch, last report, end
-  ^                                │
-  │                                └── the bookkeeper died: what it had not written
-  │                                    is counted as lost
-  └──────── after a second ────────────────┘
+    start ── batches out, reports in ──┬── cancelled: last batch, last report, end
+      ^                                │
+      │                                └── the bookkeeper ended by itself
+      └──────────── a second later ────────────────┘
+
+What a bookkeeper that ended had not written is counted as lost.
 """
 
 import asyncio

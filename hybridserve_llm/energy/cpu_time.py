@@ -1,4 +1,4 @@
-"""CPU-seconds of whole process trees: what is measured where no energy counter is.
+"""Measure the CPU-seconds of whole process trees, where no energy counter exists.
 
     engine ── worker 0        pid 100: 12.3 s
           └─ worker 1        pid 101: 11.9 s      -> 24.2 CPU-seconds
@@ -24,11 +24,11 @@ FindTrees = Callable[[], Mapping[str, Collection[psutil.Process]]]
 
 
 class CpuTimeMeter:
-    """CPU-seconds of named process trees, each a trace whose amounts are seconds, not joules.
+    """Meter the CPU-seconds of named process trees; amounts of its traces are seconds.
 
-    Looking which processes there are reads all of the machine's, so it is done every
-    `_LOOK_UP_AGAIN_S` only; sooner while an engine has none, first after `_LOOK_UP_S` and then at
-    longer and longer intervals. The time of one found late is counted whole. A process that ends
+    Looking up the processes reads all of the machine's, so it is done every `_LOOK_UP_AGAIN_S`
+    only. While an engine has none, it is done sooner, first after `_LOOK_UP_S` and then at longer
+    and longer intervals. The time of a process found late is counted whole. A process that ends
     between two samples takes with it what it used since the last one, at most one sampling period
     per core.
     """
@@ -42,10 +42,10 @@ class CpuTimeMeter:
         machine_s: Callable[[], float | None] = machine_cpu_seconds,
         period_s: float = 0.0,
     ) -> None:
-        """Take the engines' `names`; nothing is read yet.
+        """Meter the named engines; `find_trees` is called again and again, as engines restart.
 
-        `find_trees` is asked again and again, as engines restart. `machine_s` gives the CPU time
-        that the whole machine used. A sample sooner than `period_s` after the last one is left out.
+        `machine_s` gives the CPU time that the whole machine used. A sample sooner than `period_s`
+        after the last one is left out.
         """
         self.traces = {name: Trace() for name in names}
         self.used_s = dict.fromkeys(self.traces, 0.0)
@@ -65,11 +65,11 @@ class CpuTimeMeter:
 
     @property
     def processes(self) -> Mapping[str, set[int]]:
-        """The process ids of each engine, as they were last looked up."""
+        """Return the process ids of each engine, as they were last looked up."""
         return {name: {process.pid for process in tree} for name, tree in self._trees.items()}
 
     def sample(self) -> None:
-        """Reads the processes once; never in the event loop."""
+        """Read the processes once; never in the event loop."""
         now_s = self._clock.monotonic_s()
         if self._last_s is not None and now_s - self._last_s <= self._period_s:
             return
@@ -111,8 +111,8 @@ class CpuTimeMeter:
         self, name: str, seconds: Mapping[psutil.Process, float], start_s: float, end_s: float
     ) -> None:
         before = self._seconds[name]
-        # A process that was not there is new, and all of its time with it. One that shows less than
-        # before is another process by now, which took over the id since the last look-up.
+        # A process that did not exist before is new, and so is all of its time. One that shows less
+        # than before is another process by now, which took over the id since the last look-up.
         used_s = sum(max(now - before.get(one, 0.0), 0.0) for one, now in seconds.items())
         has_ended = bool(before) and not seconds
         if has_ended:

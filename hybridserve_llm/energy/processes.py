@@ -1,7 +1,6 @@
 """Read who started whom, and the CPU time that processes and the machine used; psutil reads /proc.
 
-engine ── worker 0        pid 100: 12.3 s
-      └─ worker 1        pid 101: 11.9 s      -> 24.2 CPU-seconds
+Sums over process trees and over time are left to `cpu_time.py` and to `load/process_times.py`.
 """
 
 from collections.abc import Iterable, Mapping
