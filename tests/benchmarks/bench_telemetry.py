@@ -53,7 +53,7 @@ from launch.running.http_server import bind, serve
 
 TIERS = ("small", "giant")
 LEAD_IN_S = 2.3
-"""What the first requests cost is settled a second later: a pair is measured from then on."""
+"""The cost of the first requests is settled a second later; a pair is measured from then on."""
 WARM_UP_S = 0.05
 """Of a turn, until the caches hold what the front end needs."""
 NO_RAPL = Path("/nowhere")
@@ -142,7 +142,7 @@ class FrontEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one front end of a pair did."""
+    """Hold what one front end of a pair did."""
 
     requests_per_s: float
     cpu_us: float
@@ -174,7 +174,7 @@ def request_of(is_streamed: bool) -> bytes:
 async def measure(
     fronts: Sequence[FrontEnd], request: bytes, options: argparse.Namespace
 ) -> tuple[Measured, ...]:
-    """What each did under load: in turns, or both at once."""
+    """Put the front ends under load, in turns or both at once; return what each did."""
     async with contextlib.AsyncExitStack() as stack:
         loads = [
             await stack.enter_async_context(same_request(front.port, request, options.in_flight))
