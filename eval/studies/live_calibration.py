@@ -84,7 +84,7 @@ def step_law(windows: Sequence[LiveWindow], step: Sequence[float]) -> StepLaw:
 def calibrated_table(
     windows: Sequence[LiveWindow], limits: EngineLimits, *, idle_cores: float | None
 ) -> StepTable:
-    """Return the table of the engine; its "joules" are CPU-seconds, 0 where nobody measured them.
+    """Return the table of the engine; its "joules" are CPU-seconds, 0 where not measured.
 
     Raises:
         CannotBeDone: No tokens were made in a window, or the windows do not determine the step.

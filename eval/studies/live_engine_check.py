@@ -54,7 +54,7 @@ class LiveCheckOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRun:
-    """Hold one load in one round; `cpu_s` is a request's, None where nobody measured it.
+    """Hold one load in one round; `cpu_s` is a request's, None where it was not measured.
 
     Attributes:
         other_cores: CPU cores that all else on the machine used meanwhile, the client too.
@@ -76,7 +76,7 @@ class LiveRun:
 
     @property
     def cpu_error(self) -> float | None:
-        """Return the error of the simulated CPU time likewise."""
+        """Return the error of the simulated CPU time, as a share of the measured one."""
         if self.cpu_s is None or self.simulated_cpu_s is None:
             return None
         return self.simulated_cpu_s / self.cpu_s - 1

@@ -189,8 +189,6 @@ class BookkeeperClient:
         """Count the records that were sent to this process and that it did not write.
 
         Nothing is known yet of requests that engines were working on when it died.
-
-        Of requests that engines were working on when it died nobody knows yet.
         """
         report = self._report
         n_unsettled = max(0, link.n_metered - report.n_settled)

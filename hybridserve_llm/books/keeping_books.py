@@ -27,7 +27,7 @@ class KeptBooks:
     Attributes:
         sinks: Take the requests that ended.
         observer: Takes the work of replicas; None where nothing is metered.
-        energy: Gives the books as they stand; None likewise.
+        energy: Gives the books as they stand; None where nothing is metered.
         background: Runs for as long as the front end does.
     """
 

@@ -188,7 +188,7 @@ class SiteMaker:
         return replace(settings, is_activity_late=True), WithActivity(meter, activity)
 
     def _parked_sites(self) -> list[_Made]:
-        """Return a site without replicas for all parked GPUs; none where nobody can read them."""
+        """Return a site without replicas for all parked GPUs; none where they cannot be read."""
         traces = [self.gpus[uuid].trace for uuid in self._metered.parked_uuids if self.gpus]
         return [(self._settings("gpu", ()), TraceMeter(traces))] if traces else []
 

@@ -16,8 +16,8 @@ class CpuTime:
     """Hold the seconds of CPU used so far; a process that ended takes its own along.
 
     Attributes:
-        engine_s: By all processes of the engine; None where nobody knows which they are.
-        others_s: By all else on the machine; None likewise, and where Linux does not say.
+        engine_s: By all processes of the engine; None where its processes are not known.
+        others_s: By all else on the machine; None then too, and where Linux does not say.
     """
 
     engine_s: float | None = None

@@ -39,7 +39,7 @@ class MeasuredWindow:
         seconds: How long it took.
         n_requests: Requests that ended in it.
         output_tokens_per_s: Generated, of all requests together.
-        prompt_tokens_per_s: Computed, likewise.
+        prompt_tokens_per_s: Computed, of all requests together.
         itl_s: Mean seconds between two tokens of a request, as the engine counts them.
         ttft_s: Mean seconds to the first token, as the engine counts them; None where none came.
         preemptions: Requests that were thrown out of the batch for lack of KV cache.

@@ -85,7 +85,7 @@ def _make_private(index: Path) -> None:
     """Make the folder, for this user alone.
 
     Raises:
-        PermissionError: Somebody else made it, who could lead `hs-launch stop` astray.
+        PermissionError: Another user made it, and could mislead `hs-launch stop`.
     """
     index.mkdir(mode=0o700, parents=True, exist_ok=True)
     if index.lstat().st_uid != os.getuid() or index.is_symlink():
