@@ -77,7 +77,7 @@ def checked_cascade(options: LaunchOptions) -> Checked:
 
     Raises:
         ConfigError: A file holds something that is not allowed, or a checkpoint is missing.
-        CannotBeDone: The cascade does not pay by its certificate, and the options do not allow that.
+        CannotBeDone: The cascade does not pay by its certificate, and no option allows that.
     """
     config = _with_options(load_config(options.config or DEMO_CONFIG), options)
     check_checkpoints(config)
