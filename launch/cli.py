@@ -1,4 +1,4 @@
-"""Read the command line of `hs-launch`, hand over to what was asked for, and print.
+"""`hs-launch`: reads the command line, hands over to what was asked for, and prints.
 
 This file alone prints: results to stdout, progress and errors to stderr.
 """
@@ -27,7 +27,7 @@ _TABLE_WIDTH = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `hs-launch`; return 0 done, 2 wrong usage or configuration, 3 not possible."""
+    """Runs `hs-launch`; its exit status: 0 done, 2 wrong usage or configuration, 3 not possible."""
     options = read_command_line(arguments)
     level = options.log_level.upper() if isinstance(options, LaunchOptions) else "WARNING"
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")

@@ -1,4 +1,4 @@
-"""Check the simulator against a formula, a log, and a running engine."""
+"""`hs-eval check-simulator`: the simulator against a formula, a log, and a running engine."""
 
 import argparse
 import asyncio
@@ -29,7 +29,7 @@ _WORDS = "one two three add sum word letter count name list sort back more less 
 
 
 def add_check_simulator(command: argparse.ArgumentParser) -> None:
-    """Add the three checks and their options."""
+    """Adds the three checks and their options."""
     command.description = "How far the simulator is off."
     checks = command.add_subparsers(dest="check", required=True)
     _add_birth_death(checks.add_parser("birth-death", help="against the planner's queueing model"))
@@ -92,7 +92,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 def check_simulator(
     options: argparse.Namespace, tell: Callable[[str], None]
 ) -> BirthDeathCheck | EngineLogCheck | LiveEngineCheck:
-    """Run the check that was asked for; `tell` is called with each step.
+    """Runs the check that was asked for; `tell` hears what is under way.
 
     Raises:
         ConfigError: A file or an option is wrong.
@@ -176,5 +176,5 @@ async def _engine_check(
 
 
 def _shares(text: str) -> tuple[float, ...]:
-    """Read numbers between 0 and 1 with commas between them."""
+    """Numbers between 0 and 1 with commas between them."""
     return tuple(share(part) for part in text.split(","))

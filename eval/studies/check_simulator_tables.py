@@ -1,4 +1,4 @@
-"""Print the simulator's checks for a person, at 80 columns."""
+"""Print the result of the study `check_simulator` for a person, at 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

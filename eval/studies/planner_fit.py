@@ -1,4 +1,4 @@
-"""Fit the model of step time and power, and measure its error.
+"""`hs-eval planner-fit`: fits the model of step time and power, and says how far off it is.
 
 The constants that the product ships (`hybridserve_llm/profiles/`) are what this program fits to the
 public measurements named there. docs/planner-fit.md has its figures.

@@ -1,4 +1,4 @@
-"""Read the command line of `hs-profile`, have engines measured, and print the results.
+"""`hs-profile`: reads the command line, has engines measured, and prints what came out.
 
 Results go to stdout, progress and errors to stderr.
 """
@@ -19,7 +19,7 @@ _TABLE_WIDTH = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `hs-profile`; return 0, 2 (wrong usage), 3 (not possible) or 130 (stopped)."""
+    """Runs `hs-profile`; its exit status: 0, 2 (wrong usage), 3 (not possible), 130 (stopped)."""
     options = read_profile_options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
