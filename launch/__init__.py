@@ -1,1 +1,1 @@
-"""The programs: exchange files with one another, and hold nothing that the library could reuse."""
+"""Run the programs; they exchange files, and hold nothing that the library could reuse."""

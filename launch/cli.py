@@ -18,9 +18,8 @@ from launch.options import LaunchOptions, StatusOptions, StopOptions, read_comma
 from launch.plans.explain import plan_text
 from launch.plans.planning import planned
 from launch.run import checked_cascade, launch
-from launch.running.launch_index import running_launches
-from launch.running.status import status_of, to_json, to_text
-from launch.running.stop_command import stop_launch
+from launch.running.launch_index import running_launches, stop_launch
+from launch.running.status import launch_status, launch_text, launches_json
 
 _EXIT_CONFIG, _EXIT_CANNOT = 2, 3
 _TABLE_WIDTH = 80
@@ -65,15 +64,15 @@ def _dry_run(options: LaunchOptions) -> int:
 def _status(options: StatusOptions) -> int:
     folders = _folders(options.run_folder)
     now_s = time.monotonic()
-    launches = [status_of(folder, now_s=now_s) for folder in folders]
+    launches = [launch_status(folder, now_s=now_s) for folder in folders]
     if options.json:
-        print(to_json(launches))
+        print(launches_json(launches))
     elif not launches:
         raise CannotBeDone("no launcher of this user runs; --run-folder names one that ended")
     else:
         console = Console(width=_TABLE_WIDTH, highlight=False, soft_wrap=True)
         for found in launches:
-            console.print(to_text(found))
+            console.print(launch_text(found))
     is_ready = bool(launches) and all(found.is_ready for found in launches)
     return 0 if is_ready else _EXIT_CANNOT
 

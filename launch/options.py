@@ -1,4 +1,4 @@
-"""The command lines of `hs-launch`, `hs-launch status` and `hs-launch stop`, as values."""
+"""Read the command lines of `hs-launch`, `hs-launch status` and `hs-launch stop`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ _LONGEST_S = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOptions:
-    """What `hs-launch` is told; None leaves it to the configuration."""
+    """Hold the options of `hs-launch`; None leaves a value to the configuration."""
 
     config: Path | None
     demo: bool
@@ -33,7 +33,7 @@ class LaunchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusOptions:
-    """What `hs-launch status` is told; without a run folder, all that run are meant."""
+    """Hold the options of `hs-launch status`; without a run folder it shows all launches."""
 
     run_folder: Path | None
     json: bool
@@ -41,16 +41,55 @@ class StatusOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopOptions:
-    """What `hs-launch stop` is told; without a run folder, the one that runs is meant."""
+    """Hold the options of `hs-launch stop`; without a run folder it stops the one that runs."""
 
     run_folder: Path | None
     timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """Read a whole number between bounds, as the type of an argument."""
+
+    lowest: int
+    highest: int | None = None
+
+    def __call__(self, text: str) -> int:
+        """Return the number; argparse reports the error of any other text."""
+        value = int(text) if text.removeprefix("-").isdecimal() else self.lowest - 1
+        if value < self.lowest or (self.highest is not None and value > self.highest):
+            upto = "or more" if self.highest is None else f"to {self.highest}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number: allowed are {self.lowest} {upto}"
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Read a number of seconds up to the longest, as the type of an argument."""
+
+    longest: float
+    is_zero_allowed: bool = False
+
+    def __call__(self, text: str) -> float:
+        """Return the seconds; argparse reports the error of any other text."""
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if 0 < seconds <= self.longest or (self.is_zero_allowed and seconds == 0):
+            return seconds
+        lowest = "0" if self.is_zero_allowed else "above 0"
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds: allowed are {lowest} to {self.longest:g}"
+        )
+
+
 def read_command_line(
     arguments: Sequence[str] | None,
 ) -> LaunchOptions | StatusOptions | StopOptions:
-    """The options in `arguments`, or in this process's own; exits with 2 on wrong usage."""
+    """Return the options in `arguments`, or in this process's own; exits with 2 on wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["status"]:
         return StatusOptions(**vars(_status_parser().parse_args(words[1:])))
@@ -85,13 +124,13 @@ def _launch_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on, instead of server.host")
     parser.add_argument(
         "--port",
-        type=_port,
+        type=WholeNumber(0, 65535),
         help="TCP port (0 to 65535; 0 takes a free one), instead of the file's",
     )
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     device.add_argument(
-        "--gpus", type=_positive, metavar="N", help="use the first N GPUs; default all"
+        "--gpus", type=WholeNumber(1), metavar="N", help="use the first N GPUs; default all"
     )
     parser.add_argument(
         "--gpu-type", metavar="TYPE", help="with --dry-run: plan for N GPUs of this type (8)"
@@ -138,33 +177,9 @@ def _stop_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=Seconds(longest=_LONGEST_S, is_zero_allowed=True),
         default=_STOP_TIMEOUT_S,
         metavar="S",
         help="seconds to wait; default %(default)g",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: allowed are 0 to 65535")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds: allowed are 0 to {_LONGEST_S:g}"
-        )
-    return seconds

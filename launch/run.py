@@ -1,17 +1,19 @@
-"""A launch, stage by stage: check, plan, start, serve until told to stop.
+"""Run a launch stage by stage: check, plan, start, serve until a signal stops it.
 
     checked ─ planned ──────────────────────────────► --dry-run prints the plan
        └─ port ─ run folder ─ planned ─ engines started ─ ready ─ drained ─ stopped
                  (planning)             (starting)       (ready)  (draining)
 
-Whatever can be found wrong is found before an engine starts. The words below are the phases that
+All that can be checked is checked before an engine starts. The words below are the phases that
 `hs-launch status` shows.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +37,6 @@ from launch.options import LaunchOptions
 from launch.plans.planning import Planned, planned
 from launch.plans.power_models import energy_models
 from launch.plans.profitable import check_it_pays
-from launch.running.banner import ready_text
 from launch.running.http_server import base_url, bind, serve
 from launch.running.launch_index import announced
 from launch.running.run_folder import RunFolder, open_run_folder
@@ -45,11 +46,12 @@ from launch.running.state_file import EngineState, LaunchState, StateFile
 log = logging.getLogger(__name__)
 
 _HIGHEST_REPLICA = 9999
+_DEMO_QUESTIONS = ("What is 47 * 6?", "What is 347 * 58?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A cascade that may be planned: its configuration and certificate, both found in order."""
+    """Hold a cascade that may be planned: its configuration and certificate, both checked."""
 
     config: CascadeConfig
     certificate: Certificate | None
@@ -57,7 +59,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Launch:
-    """What the stages of one launch share once its port is bound and its folder locked."""
+    """Hold what the stages of one launch share, once its port is bound and its folder locked."""
 
     options: LaunchOptions
     config: CascadeConfig
@@ -71,11 +73,11 @@ class _Launch:
 
 
 def checked_cascade(options: LaunchOptions) -> Checked:
-    """Reads and checks the files: configuration, local checkpoints, certificate.
+    """Read and check the files: configuration, local checkpoints, certificate.
 
     Raises:
         ConfigError: A file holds something that is not allowed, or a checkpoint is missing.
-        CannotBeDone: The cascade does not pay by its certificate, and nobody allowed that.
+        CannotBeDone: The cascade does not pay by its certificate, and no option allows that.
     """
     config = _with_options(load_config(options.config or DEMO_CONFIG), options)
     check_checkpoints(config)
@@ -89,7 +91,7 @@ def checked_cascade(options: LaunchOptions) -> Checked:
 
 
 def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
-    """Starts, serves and stops a cascade; returns when it was stopped by a signal.
+    """Start, serve and stop a cascade; return when a signal stopped it.
 
     `say` gets what belongs on stdout: that the cascade is ready. Progress goes to stderr.
 
@@ -105,7 +107,7 @@ def launch(options: LaunchOptions, *, say: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(sigterm_interrupts())
         bound = stack.enter_context(bind(config.server.host, config.server.port))
-        # The sockets' names must fit whatever is planned, and the folder is locked before.
+        # The sockets' names must fit every plan, and the folder is locked before.
         longest = [f"{tier.name}/{_HIGHEST_REPLICA}" for tier in config.tiers]
         folder = stack.enter_context(open_run_folder(config.launch.run_folder, longest))
         stack.enter_context(announced(folder.path, os.environ))
@@ -187,7 +189,7 @@ def _report(engine: EngineState) -> EngineReport:
 
 
 async def _run(launch: _Launch) -> None:
-    """Starts, serves and stops; a signal cancels the work, which then cleans up after itself."""
+    """Start, serve and stop; a signal cancels the work, which then cleans up after itself."""
     console = Console(stderr=True)
     stop = StopRequest()
     work = asyncio.create_task(_serve(launch, stop.hurry))
@@ -210,7 +212,7 @@ async def _run(launch: _Launch) -> None:
 
 async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
     config, plan = launch.config, launch.plan
-    # Built before the engines start, so that a missing API key is told at once.
+    # Built before the engines start, so that a missing API key is reported at once.
     app = build_app(config, launch.serving)
     url = base_url(launch.bound)
 
@@ -240,3 +242,22 @@ async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
             hurry=hurry,
             on_ready=on_ready,
         )
+
+
+def ready_text(config: CascadeConfig, url: str, promise: str, *, is_demo: bool) -> str:
+    """Return one line that begins with `ready:`; for the demo, commands to try after it."""
+    model = config.server.served_model_name
+    lines = [f"ready: {url}/v1 ({promise})"]
+    for question in _DEMO_QUESTIONS if is_demo else ():
+        lines += ["", _curl(url, model, question)]
+    return "\n".join(lines)
+
+
+def _curl(url: str, model: str, question: str) -> str:
+    # Greedy, as the demo's certificate was made: other settings are answered uncertified.
+    message = {"role": "user", "content": question}
+    body = {"model": model, "messages": [message], "temperature": 0}
+    return (
+        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(body))}"
+    )

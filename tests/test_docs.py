@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.energy_report import energy_report_of
 from hybridserve_llm.books.meter_sites import Metered, Probes
 from hybridserve_llm.books.metering import Metering, metering_of
 from hybridserve_llm.config.cascade import EnergyConfig
@@ -153,7 +153,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.show_certificate("valid", CERTIFICATE_STATUSES)
     metrics.show_cascade("giant", "gpu")
     metrics.registry.register(WatchCollector(lambda: WATCHED))
-    metrics.registry.register(EnergyCollector(lambda: report_of(metering_of_a_minute())))
+    metrics.registry.register(EnergyCollector(lambda: energy_report_of(metering_of_a_minute())))
     metrics.registry.register(DroppedRecords(lambda: 0))
     metrics.registry.register(LeftOutSpans(lambda: 0))
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
@@ -229,7 +229,7 @@ def test_the_fields_of_the_watch_are_the_codes() -> None:
 
 
 def test_the_fields_of_energy_are_the_codes() -> None:
-    told = energy_json(report_of(metering_of_a_minute()))
+    told = energy_json(energy_report_of(metering_of_a_minute()))
     page = text_of("docs/api.md")
     assert [row[0] for row in rows_after(page, "Of `energy`:")] == list(told)
     fields_of_a_tier = [row[0] for row in rows_after(page, "An entry of `energy.tiers`:")]

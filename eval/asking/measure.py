@@ -16,8 +16,8 @@ from functools import partial
 import openai
 from openai import AsyncOpenAI
 
+from eval.asking.cascade_counters import CascadeCounters, Counters, grown, used_between
 from eval.asking.collect import PATHS, tier_attempt, words_of_fault
-from eval.asking.engine_counters import CascadeCounters, Counters, grown, used_between
 from eval.asking.in_turn import Found, in_turn
 from eval.asking.ledger import failed_answer, served_answer
 from eval.asking.streamed_answer import streamed

@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
+from eval.asking.cascade_counters import CascadeCounters
 from eval.asking.collect import MAX_RETRIES, cascade_client, describe_cascade
-from eval.asking.engine_counters import CascadeCounters
 from eval.asking.measure import Measurement
 from eval.commands.calibrate_options import add_asking_options
 from eval.commands.calibrate_prompts import api_key_in

@@ -1,4 +1,4 @@
-"""The simulator against the planner's birth-death chain: one replica under Poisson arrivals.
+"""Compare the simulator with the planner's birth-death chain: one replica, Poisson arrivals.
 
 Both have one model of a step, so what differs is the queue: the chain sees means where the
 simulator has requests, with lengths of their own and prompts in their way.
@@ -31,20 +31,20 @@ _MAX_NUM_SEQS, _MAX_NUM_BATCHED_TOKENS = 256, 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What the chain says, and what was simulated."""
+    """Hold the chain's figure and the simulated one."""
 
     chain: float
     simulated: float
 
     @property
     def error(self) -> float:
-        """Of the chain, as a share of what was simulated."""
+        """Return the chain's error as a share of what was simulated."""
         return self.chain / self.simulated - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BirthDeathPoint:
-    """One model at one share of the rate that its replica could carry."""
+    """Hold one model at one share of the rate that its replica could carry."""
 
     model: str
     tensor_parallel_size: int
@@ -58,18 +58,18 @@ class BirthDeathPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BirthDeathCheck:
-    """All points, and how many requests were simulated at each."""
+    """Hold all points, and how many requests were simulated at each."""
 
     n_requests: int
     seed: int
     points: tuple[BirthDeathPoint, ...]
 
     def worst(self, name: str) -> float:
-        """The largest error of a figure, whatever its sign."""
+        """Return the largest error of a figure, without its sign."""
         return max(abs(float(getattr(point, name).error)) for point in self.points)
 
     def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the check as `--json` prints it."""
         worst = {name: self.worst(name) for name in ("energy_j_per_token", "latency_s", "ttft_s")}
         return {"schema": "hybridserve-birth-death-check/1", **asdict(self), "worst": worst}
 
@@ -77,7 +77,7 @@ class BirthDeathCheck:
 def birth_death_check(
     lengths: Requests, *, loads: Sequence[float] = LOADS, n_requests: int, seed: int
 ) -> BirthDeathCheck:
-    """Both at every load for three models on H100s, requests as long as those of `lengths`.
+    """Compare both at every load for three models on H100s; requests are as long as `lengths`.
 
     Raises:
         ConfigError: A load is not between 0 and 1.

@@ -1,12 +1,12 @@
-"""How far each tier's confidence is from calibrated, beside what perfect calibration would show.
+"""Measure each tier's calibration error next to what perfect calibration would show.
 
     python -m eval.studies.calibration_error FILE... [--splits 50] [--n-fit 300] [--json]
 
 Models of confidence are fitted on random rows of a file of recorded answers and judged on all other
 rows: the expected calibration error over 15 bins of equal mass. A finite sample of a perfectly
-calibrated confidence has an error too, so labels are drawn from the predicted probabilities and
-binned alike; the excess is what the models add. For each tier below the last there are two states:
-the tier asked alone, and asked after all tiers before it.
+calibrated confidence has an error too. So labels are drawn from the predicted probabilities and
+binned alike; the excess over them is what the models add. For each tier below the last there are
+two states: the tier asked alone, and asked after all tiers before it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ FEWEST_PER_BIN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateError:
-    """Means over the splits; the standard error is that of the excess, None for one split."""
+    """Hold means over the splits; the standard error is that of the excess, None for one split."""
 
     file: str
     state: tuple[str, ...]
@@ -52,7 +52,7 @@ class StateError:
 def state_errors(
     outcomes: Outcomes, file: str, *, n_fit: int, n_splits: int, seed: int
 ) -> list[StateError]:
-    """The error of every tier below the last, alone and after all tiers before it.
+    """Return the error of every tier below the last, alone and after all tiers before it.
 
     Raises:
         ConfigError: Too few rows are left to judge on.
@@ -74,7 +74,7 @@ def state_errors(
 
 
 def shown_states(outcomes: Outcomes) -> list[State]:
-    """The states that are reported: each tier alone, and each after all tiers before it."""
+    """Return the states that are reported: each tier alone, and each after all tiers before it."""
     alone = [(tier,) for tier in range(outcomes.last)]
     return [*alone, *(tuple(range(tier + 1)) for tier in range(1, outcomes.last))]
 
@@ -82,7 +82,7 @@ def shown_states(outcomes: Outcomes) -> list[State]:
 def _one_split(
     outcomes: Outcomes, states: Sequence[State], n_fit: int, seeds: list[int]
 ) -> dict[State, tuple[float, float]]:
-    """Error and perfect error of each state on one random split."""
+    """Return error and perfect error of each state on one random split."""
     rng = np.random.default_rng(seeds)
     order = rng.permutation(outcomes.n_questions)
     models = fit_state_models(outcomes.take(order[:n_fit]), rng)
@@ -114,8 +114,8 @@ def _state_error(
     )
 
 
-def table(rows: Sequence[StateError]) -> str:
-    """The rows as text."""
+def error_table(rows: Sequence[StateError]) -> str:
+    """Return the rows as text."""
     width = max(len(" > ".join(row.state)) for row in rows)
     lines = []
     for file in dict.fromkeys(row.file for row in rows):
@@ -135,7 +135,7 @@ def table(rows: Sequence[StateError]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures every file; prints a table, or one JSON list with --json; 2 on wrong usage."""
+    """Measure every file; print a table, or one JSON list with --json; return 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="eval.studies.calibration_error", description=__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="CSV of recorded answers")
     parser.add_argument("--splits", type=int, default=N_SPLITS, help="random splits of each file")
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"eval.studies.calibration_error: error: {exc}\n")
         return 2
     as_json = json.dumps([asdict(row) for row in rows]) + "\n"
-    sys.stdout.write(as_json if options.json else table(rows))
+    sys.stdout.write(as_json if options.json else error_table(rows))
     return 0
 
 

@@ -1,24 +1,24 @@
-"""The certificate table as text of 80 columns and as Markdown."""
+"""Write the certificate table as text of 80 columns and as Markdown."""
 
 from collections.abc import Iterator, Sequence
 
 from eval.judging.intervals import Interval
-from eval.studies.certificate_summary import Comparison, Section, WayRow
+from eval.studies.certificate_summary import SeedComparison, TableSection, WayRow
 
 _HEADINGS = ("way", "cost ratio", "mean of ratios", "loss %", "violated %", "none certified %")
 
 
-def as_text(sections: Sequence[Section]) -> str:
-    """Every section, at most 80 columns wide."""
+def as_text(sections: Sequence[TableSection]) -> str:
+    """Return every section, at most 80 columns wide."""
     return "\n".join(line for section in sections for line in (*_text_lines(section), ""))
 
 
-def as_markdown(sections: Sequence[Section]) -> str:
-    """Every section as a heading, a table and the comparisons."""
+def as_markdown(sections: Sequence[TableSection]) -> str:
+    """Return every section as a heading, a table and the comparisons."""
     return "\n".join(line for section in sections for line in (*_markdown_lines(section), ""))
 
 
-def _text_lines(section: Section) -> Iterator[str]:
+def _text_lines(section: TableSection) -> Iterator[str]:
     yield title(section)
     yield f"{'':24} {'cost ratio':>20} {'mean of':>7} {'loss':>6} {'violated':>12} none"
     yield f"{'way':24} {'':>20} {'ratios':>7} {'%':>6} {'%':>12}    %"
@@ -32,7 +32,7 @@ def _text_lines(section: Section) -> Iterator[str]:
     yield from map(comparison_text, section.comparisons)
 
 
-def _markdown_lines(section: Section) -> Iterator[str]:
+def _markdown_lines(section: TableSection) -> Iterator[str]:
     yield f"### {title(section)}"
     yield ""
     yield f"| {' | '.join(_HEADINGS)} |"
@@ -51,16 +51,16 @@ def _markdown_lines(section: Section) -> Iterator[str]:
     yield from (f"* {comparison_text(comparison)}" for comparison in section.comparisons)
 
 
-def title(section: Section) -> str:
-    """File and promise."""
+def title(section: TableSection) -> str:
+    """Return the file and the promise as a title."""
     return (
         f"{section.file}, {section.loss} loss <= {section.epsilon:g}, delta {section.delta:g}, "
         f"{section.n_seeds} seeds"
     )
 
 
-def comparison_text(found: Comparison) -> str:
-    """One line: how ours and a rival compare."""
+def comparison_text(found: SeedComparison) -> str:
+    """Return one line that compares ours with a rival."""
     verdict = "(no interval)"
     if found.interval is not None:
         low, high = found.interval
@@ -70,12 +70,12 @@ def comparison_text(found: Comparison) -> str:
 
 
 def interval_text(interval: Interval | None) -> str:
-    """The interval in brackets; nothing without one."""
+    """Return the interval in brackets; nothing without one."""
     return "" if interval is None else f"({interval[0]:.2f}-{interval[1]:.2f})"
 
 
 def percent_interval(interval: Interval | None) -> str:
-    """The interval of a share in whole percent, in brackets; nothing without one."""
+    """Return the interval of a share in whole percent, in brackets; nothing without one."""
     return "" if interval is None else f"({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
 
 

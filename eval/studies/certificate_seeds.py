@@ -1,7 +1,7 @@
-"""One seed of the certificate table: every way on one file, fitted and certified anew.
+"""Measure one seed of the certificate table: every way on one file, fitted and certified anew.
 
-Fit and certify rows are drawn with replacement from the file, and the whole file is the truth, so
-that the promise "loss <= epsilon with probability 1 - delta" can be counted over seeds.
+Fit and certify rows are drawn with replacement from the file, and the whole file is the truth. So
+the promise "loss <= epsilon with probability 1 - delta" can be counted over seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,8 @@ CERTIFIED_WAYS = (OURS, RAW, CALIBRATED, RANDOM, ROUTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """One run of the protocol."""
+class TableSetup:
+    """Hold the settings of one run of the protocol."""
 
     n_fit: int
     n_certify: int
@@ -57,7 +57,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayResult:
-    """True figures of what one way came to; `is_settled` is false where it gave nothing to serve.
+    """Hold the true figures of one way; `is_settled` is false where it gave nothing to serve.
 
     Then everything goes to the last tier.
     """
@@ -70,7 +70,7 @@ class WayResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedResult:
-    """One seed of one file under one promise, every way by name."""
+    """Hold one seed of one file under one promise, every way by name."""
 
     file: str
     seed: int
@@ -84,16 +84,16 @@ class SeedResult:
 
     @property
     def last_cost(self) -> float:
-        """Cost of a request to the last tier."""
+        """Return the cost of a request to the last tier."""
         return list(self.costs.values())[-1]
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object."""
+        """Return the result as one JSON object."""
         return asdict(self)
 
 
 def seed_result_from(value: Mapping[str, Any]) -> SeedResult:
-    """The result that `SeedResult.as_json` wrote.
+    """Return the result that `SeedResult.as_json` wrote.
 
     Raises:
         TypeError: A field is missing or unknown.
@@ -102,8 +102,8 @@ def seed_result_from(value: Mapping[str, Any]) -> SeedResult:
     return SeedResult(**{**value, "ways": ways})
 
 
-def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: Setup) -> list[SeedResult]:
-    """Every way under every promise of `setup` on one draw of rows."""
+def measure_seed(outcomes: Outcomes, file: str, seed: int, setup: TableSetup) -> list[SeedResult]:
+    """Measure every way under every promise of `setup` on one draw of rows."""
     splits = bootstrap_splits(outcomes, setup.n_fit, setup.n_certify, seed)
     always = _uncertified(outcomes)
     fitted = fit_models(splits.fit, np.random.default_rng(seed))
@@ -141,7 +141,7 @@ def _ours(fitted: FittedModels, splits: Splits, promise: Promise) -> WayResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Paths:
-    """Paths of the rivals, fitted for one loss; epsilon chooses among them."""
+    """Hold the paths of the rivals, fitted for one loss; epsilon chooses among them."""
 
     raw: Sequence[JudgedPath[ScoreChain]]
     scores: CalibratedScores
@@ -161,7 +161,7 @@ class _Paths:
 
 
 def _rivals(splits: Splits, paths: _Paths, promise: Promise) -> dict[str, WayResult]:
-    """The certified rivals, and the plain empirical threshold on the path of the raw score."""
+    """Return the certified rivals, and the plain empirical threshold on the raw score's path."""
     fit, certify, epsilon = splits.fit, splits.certify, promise.epsilon
     raw = best_path(paths.raw, fit, epsilon, saving_per_tier=RAW_SAVING_PER_TIER)
     raw_ways = raw.ways if raw else ()
@@ -190,13 +190,13 @@ def _served(way: Way | None, test: Outcomes) -> WayResult:
 
 
 def _nothing(test: Outcomes) -> WayResult:
-    """Everything goes to the last tier."""
+    """Return the result of sending everything to the last tier."""
     cost = float(test.costs[test.last])
     return WayResult(cost=cost, lost=0.0, rescued=0.0, is_settled=False)
 
 
 def _uncertified(test: Outcomes) -> dict[str, WayResult]:
-    """The ways that look at no fit or certify row."""
+    """Return the ways that look at no fit or certify row."""
     done = {PERFECT: perfect_chain(test), ORACLE: oracle(test)}
     done |= {rule.name: rule.replay(test) for rule in PEER_RULES}
     return {name: _result(measured(each, test)) for name, each in done.items()}

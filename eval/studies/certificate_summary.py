@@ -1,4 +1,4 @@
-"""The certificate table's figures: means, intervals and violated promises over the seeds."""
+"""Compute the certificate table: means, intervals and violated promises over the seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ class WayRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Ours against another certified way, seed by seed: mean of log(its cost / our cost).
+class SeedComparison:
+    """Compare ours with another certified way, seed by seed: mean of log(its cost / our cost).
 
     Above 0 ours is cheaper. `is_worse` where the whole interval is below 0.
     """
@@ -54,13 +54,13 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether ours is significantly dearer."""
+        """Return whether ours is significantly dearer."""
         return self.interval is not None and self.interval[1] < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """One file under one promise."""
+class TableSection:
+    """Hold the figures of one file under one promise."""
 
     file: str
     loss: Loss
@@ -70,11 +70,11 @@ class Section:
     n_certify: int
     n_seeds: int
     rows: tuple[WayRow, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[SeedComparison, ...]
 
 
-def sections_of(results: Sequence[SeedResult]) -> list[Section]:
-    """The sections in the order in which their first result comes."""
+def sections_of(results: Sequence[SeedResult]) -> list[TableSection]:
+    """Return the sections in the order in which their first result comes."""
     by_section: dict[tuple[object, ...], list[SeedResult]] = {}
     for result in results:
         by_section.setdefault(_key(result), []).append(result)
@@ -82,7 +82,7 @@ def sections_of(results: Sequence[SeedResult]) -> list[Section]:
 
 
 def repeated_seed(results: Sequence[SeedResult]) -> SeedResult | None:
-    """A result whose seed was measured before under the same promise; None without one."""
+    """Return a result whose seed was measured before under the same promise; None without one."""
     seen = set()
     for result in results:
         if (*_key(result), result.seed) in seen:
@@ -97,9 +97,9 @@ def _key(result: SeedResult) -> tuple[object, ...]:
     return (result.file, result.loss, result.epsilon, result.delta, sizes, costs)
 
 
-def _section(results: Sequence[SeedResult]) -> Section:
+def _section(results: Sequence[SeedResult]) -> TableSection:
     first = results[0]
-    return Section(
+    return TableSection(
         file=first.file,
         loss=first.loss,
         epsilon=first.epsilon,
@@ -135,22 +135,24 @@ def _row(way: str, results: Sequence[SeedResult]) -> WayRow:
     )
 
 
-def _comparison(rival: str, results: Sequence[SeedResult]) -> Comparison:
+def _comparison(rival: str, results: Sequence[SeedResult]) -> SeedComparison:
     logs = np.array([np.log(each.ways[rival].cost / each.ways[OURS].cost) for each in results])
-    return Comparison(rival=rival, mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs))
+    return SeedComparison(
+        rival=rival, mean_log_ratio=float(logs.mean()), interval=_over_seeds(logs)
+    )
 
 
 def clopper_pearson(n_hits: int, n: int) -> Interval:
-    """Exact 95 % interval of a share."""
+    """Return the exact 95 % interval of a share."""
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)
 
 
 def _over_seeds(values: Floats) -> Interval | None:
-    """Bootstrap interval of the mean over seeds; None for fewer than 20 of them."""
+    """Return the bootstrap interval of the mean over seeds; None for fewer than 20 of them."""
     return paired_interval(values, (None,) * len(values), seed=_SEED)
 
 
 def _inverted(last_cost: float, interval: Interval | None) -> Interval | None:
-    """Interval of `last_cost` over what `interval` is for."""
+    """Return the interval of `last_cost` over the quantity that `interval` is for."""
     return None if interval is None else (last_cost / interval[1], last_cost / interval[0])

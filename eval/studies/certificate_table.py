@@ -25,23 +25,24 @@ from eval.recorded.recorded_costs import costs_for, outcomes_at
 from eval.recorded.records_csv import read_records
 from eval.recorded.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT
 from eval.studies.certificate_page import as_markdown, as_text
-from eval.studies.certificate_seeds import SeedResult, Setup, measure_seed, seed_result_from
+from eval.studies.certificate_seeds import SeedResult, TableSetup, measure_seed, seed_result_from
 from eval.studies.certificate_summary import repeated_seed, sections_of
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One seed of one file; a value that another process can be given."""
+class SeedTask:
+    """Hold one seed of one file, as a value that can be sent to another process."""
 
     path: Path
     costs: Mapping[str, float]
     seed: int
-    setup: Setup
+    setup: TableSetup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, or merges what was measured, and prints; 2 on wrong usage."""
+    """Measure, or merge what was measured, and print; return 2 on wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         results = _merged(options.files) if options.merge else _measured(options)
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measured(options: argparse.Namespace) -> list[SeedResult]:
-    setup = Setup(
+    setup = TableSetup(
         n_fit=options.n_fit,
         n_certify=options.n_certify,
         delta=options.delta,
@@ -87,7 +88,7 @@ def _measured(options: argparse.Namespace) -> list[SeedResult]:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     priced = _priced(options.files, dict(options.cost))
     tasks = [
-        Task(path=path, costs=costs, seed=seed, setup=setup)
+        SeedTask(path=path, costs=costs, seed=seed, setup=setup)
         for path, costs in priced
         for seed in seeds
     ]
@@ -108,7 +109,7 @@ def _measured(options: argparse.Namespace) -> list[SeedResult]:
 def _priced(
     paths: Sequence[Path], given: Mapping[str, float]
 ) -> list[tuple[Path, Mapping[str, float]]]:
-    """Every file with the cost of its models.
+    """Return every file with the cost of its models.
 
     Raises:
         ConfigError: A cost is given for a model that no file has, or a file cannot be used.
@@ -121,8 +122,8 @@ def _priced(
     return [*priced]
 
 
-def _worked(tasks: Sequence[Task], n_workers: int) -> Iterator[list[SeedResult]]:
-    """Results in the order of `tasks`."""
+def _worked(tasks: Sequence[SeedTask], n_workers: int) -> Iterator[list[SeedResult]]:
+    """Yield the results in the order of `tasks`."""
     if n_workers == 1:
         yield from map(work, tasks)
         return
@@ -130,8 +131,8 @@ def _worked(tasks: Sequence[Task], n_workers: int) -> Iterator[list[SeedResult]]
         yield from pool.map(work, tasks)
 
 
-def work(task: Task) -> list[SeedResult]:
-    """What one seed of one file gives."""
+def work(task: SeedTask) -> list[SeedResult]:
+    """Return the results of one seed of one file."""
     outcomes = outcomes_at(task.path, task.costs)
     return measure_seed(outcomes, task.path.name, task.seed, task.setup)
 
@@ -148,10 +149,8 @@ def _merged(paths: Sequence[Path]) -> list[SeedResult]:
     results = []
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path).splitlines()
             results += [seed_result_from(json.loads(line)) for line in lines]
-        except OSError as exc:
-            raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
         except (ValueError, TypeError, KeyError) as exc:
             raise ConfigError(f"{path} is not a file of --out: {exc}") from exc
     if repeated := repeated_seed(results):

@@ -1,4 +1,4 @@
-"""What `hs-eval check-simulator` prints for a person, at 80 columns."""
+"""Print the result of the study `check_simulator` for a person, at 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,7 +14,7 @@ _MILLI = 1000.0
 def print_check(
     found: BirthDeathCheck | EngineLogCheck | LiveEngineCheck, console: Console
 ) -> None:
-    """Prints the table of whichever check it is."""
+    """Print the table of the check."""
     if isinstance(found, BirthDeathCheck):
         _print_birth_death(found, console)
     elif isinstance(found, EngineLogCheck):

@@ -1,9 +1,9 @@
-"""Simulates the watch's alarm: how soon it sees a loss at 3 times its budget, how often it errs.
+"""Simulate the watch's alarm: how soon it sees a loss at 3 times its budget, how often it errs.
 
     python -m eval.studies.drift_simulation --runs 2000 --seed 0 [--multiple 2] [--json]
 
 For every pair (epsilon, acceptance) labels are drawn as independent 0 and 1. A change is put at the
-start, after safe labels at exactly the budget, and after safe labels at half of it; it counts as
+start, after safe labels at exactly the budget, and after safe labels at half of it. It counts as
 detected when the alarm comes within 3 times Wald's mean sample number. False alarms are counted
 over 100,000 requests whose loss is exactly the budget, which is the worst that is still allowed.
 The e-processes are those of `hybridserve_llm/watch/eprocess.py`, many at a time.
@@ -37,7 +37,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Bank:
-    """Many independent e-processes that take their labels together.
+    """Update many independent e-processes, which take their labels together.
 
     `wealth` has shape [n_bets, n_runs]; `stakes`, `income` [n_bets, 1]; `is_alarm` [n_runs].
     """
@@ -52,7 +52,7 @@ class Bank:
 
     @classmethod
     def watched(cls, budget: float, *, delta: float, horizon: float, n_runs: int) -> "Bank":
-        """The recursion of `SelectiveEProcess` (a unit test compares the two)."""
+        """Start the recursion of `SelectiveEProcess` (a unit test compares the two)."""
         stakes, shares = (np.array(column)[:, None] for column in zip(*bets(budget), strict=True))
         return cls(
             budget=budget,
@@ -65,7 +65,7 @@ class Bank:
 
     @classmethod
     def plain(cls, budget: float, *, delta: float, n_runs: int) -> "Bank":
-        """For comparison: products of 1 + (f / b) (x - b), averaged over f, started once.
+        """Start a plain mixture to compare with: products of 1 + (f / b) (x - b), averaged over f.
 
         The usual mixture, with all money bet from the first label on and nothing added later.
         """
@@ -81,7 +81,7 @@ class Bank:
         )
 
     def update(self, losses: Flags | Floats) -> None:
-        """Takes one label of every run; runs in alarm stay as they are."""
+        """Take one label of every run; runs in alarm stay as they are."""
         money = self.wealth + self.income
         scale: Floats | float = 1.0
         if self.is_capped:
@@ -95,7 +95,7 @@ class Bank:
         self.is_alarm = self.is_alarm | (money.sum(axis=0) >= (1.0 - 1e-9) / self.delta)
 
     def run(self, rate: float, n_labels: int, rng: np.random.Generator) -> Floats:
-        """Draws `n_labels` of mean `rate` a run; the label of the alarm, infinite without one."""
+        """Draw `n_labels` of mean `rate` a run; return the alarm's label, infinite without one."""
         alarm_at = np.where(self.is_alarm, 0.0, np.inf)
         for label in range(1, n_labels + 1):
             self.update(rng.random(len(self.is_alarm)) < rate)
@@ -104,8 +104,8 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """One run of the program."""
+class DriftSetup:
+    """Hold the settings of one run of the program."""
 
     n_runs: int
     seed: int
@@ -117,7 +117,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What came out for one pair: shares of runs, and `median_late`, labels from change to alarm.
+    """Hold the result of one pair: shares of runs, and the labels from change to alarm.
 
     `median_late` is None where fewer than half of the runs came to an alarm in time.
     """
@@ -136,8 +136,8 @@ class Row:
     false_all: float
 
 
-def simulate(epsilon: float, acceptance: float, setup: Setup) -> Row:
-    """All that is measured of one pair, from random numbers of its own."""
+def simulate_drift(epsilon: float, acceptance: float, setup: DriftSetup) -> Row:
+    """Measure one pair, with random numbers of its own."""
     budget = loss_budget(epsilon, acceptance)
     seeds = np.random.SeedSequence([setup.seed, round(1e6 * epsilon), round(1e6 * acceptance)])
     rng = np.random.default_rng(seeds)
@@ -174,7 +174,10 @@ def simulate(epsilon: float, acceptance: float, setup: Setup) -> Row:
 def delays(
     bank: Bank, rates: tuple[float, float], n_safe: int, limit: int, rng: np.random.Generator
 ) -> Floats:
-    """Labels from change to alarm, infinite beyond `limit`; without runs in alarm before it."""
+    """Return the labels from change to alarm, infinite beyond `limit`.
+
+    Runs that were in alarm before the change are left out.
+    """
     before, after = rates
     bank.run(before, n_safe, rng)
     is_quiet = ~bank.is_alarm
@@ -182,12 +185,12 @@ def delays(
 
 
 def share_of(alarm_at: Floats) -> float:
-    """Share of runs with an alarm."""
+    """Return the share of runs with an alarm."""
     return float(np.isfinite(alarm_at).mean())
 
 
-def table(rows: Sequence[Row], setup: Setup) -> str:
-    """The rows and the false alarms of all pairs together, at most 80 columns."""
+def drift_table(rows: Sequence[Row], setup: DriftSetup) -> str:
+    """Return the rows and the false alarms of all pairs together, at most 80 columns."""
     lines = [
         f"{setup.n_runs} runs, seed {setup.seed}, delta {setup.delta:g}, beta {BETA:g}",
         f"shadow share {setup.share:g}, {setup.n_safe} safe labels before a late change, "
@@ -217,7 +220,7 @@ def table(rows: Sequence[Row], setup: Setup) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Simulates all pairs; prints the table, or one JSON object with --json."""
+    """Simulate all pairs; print the table, or one JSON object with --json."""
     parser = argparse.ArgumentParser(prog="eval.studies.drift_simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="runs per pair and question")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
@@ -229,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--multiple", type=float, default=3.0, help="loss after it, in budgets")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    setup = Setup(
+    setup = DriftSetup(
         n_runs=args.runs,
         seed=args.seed,
         delta=args.delta,
@@ -239,9 +242,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     pairs = [(epsilon, acceptance) for epsilon in EPSILONS for acceptance in ACCEPTANCES]
     progress = track(pairs, description="pairs", console=Console(stderr=True))
-    rows = [simulate(epsilon, acceptance, setup) for epsilon, acceptance in progress]
+    rows = [simulate_drift(epsilon, acceptance, setup) for epsilon, acceptance in progress]
     whole = {"setup": asdict(setup), "rows": [asdict(row) for row in rows]}
-    sys.stdout.write(json.dumps(whole) + "\n" if args.json else table(rows, setup))
+    sys.stdout.write(json.dumps(whole) + "\n" if args.json else drift_table(rows, setup))
     return 0
 
 

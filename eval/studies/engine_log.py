@@ -1,4 +1,4 @@
-"""Logs of requests that a real vLLM served, one JSON object a line.
+"""Read logs of requests that a real vLLM served, one JSON object a line.
 
 The form is that of LLMServingSim's validation logs (github.com/casys-kaist/LLMServingSim): lengths
 `input_toks` and `output_toks`, and times `queued_ts`, `first_token_ts` and `last_token_ts` in
@@ -15,6 +15,7 @@ import numpy as np
 
 from eval.simulator.workload import Floats, Requests, checked_requests
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_text
 
 _LENGTHS = ("input_toks", "output_toks")
 _TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
@@ -22,7 +23,7 @@ _TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLog:
-    """n requests in order of arrival, and what became of them.
+    """Hold n requests in order of arrival, and the times of their answers.
 
     Attributes:
         ttft_s: Seconds to the first token, [n].
@@ -35,20 +36,15 @@ class EngineLog:
 
 
 def read_engine_log(path: Path) -> EngineLog:
-    """The requests of the file at `path`.
+    """Return the requests of the file at `path`.
 
     Raises:
         ConfigError: The file cannot be read, has no requests, or a line is not as it should be; the
             message names the line, the value, and what is allowed.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot read log {path}: {reason}") from exc
     rows = [
         _row(line, f"log {path}, line {number}")
-        for number, line in enumerate(lines, start=1)
+        for number, line in enumerate(read_text(path, name=f"log {path}").splitlines(), start=1)
         if line.strip()
     ]
     if not rows:

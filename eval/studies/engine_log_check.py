@@ -1,8 +1,8 @@
-"""The simulator against the log of a real vLLM, calibrated on one half of it, judged on the other.
+"""Compare the simulator with the log of a real vLLM: calibrated on one half, judged on the other.
 
 The whole log is simulated each time, since its requests stand in each other's way; the half says
 whose latencies are looked at. What is calibrated are factors of a step's time and of a prompt
-token's, and the size of the KV cache where nobody told it.
+token's, and the size of the KV cache where it is not known.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +17,14 @@ from eval.simulator.tier import ReplicaLife, TierRun, run_tier
 from eval.simulator.workload import Floats
 from eval.studies.engine_log import EngineLog
 
-# Of the logarithms of the factors: where the log does not tell one, it stays at the model's.
+# Of the logarithms of the factors: where the log does not determine one, it stays at the model's.
 _USUAL_SPREAD = 1.0
 _SMALL_PULL = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What is multiplied: all steps, prompt tokens further, and the KV cache of the shape."""
+class LogCalibration:
+    """Hold the factors of all steps, of prompt tokens in addition, and of the KV cache."""
 
     step: float = 1.0
     prompt: float = 1.0
@@ -33,19 +33,19 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HalfJudged:
-    """One half, simulated; seconds are means.
+    """Hold one simulated half; seconds are means.
 
     Attributes:
         calibrated_on: Which half was calibrated on; None for the model as it is.
         judged_on: Which is judged here.
         kv_cache_tokens: Of the calibrated engine.
         latency_error: Of the mean, as a share of what was measured.
-        request_error: Mean over requests of the error of each, whatever its sign.
+        request_error: Mean over requests of the error of each, without its sign.
     """
 
     calibrated_on: str | None
     judged_on: str
-    calibration: Calibration
+    calibration: LogCalibration
     kv_cache_tokens: int
     latency_s: float
     measured_latency_s: float
@@ -58,21 +58,21 @@ class HalfJudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLogCheck:
-    """Every way to halve the log, both ways round."""
+    """Hold the results of every way to halve the log, in both directions."""
 
     n_requests: int
     preempted: int
     halves: tuple[HalfJudged, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the check as `--json` prints it."""
         return {"schema": "hybridserve-engine-log-check/1", **asdict(self)}
 
 
 def engine_log_check(
     log: EngineLog, shape: ReplicaShape, *, is_kv_cache_known: bool
 ) -> EngineLogCheck:
-    """Calibrates on each half, and judges on the other.
+    """Calibrate on each half, and judge on the other.
 
     Args:
         log: At least two requests.
@@ -89,11 +89,11 @@ def engine_log_check(
         ("even", "odd"),
         ("odd", "even"),
     ]
-    judged = [judge.half(None, "all", Calibration(), np.ones(n, dtype=bool))]
+    judged = [judge.half(None, "all", LogCalibration(), np.ones(n, dtype=bool))]
     for known, other in ways:
         found = judge.calibrated(halves[known], is_kv_cache_known=is_kv_cache_known)
         judged.append(judge.half(known, other, found, halves[other]))
-    run = judge.run(Calibration())
+    run = judge.run(LogCalibration())
     return EngineLogCheck(n_requests=n, preempted=run.n_preempted, halves=tuple(judged))
 
 
@@ -108,12 +108,12 @@ class _Judge:
         longest = log.requests.prompt_tokens + log.requests.output_tokens
         self._least_kv_cache = int(longest.max())
 
-    def _kv_cache_tokens(self, calibration: Calibration) -> int:
-        """At least what the longest request holds: the real engine served it."""
+    def _kv_cache_tokens(self, calibration: LogCalibration) -> int:
+        """Return the cache's tokens, at least those of the longest request that was served."""
         tokens = round(calibration.kv_cache * self._table.kv_cache_tokens)
         return max(tokens, self._least_kv_cache)
 
-    def run(self, calibration: Calibration) -> TierRun:
+    def run(self, calibration: LogCalibration) -> TierRun:
         tokens = self._kv_cache_tokens(calibration)
         table = replace(
             self._table.scaled(step=calibration.step, prompt=calibration.prompt),
@@ -122,16 +122,18 @@ class _Judge:
         )
         return run_tier([ReplicaLife(table=table)], self._log.requests)
 
-    def calibrated(self, half: NDArray[np.bool_], *, is_kv_cache_known: bool) -> Calibration:
-        """Least squares of latency and of the time to the first token of the half's requests.
+    def calibrated(self, half: NDArray[np.bool_], *, is_kv_cache_known: bool) -> LogCalibration:
+        """Fit latency and time to the first token of the half's requests by least squares.
 
         By Nelder and Mead: the simulated times are steps in the size of the cache. Two beginnings,
         as a full cache and slow steps look alike.
         """
 
-        def calibration(logs: Floats) -> Calibration:
+        def calibration(logs: Floats) -> LogCalibration:
             step, prompt, *kv_cache = np.exp(np.clip(logs, -3.0, 3.0)).tolist()
-            return Calibration(step=step, prompt=prompt, kv_cache=kv_cache[0] if kv_cache else 1.0)
+            return LogCalibration(
+                step=step, prompt=prompt, kv_cache=kv_cache[0] if kv_cache else 1.0
+            )
 
         def loss(logs: Floats) -> float:
             run = self.run(calibration(logs))
@@ -152,7 +154,7 @@ class _Judge:
         self,
         calibrated_on: str | None,
         judged_on: str,
-        calibration: Calibration,
+        calibration: LogCalibration,
         half: NDArray[np.bool_],
     ) -> HalfJudged:
         run, at_s = self.run(calibration), self._log.requests.arrival_s

@@ -1,11 +1,11 @@
-"""The steps of an engine whose hardware has no model, from closed-loop windows: a demo engine's.
+"""Calibrate the steps of an engine whose hardware has no model, from closed-loop windows.
 
 With c requests in flight whose prompts have P tokens and whose answers L, a sequence gets a token
 every `c / output_tokens_per_s` seconds. Once in L steps it has a prompt instead of a token, so
 
     c / output_tokens_per_s = fixed + c * sequence + (P - 1) * c / L * prompt_token
 
-Windows of two lengths tell the three apart, by least squares of relative errors, none below 0. What
+Windows of two lengths separate the three, by least squares of relative errors, none below 0. What
 is left over at each c corrects the steps of c sequences. CPU-seconds of a step go the same way, in
 the place that joules have elsewhere.
 """
@@ -18,13 +18,13 @@ from scipy.optimize import nnls
 
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import Floats
-from eval.studies.live_engine import Window
+from eval.studies.live_engine import LiveWindow
 from hybridserve_llm.errors import CannotBeDone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
-    """What the engine was started with."""
+    """Hold the limits that the engine was started with."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -33,7 +33,7 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLaw:
-    """Seconds, or CPU-seconds, of a step; `factors` by the sequences that were measured."""
+    """Hold the law of a step's seconds or CPU-seconds; `factors` by the sequences measured."""
 
     fixed: float
     sequence: float
@@ -41,13 +41,13 @@ class StepLaw:
     factors: tuple[tuple[int, float], ...]
 
     def factor(self, sequences: Floats) -> Floats:
-        """Between measured numbers of sequences on a straight line; beyond them the nearest."""
+        """Interpolate between measured numbers of sequences; beyond them take the nearest."""
         at, factors = zip(*self.factors, strict=True)
         return np.asarray(np.interp(sequences, at, factors))
 
 
-def step_law(windows: Sequence[Window], step: Sequence[float]) -> StepLaw:
-    """The law that fits best; `step` are the seconds of a step in each window.
+def step_law(windows: Sequence[LiveWindow], step: Sequence[float]) -> StepLaw:
+    """Return the law that fits best; `step` are the seconds of a step in each window.
 
     Raises:
         CannotBeDone: Fewer than three windows, or windows of one length alone.
@@ -82,12 +82,12 @@ def step_law(windows: Sequence[Window], step: Sequence[float]) -> StepLaw:
 
 
 def calibrated_table(
-    windows: Sequence[Window], limits: EngineLimits, *, idle_cores: float | None
+    windows: Sequence[LiveWindow], limits: EngineLimits, *, idle_cores: float | None
 ) -> StepTable:
-    """The table of the engine; its "joules" are CPU-seconds, 0 where nobody measured them.
+    """Return the table of the engine; its "joules" are CPU-seconds, 0 where not measured.
 
     Raises:
-        CannotBeDone: No tokens were made in a window, or the windows do not tell.
+        CannotBeDone: No tokens were made in a window, or the windows do not determine the step.
     """
     if any(window.output_tokens_per_s <= 0 for window in windows):
         raise CannotBeDone("an engine made no token in a window: give a longer --window-s")
@@ -125,7 +125,9 @@ def calibrated_table(
     )
 
 
-def _zipped(windows: Sequence[Window], ratios: Floats, c: int) -> list[tuple[Window, float]]:
+def _zipped(
+    windows: Sequence[LiveWindow], ratios: Floats, c: int
+) -> list[tuple[LiveWindow, float]]:
     return [
         (window, float(ratio))
         for window, ratio in zip(windows, ratios, strict=True)

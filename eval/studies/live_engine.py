@@ -1,47 +1,24 @@
-"""A running vLLM under load: held at a number of requests in flight, or asked at given times.
+"""Ask a running vLLM: hold a number of requests in flight, or send them at given times.
 
 The engine's own counters say how many tokens it made, Linux how much CPU time its processes used.
 The client's work on the same machine is part of what is measured.
 """
 
 import asyncio
-import contextlib
-import itertools
-import math
-import os
-import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from eval.asking.in_turn import first_failure
-from hybridserve_llm.energy.cpu_time import node_ticks, parents_of_all, process_time, tree_of
-from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.interfaces import Clock, Engine
-from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
-
-_OUTPUT_TOKENS = re.compile(r"^vllm:generation_tokens_total(?:\{.*\})? (\S+)$", re.MULTILINE)
-
-
-class CountingEngine(Engine, Protocol):
-    """An engine that tells its counters; `engines.vllm_http.VllmHttpEngine` is one."""
-
-    async def metrics(self) -> str:
-        """Its metrics, in Prometheus' text format."""
+from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.load.closed_loop import loaded
+from hybridserve_llm.load.process_times import CpuTime, cpu_time_of_tree
+from hybridserve_llm.load.reading import CountingEngine, EngineReading, Stretch, read_engine
+from hybridserve_llm.load.request_source import Lengths, RequestDraw, RequestSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Tokens of one request."""
-
-    prompt_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What an engine did with `concurrency` requests in flight.
+class LiveWindow:
+    """Hold what an engine did with `concurrency` requests in flight.
 
     Attributes:
         lengths: Means of the requests, which are drawn from half to one and a half times as long.
@@ -59,7 +36,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """n requests that were sent at given times.
+    """Hold the times of n requests that were sent at given times.
 
     Attributes:
         sent_s: When each was really sent, counted from the first planned time, [n].
@@ -77,7 +54,7 @@ class Answered:
 
 
 class LiveEngine:
-    """One engine, the words that its prompts are drawn from, and its processes."""
+    """Put one engine under load, and read its counters and the CPU time of its processes."""
 
     def __init__(
         self,
@@ -89,57 +66,38 @@ class LiveEngine:
         top_logprobs: int | None,
         seed: int,
     ) -> None:
+        """Take the engine, the tokens of its prompts, and the id of its first process, if known."""
         self._engine = engine
-        self._token_ids = sorted(set(token_ids))
+        self._draw = RequestDraw(token_ids, top_logprobs=top_logprobs, seed=seed, name="check")
         self._clock = clock
         self._pid = pid
-        self._top_logprobs = top_logprobs
-        self._draw = random.Random(seed)  # noqa: S311 - nothing secret depends on it
-        self._numbers = itertools.count()
 
-    async def window(self, lengths: Lengths, concurrency: int, *, window_s: float) -> Window:
-        """Holds `concurrency` requests in flight, and measures once each worker has ended one.
+    async def window(self, lengths: Lengths, concurrency: int, *, window_s: float) -> LiveWindow:
+        """Hold `concurrency` requests in flight, and measure once each worker has ended one.
 
         Requests have lengths around the means, as those under a real load do: of requests of one
-        length an engine on the CPU makes some percent more tokens (docs/simulate.md). The first
-        request of each worker is shorter, from a part to the whole, so that later ones do not end
-        together.
+        length an engine on the CPU makes some percent more tokens (docs/simulate.md).
 
         Raises:
             HybridServeError: The engine refuses a request, fails, or counts no tokens.
         """
-        steady = [asyncio.Event() for _ in range(concurrency)]
-        with first_failure():
-            async with asyncio.TaskGroup() as group:
-                workers = [
-                    group.create_task(self._work(lengths, (i + 1) / concurrency, event))
-                    for i, event in enumerate(steady)
-                ]
-                for event in steady:
-                    await event.wait()
-                begin = await self._read()
-                await asyncio.sleep(window_s)
-                end = await self._read()
-                for worker in workers:
-                    worker.cancel()
-        seconds = end.at_s - begin.at_s
-        return Window(
+        source = RequestSource(self._draw, lengths, is_varied=True)
+        async with loaded(self._engine, source, concurrency):
+            stretch = await self._stretch(window_s)
+        return LiveWindow(
             concurrency=concurrency,
             lengths=lengths,
-            output_tokens_per_s=(end.output_tokens - begin.output_tokens) / seconds,
-            engine_cores=_over(begin.engine_cpu_s, end.engine_cpu_s, seconds),
-            other_cores=_over(begin.other_cpu_s, end.other_cpu_s, seconds),
+            output_tokens_per_s=stretch.output_tokens_per_s,
+            engine_cores=stretch.engine_cores,
+            other_cores=stretch.other_cores,
         )
 
     async def idle_cores(self, window_s: float) -> float | None:
-        """CPU cores that the engine's processes use while it waits; None without their id."""
-        begin = await self._read()
-        await asyncio.sleep(window_s)
-        end = await self._read()
-        return _over(begin.engine_cpu_s, end.engine_cpu_s, end.at_s - begin.at_s)
+        """Return the CPU cores that the engine uses while it waits; None without its process id."""
+        return (await self._stretch(window_s)).engine_cores
 
     async def answer(self, requests: Sequence[tuple[float, Lengths]]) -> Answered:
-        """Sends each request at its time, counted from now, and waits for all answers.
+        """Send each request at its time, counted from now, and wait for all answers.
 
         Raises:
             HybridServeError: The engine refuses a request, or fails.
@@ -152,88 +110,30 @@ class LiveEngine:
                     for at_s, lengths in requests
                 ]
         end_s = self._clock.monotonic_s()
-        end = await self._read()
+        used = (await self._read()).since(begin)
         times = [task.result() for task in tasks]
         return Answered(
             sent_s=tuple(sent_s - begin.at_s for sent_s, _ in times),
             latency_s=tuple(latency_s for _, latency_s in times),
             seconds=end_s - begin.at_s,
-            engine_cpu_s=_over(begin.engine_cpu_s, end.engine_cpu_s, 1.0),
-            other_cpu_s=_over(begin.other_cpu_s, end.other_cpu_s, 1.0),
+            engine_cpu_s=used.engine_cpu_s,
+            other_cpu_s=used.other_cpu_s,
         )
 
     async def _timed(self, lengths: Lengths, at_s: float) -> tuple[float, float]:
-        request = self._request(lengths)
+        request = self._draw.request(lengths)
         await asyncio.sleep(max(0.0, at_s - self._clock.monotonic_s()))
         sent_s = self._clock.monotonic_s()
         await self._engine.complete(request)
         return sent_s, self._clock.monotonic_s() - sent_s
 
-    async def _work(self, lengths: Lengths, share: float, steady: asyncio.Event) -> None:
-        first = math.ceil(share * lengths.output_tokens)
-        wanted = Lengths(prompt_tokens=lengths.prompt_tokens, output_tokens=first)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._engine.complete(self._request(wanted))
-            steady.set()
-            while True:
-                await self._engine.complete(self._request(self._around(lengths)))
+    async def _stretch(self, window_s: float) -> Stretch:
+        begin = await self._read()
+        await asyncio.sleep(window_s)
+        return (await self._read()).since(begin)
 
-    def _around(self, lengths: Lengths) -> Lengths:
-        def drawn(mean: int) -> int:
-            return self._draw.randint(mean - mean // 2, mean + mean // 2)
+    async def _read(self) -> EngineReading:
+        return await read_engine(self._engine, self._clock, self._cpu_time)
 
-        return Lengths(
-            prompt_tokens=drawn(lengths.prompt_tokens), output_tokens=drawn(lengths.output_tokens)
-        )
-
-    def _request(self, lengths: Lengths) -> EngineRequest:
-        """A prompt that shares nothing with others, and an answer of exactly so many tokens."""
-        payload = {
-            "prompt": self._draw.choices(self._token_ids, k=lengths.prompt_tokens),
-            "max_tokens": lengths.output_tokens,
-            "ignore_eos": True,
-            "temperature": 0.0,
-        }
-        request = GenerateRequest(
-            request_id=f"check-{next(self._numbers)}",
-            endpoint=Endpoint.COMPLETIONS,
-            payload=payload,
-        )
-        return EngineRequest(request=request, top_logprobs=self._top_logprobs)
-
-    async def _read(self) -> "_Reading":
-        asked_s = self._clock.monotonic_s()
-        counted = _OUTPUT_TOKENS.findall(await self._engine.metrics())
-        if not counted:
-            raise CannotBeDone("the engine's /metrics has no vllm:generation_tokens_total")
-        tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        engine_s = None if self._pid is None else _ticks_of_tree(self._pid) * tick_s
-        all_ticks = node_ticks()
-        return _Reading(
-            # The engine read its counters somewhere between question and answer.
-            at_s=(asked_s + self._clock.monotonic_s()) / 2,
-            output_tokens=sum(map(float, counted)),
-            engine_cpu_s=engine_s,
-            other_cpu_s=None
-            if engine_s is None or all_ticks is None
-            else all_ticks * tick_s - engine_s,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    at_s: float
-    output_tokens: float
-    engine_cpu_s: float | None
-    other_cpu_s: float | None
-
-
-def _ticks_of_tree(pid: int) -> int:
-    tree = tree_of((pid,), parents_of_all())
-    if not tree:
-        raise CannotBeDone(f"there is no process {pid}: --pid names the engine's first process")
-    return sum(found[1] for one in tree if (found := process_time(one)) is not None)
-
-
-def _over(begin: float | None, end: float | None, seconds: float) -> float | None:
-    return None if begin is None or end is None else max(0.0, end - begin) / seconds
+    def _cpu_time(self) -> CpuTime:
+        return CpuTime() if self._pid is None else cpu_time_of_tree(self._pid)

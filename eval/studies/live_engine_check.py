@@ -1,13 +1,12 @@
-"""The simulator against a running engine: calibrated by closed-loop windows, asked at random times.
+"""Compare the simulator with a running engine, calibrated by closed-loop windows.
 
     windows ── Poisson at 0.3 ── windows ── Poisson at 0.6 ── windows ── … and again
        └───── calibrate ────────────┘
 
 Windows hold 1, 2, 4, … requests in flight, of two mean lengths. Each run is simulated with a step
 that is calibrated on the windows before and after it: a shared machine changes its pace within
-minutes, and so does it for both. What is compared are means over a run's requests, of the latency
-that the client sees and of the CPU time of the engine's processes; what is told is the median over
-rounds.
+minutes, and so does it for both. Two means over a run's requests are compared: the latency that the
+client sees, and the CPU time of the engine's processes. The result is the median over rounds.
 """
 
 import itertools
@@ -22,7 +21,8 @@ from eval.simulator.step_table import StepTable
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import checked_requests
 from eval.studies.live_calibration import EngineLimits, calibrated_table
-from eval.studies.live_engine import Answered, Lengths, LiveEngine, Window
+from eval.studies.live_engine import Answered, LiveEngine, LiveWindow
+from hybridserve_llm.load.request_source import Lengths
 
 _WINDOW_LENGTHS = (
     Lengths(prompt_tokens=16, output_tokens=32),
@@ -35,7 +35,7 @@ _IDLE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCheckOptions:
-    """What is measured.
+    """Hold what is to be measured.
 
     Attributes:
         loads: Shares of the rate that the engine carries with all its places taken.
@@ -54,7 +54,7 @@ class LiveCheckOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRun:
-    """One load in one round; `cpu_s` is a request's, None where nobody measured it.
+    """Hold one load in one round; `cpu_s` is a request's, None where it was not measured.
 
     Attributes:
         other_cores: CPU cores that all else on the machine used meanwhile, the client too.
@@ -71,12 +71,12 @@ class LiveRun:
 
     @property
     def latency_error(self) -> float:
-        """Of the simulated mean, as a share of the measured one."""
+        """Return the error of the simulated mean, as a share of the measured one."""
         return self.simulated_latency_s / self.latency_s - 1
 
     @property
     def cpu_error(self) -> float | None:
-        """Likewise of CPU time."""
+        """Return the error of the simulated CPU time, as a share of the measured one."""
         if self.cpu_s is None or self.simulated_cpu_s is None:
             return None
         return self.simulated_cpu_s / self.cpu_s - 1
@@ -84,7 +84,7 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSummary:
-    """Medians over the rounds at one load."""
+    """Hold the medians over the rounds at one load."""
 
     load: float
     latency_s: float
@@ -97,20 +97,20 @@ class LoadSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEngineCheck:
-    """All rounds of one engine."""
+    """Hold all rounds of one engine."""
 
     engine: str
     runs: tuple[LiveRun, ...]
-    windows: tuple[Window, ...]
+    windows: tuple[LiveWindow, ...]
 
     @property
     def summaries(self) -> tuple[LoadSummary, ...]:
-        """By load, in the order in which they were first run."""
+        """Return the medians by load, in the order in which loads were first run."""
         loads = dict.fromkeys(run.load for run in self.runs)
         return tuple(_summary([run for run in self.runs if run.load == load]) for load in loads)
 
     def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the check as `--json` prints it."""
         return {
             "schema": "hybridserve-live-engine-check/1",
             **asdict(self),
@@ -125,7 +125,7 @@ class LiveEngineCheck:
 async def live_engine_check(
     name: str, engine: LiveEngine, options: LiveCheckOptions, *, tell: Callable[[str], None]
 ) -> LiveEngineCheck:
-    """Runs all rounds; `tell` hears what is under way.
+    """Run all rounds; `tell` is called with each step.
 
     Raises:
         CannotBeDone: The windows do not calibrate a step, or the engine does not count its tokens.
@@ -154,7 +154,7 @@ async def live_engine_check(
     return LiveEngineCheck(engine=name, runs=tuple(runs), windows=tuple(windows))
 
 
-async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[Window]:
+async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[LiveWindow]:
     return [
         await engine.window(lengths, concurrency, window_s=options.window_s)
         for concurrency in measured_concurrencies(options.limits.max_num_seqs)
@@ -163,13 +163,13 @@ async def _windows(engine: LiveEngine, options: LiveCheckOptions) -> list[Window
 
 
 def measured_concurrencies(max_num_seqs: int) -> tuple[int, ...]:
-    """1, 2, 4, … in flight, up to all that the engine takes at a time."""
+    """Return 1, 2, 4, … up to all requests that the engine takes at a time."""
     powers = itertools.takewhile(lambda n: n < max_num_seqs, (2**i for i in itertools.count()))
     return (*powers, max_num_seqs)
 
 
-def capacity_per_s(windows: Sequence[Window]) -> float:
-    """Requests per second of the drawn lengths with the most in flight.
+def capacity_per_s(windows: Sequence[LiveWindow]) -> float:
+    """Return the requests per second of the drawn lengths with the most in flight.
 
     Prompts and answers of mean length lie between those of the windows: seconds of a request are
     interpolated over prompt tokens for each output token.
@@ -186,7 +186,7 @@ def capacity_per_s(windows: Sequence[Window]) -> float:
 def drawn_requests(
     requests_per_s: float, run_s: float, *, seed: int
 ) -> list[tuple[float, Lengths]]:
-    """A Poisson process of `run_s` seconds, one request at least."""
+    """Draw a Poisson process of `run_s` seconds, one request at least."""
     random = np.random.default_rng(seed)
     n = max(1, int(random.poisson(requests_per_s * run_s)))
     at_s = np.sort(random.uniform(0, run_s, n))
@@ -205,7 +205,7 @@ def compared(
     answered: Answered,
     table: StepTable,
 ) -> LiveRun:
-    """Simulates the requests at the times at which they were sent."""
+    """Simulate the requests at the times at which they were sent."""
     n = len(lengths)
     requests = checked_requests(
         np.array(answered.sent_s),

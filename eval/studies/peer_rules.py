@@ -1,8 +1,8 @@
-"""Fixed rules of other cascades: hand-set confidence, hand-set threshold, nothing certified.
+"""Replay fixed rules of other cascades: confidence and threshold set by hand, not certified.
 
 Recorded answers hold one log-probability per answer, neither its tokens nor its text. So the mean
 log-probability that these rules read is approximated by the answer's log-probability, as if it were
-one token, and every signal taken from the text by the neutral 0.5. Both rules are asked of every
+one token. Every signal taken from the text becomes the neutral 0.5. Both rules are asked of every
 tier of the whole chain, cheapest first; cascadeflow itself has two tiers.
 """
 
@@ -20,21 +20,21 @@ _UNKNOWN_SIGNAL = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedRule:
-    """Accepts where a fixed function of the score is at least a fixed threshold."""
+    """Accept where a fixed function of the score is at least a fixed threshold."""
 
     name: str
     confidence: Callable[[Floats], Floats]
     accept_at: float
 
     def replay(self, outcomes: Outcomes) -> Replay:
-        """What it does on the questions of `outcomes`; an answer without a score is not taken."""
+        """Decide the questions of `outcomes`; an answer without a score is not taken."""
         chain = range(len(outcomes.tiers))
         accepts = self.confidence(outcomes.scores[:, : outcomes.last]) >= self.accept_at
         return first_accepted(accepts, chain, outcomes)
 
 
 def linear_map(scores: Floats) -> Floats:
-    """clip((mean log-probability + 3) / 3, 0, 1), of any shape.
+    """Return clip((mean log-probability + 3) / 3, 0, 1), of any shape.
 
     Source: vLLM Semantic Router, `looper/confidence.go`, method `avg_logprob` (commit 01c193f).
     """
@@ -42,11 +42,14 @@ def linear_map(scores: Floats) -> Floats:
 
 
 def hand_weighted_mix(scores: Floats) -> Floats:
-    """0.5 log-probabilities + 0.2 wording + 0.2 alignment + 0.1 easiness + 0.05, in [0.3, 0.98].
+    """Return cascadeflow's mix of signals, in [0.3, 0.98].
+
+    It is 0.5 log-probabilities + 0.2 wording + 0.2 alignment + 0.1 easiness + 0.05.
 
     The first signal is itself a mix of geometric mean, harmonic mean, least probability and an
-    entropy term; for one token of probability p it is 0.85 p + 0.15 (1 + p ln p). The 0.05 is for
+    entropy term. For one token of probability p it is 0.85 p + 0.15 (1 + p ln p). The 0.05 is for
     an answer that ended by itself, and greedy decoding has no penalty.
+
     Source: cascadeflow, `quality/confidence.py`, provider "vllm" (commit 19703b0).
     """
     p = np.exp(scores)

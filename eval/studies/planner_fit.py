@@ -35,7 +35,7 @@ _TABLE_WIDTH = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerFit:
-    """Constants of every GPU type of a file, and predictions of the runs in it.
+    """Hold the constants of every GPU type of a file, and predictions of the runs in it.
 
     Attributes:
         lomo: Predictions with the model's id left out of the fit; `lomo_shape` with all models of
@@ -52,7 +52,7 @@ class PlannerFit:
     tables: tuple[Ratios, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Errors in percent, null where there is nothing to score, and the constants."""
+        """Return errors in percent, null where there is nothing to score, and the constants."""
         values: dict[str, Any] = {}
         for family, prefix in _PREFIX.items():
             for name, ratios in self._scored():
@@ -72,7 +72,7 @@ class PlannerFit:
         }
 
     def remarks(self) -> tuple[str, ...]:
-        """What a reader of the figures has to know."""
+        """Return the remarks that a reader of the figures needs."""
         found = []
         for fit in self.fits:
             of_gpu = [c for c in self.measurements.curves if c.gpu.name == fit.step.gpu]
@@ -96,7 +96,7 @@ class PlannerFit:
 
 
 def planner_fit(path: Path) -> PlannerFit:
-    """Fits the constants of every GPU type in the file `path`, and scores them.
+    """Fit the constants of every GPU type in the file `path`, and score them.
 
     Raises:
         ConfigError: The file cannot be used; see `read_measurements`.
@@ -127,7 +127,7 @@ def planner_fit(path: Path) -> PlannerFit:
 
 
 def print_planner_fit(result: PlannerFit, console: Console) -> None:
-    """The errors as a table of 80 columns, the constants below."""
+    """Print the errors as a table of 80 columns, the constants below."""
     values = result.as_json()
     table = Table(box=None, header_style="bold", title_justify="left", title="mean error in %")
     table.add_column("models")

@@ -1,13 +1,14 @@
-"""Fits the constants of step time and power to measured curves.
+"""Fit the constants of step time and power to measured curves.
 
-Step time: maximum a posteriori. What is minimised is the sum over runs of a soft-L1 loss of
-`log(modelled / measured)`, so that relative errors count and wild runs count less, plus the squared
-distance of every logarithm of a constant from its guess. The guesses keep a constant at a physical
-value where runs do not tell it (compute, in decoding), and are all there is without runs.
+Step time: maximum a posteriori. The fit minimises a sum over runs of a soft-L1 loss of
+`log(modelled / measured)`, so that relative errors count and wild runs count less. To this it adds
+the squared distance of every logarithm of a constant from its guess. The guesses keep a constant at
+a physical value where runs do not determine it (compute, in decoding). Without runs they are the
+result.
 
-What files of measurements do not say is fitted along and thrown away: prompt tokens of each task,
-seconds that a request of a task costs beside its tokens (images), and how much of an answer is in
-the cache in the mean.
+Files of measurements leave some figures out, which are fitted along and thrown away. They are the
+prompt tokens of each task, the seconds that a request costs besides its tokens (images), and how
+much of an answer is in the cache in the mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _USUAL_ERROR = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Guess:
-    """The median and, of its logarithm, the standard deviation."""
+    """Hold a guess: the median and the standard deviation of its logarithm."""
 
     value: float
     spread: float
@@ -56,12 +57,12 @@ _POWER_SPREAD = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Constants of one GPU type, and what was fitted along with them.
+    """Hold the constants of one GPU type, and what was fitted along with them.
 
     Attributes:
         cached_share: Share of an answer that is in the cache, in the mean over sequences.
         prompt_tokens: By task.
-        request_s: Seconds of a request beside its tokens, by task.
+        request_s: Seconds of a request besides its tokens, by task.
     """
 
     step: StepConstants
@@ -71,11 +72,11 @@ class Fit:
     request_s: Mapping[str, float]
 
     def step_time_s(self, curve: MeasuredCurve) -> Floats:
-        """Modelled seconds of a step at every run of `curve`."""
+        """Return the modelled seconds of a step at every run of `curve`."""
         return self._stage(curve).total_s
 
     def power_w(self, curve: MeasuredCurve) -> Floats:
-        """Modelled watts of each GPU at every run of `curve`."""
+        """Return the modelled watts of each GPU at every run of `curve`."""
         return busy_power_w(curve.gpu, self._stage(curve), self.power)
 
     def _stage(self, curve: MeasuredCurve) -> StageTime:
@@ -90,7 +91,7 @@ class Fit:
 
 
 def fit_constants(curves: Sequence[MeasuredCurve], *, gpu: str, start: Fit | None = None) -> Fit:
-    """The constants that fit `curves` best, all of the GPU type `gpu`; the guesses without curves.
+    """Fit constants to `curves`, all of the GPU type `gpu`; without curves they are the guesses.
 
     Power stays at its guess where no curve has any.
 
@@ -175,13 +176,13 @@ def _stage(
 
 
 def _softened(errors: Floats) -> Floats:
-    """Residuals whose squares are the soft-L1 loss `2 (sqrt(1 + z^2) - 1)` of scaled errors."""
+    """Return residuals whose squares are the soft-L1 loss `2 (sqrt(1 + z^2) - 1)`, scaled."""
     scaled = errors / _USUAL_ERROR
     return np.asarray(np.sign(scaled) * np.sqrt(2 * (np.sqrt(1 + scaled**2) - 1)))
 
 
 def _fitted_power(fit: Fit, curves: Sequence[MeasuredCurve], gpu: str) -> PowerConstants:
-    """Shares of power at the modelled shares of time, with the same loss."""
+    """Fit shares of power at the modelled shares of time, with the same loss."""
     known = [(curve, curve.power_w) for curve in curves if curve.power_w is not None]
     stages = [fit._stage(curve) for curve, _ in known]
 

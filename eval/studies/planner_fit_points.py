@@ -1,4 +1,4 @@
-"""Measured runs of engines, as `hs-eval planner-fit` reads them: CSV, one row a run.
+"""Measured runs of engines, as `eval/studies/planner_fit.py` reads them: CSV, one row a run.
 
 A run is an engine that was kept at a batch. Runs of one model on one set of GPUs and of one task
 make a curve over the batch.
@@ -27,7 +27,7 @@ _ANY_TASK = "any"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredCurve:
-    """Runs of one model, task and replica, batch rising; every array is [n].
+    """Hold runs of one model, task and replica, batch rising; every array is [n].
 
     Attributes:
         model: Hub id.
@@ -51,7 +51,7 @@ class MeasuredCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """What a file holds.
+    """Hold the content of a file.
 
     Attributes:
         curves: All that can be used.
@@ -65,13 +65,13 @@ class Measurements:
 
     @property
     def n_points(self) -> int:
-        """Runs in all curves."""
+        """Return the number of runs in all curves."""
         return sum(len(curve.batch) for curve in self.curves)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One row, read."""
+    """Hold one row of the file."""
 
     model: str
     task: str
@@ -85,7 +85,7 @@ class _Run:
 
 
 def read_measurements(path: Path) -> Measurements:
-    """The runs in the CSV file `path`.
+    """Read the runs in the CSV file `path`.
 
     Columns needed: `model` (hub id), `gpu`, `num_gpus`, `avg_batch_size`, `avg_output_tokens`,
     `output_tokens_per_s`; for energy `avg_power_w` of all GPUs together, or `energy_per_token_j`.
@@ -141,7 +141,7 @@ def _runs(path: Path) -> Iterator[_Run | None]:
 
 
 def _run(row: Mapping[str, str | None], where: str) -> _Run | None:
-    """The run of a row; None where a number that is needed was not measured."""
+    """Return the run of a row; None where a number that is needed was not measured."""
     values = {name: _number(row.get(name), name, where) for name in (*_NUMBERS, *_ENERGY, "dp")}
     n_gpus, batch, output, rate = (values[name] for name in _NUMBERS)
     model = (row.get("model") or "").strip()

@@ -1,4 +1,4 @@
-"""How far the fitted model is off on models it was not fitted to, and after two measurements.
+"""Score the fitted model on models it was not fitted to, and after two measurements.
 
 * Leave one model out (LOMO): a model's runs are predicted by constants fitted to all other models.
   By hub id; and, stricter, by shape: models of equal facts (Llama 3.1 and 3.3 70B) are left out
@@ -32,7 +32,7 @@ _POINTS_OF_A_TABLE = 3
 
 
 def family_of(facts: ModelFacts) -> Family:
-    """Mixture of experts, hybrid of attention and Mamba, or neither."""
+    """Return the family: mixture of experts, hybrid of attention and Mamba, or neither."""
     if facts.n_experts:
         return "moe"
     return "hybrid" if facts.state_bytes_per_sequence else "dense"
@@ -40,7 +40,7 @@ def family_of(facts: ModelFacts) -> Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratios:
-    """Predicted over measured at runs of a curve, [n]; energy is that of a token."""
+    """Hold predicted over measured at runs of a curve, [n]; energy is that of a token."""
 
     curve: MeasuredCurve
     step_time: Floats
@@ -48,24 +48,24 @@ class Ratios:
 
 
 def fitted_on(curves: Sequence[MeasuredCurve]) -> list[MeasuredCurve]:
-    """The curves that constants are fitted to: hybrids run kernels of their own, and are not."""
+    """Return the curves to fit on: hybrids run kernels of their own, and are left out."""
     return [curve for curve in curves if family_of(curve.facts) != "hybrid"]
 
 
 def by_id(curve: MeasuredCurve) -> Hashable:
-    """The model by its name."""
+    """Return the model by its name."""
     return curve.model
 
 
 def by_shape(curve: MeasuredCurve) -> Hashable:
-    """The model by its facts."""
+    """Return the model by its facts."""
     return curve.facts.model_dump_json()
 
 
 def left_out(
     curves: Sequence[MeasuredCurve], full: Fit, model_of: Callable[[MeasuredCurve], Hashable]
 ) -> list[tuple[MeasuredCurve, Fit]]:
-    """Every curve with the constants fitted to all other models.
+    """Return every curve with the constants fitted to all other models.
 
     Args:
         curves: All of one GPU type.
@@ -81,7 +81,7 @@ def left_out(
 
 
 def predicted(curve: MeasuredCurve, fit: Fit) -> Ratios:
-    """The fit against every run of the curve."""
+    """Return the fit against every run of the curve."""
     times = fit.step_time_s(curve) / curve.step_time_s
     if curve.power_w is None:
         return Ratios(curve=curve, step_time=times, energy=None)
@@ -89,7 +89,7 @@ def predicted(curve: MeasuredCurve, fit: Fit) -> Ratios:
 
 
 def after_two_points(curve: MeasuredCurve, fit: Fit) -> Ratios | None:
-    """The corrected fit against the runs between the two; None where there are none between."""
+    """Return the corrected fit against the runs between the two; None without runs between."""
     if len(np.unique(curve.batch)) != len(curve.batch) or len(curve.batch) <= 2:
         return None
     ends, inside = _CALIBRATION_POINTS, slice(1, -1)
@@ -113,7 +113,7 @@ def after_two_points(curve: MeasuredCurve, fit: Fit) -> Ratios | None:
 
 
 def read_off_tables(curve: MeasuredCurve) -> Ratios | None:
-    """Every inner run by a table of the curve's others; None where there are fewer than four."""
+    """Predict every inner run by a table of the others; None for fewer than four runs."""
     n = len(curve.batch)
     if n <= _POINTS_OF_A_TABLE or len(np.unique(curve.batch)) != n:
         return None
@@ -133,7 +133,7 @@ def read_off_tables(curve: MeasuredCurve) -> Ratios | None:
 
 
 def mape(ratios: Iterable[Floats | None]) -> float | None:
-    """Mean absolute error of predictions over measurements, in percent; None without any."""
+    """Return the mean absolute error of predictions in percent; None without measurements."""
     known = [values for values in ratios if values is not None]
     if not sum(len(values) for values in known):
         return None

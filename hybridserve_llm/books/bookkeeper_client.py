@@ -1,9 +1,11 @@
-"""The front end's end of its bookkeeper: told of work and of ledgers, ten times a second.
+"""Send a front end's work and ledgers to its bookkeeper, ten times a second, and take its reports.
 
-start ── batches out, reports in ──┬── cancelled: last batch, last report, end
-^                                │
-└── what it had not written ─────┴── it died
-is counted as lost
+    start ── batches out, reports in ──┬── cancelled: last batch, last report, end
+      ^                                │
+      │                                └── the bookkeeper ended by itself
+      └──────────── a second later ────────────────┘
+
+What a bookkeeper that ended had not written is counted as lost.
 """
 
 import asyncio
@@ -17,8 +19,8 @@ import msgspec
 from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
-    Batch,
     BooksReport,
+    WorkBatch,
     frame_of,
     length_of,
     value_of,
@@ -44,7 +46,10 @@ _MOST_UNSENT_BYTES = 32 << 20
 
 
 class BookkeeperClient:
-    """A RecordSink, and what replicas tell of their work, for books in a process of their own."""
+    """Pass work and finished requests to a bookkeeper in a process of its own.
+
+    It is a RecordSink, and its `notes` observe the work of replicas.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class BookkeeperClient:
         clock: Clock,
         on_settled: Callable[[TalliedJoules], None],
     ) -> None:
-        """`command` starts `bookkeeper_process.py`; the number of its socket is added to it."""
+        """Take the command that starts `bookkeeper_process.py`; a socket's number is added."""
         self.notes = WorkNotes()
         self._assignment = assignment
         self._command = tuple(command)
@@ -69,7 +74,7 @@ class BookkeeperClient:
 
     @property
     def energy(self) -> EnergyReport:
-        """The books as they stood at the last report.
+        """Return the books as they stood at the last report.
 
         Raises:
             ValueError: Nothing is metered.
@@ -80,11 +85,11 @@ class BookkeeperClient:
 
     @property
     def n_dropped(self) -> int:
-        """Records that were not written, and will not be."""
+        """Return the number of records that were not written, and will not be."""
         return self._n_lost + self._report.n_dropped
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """Keeps them until the next batch."""
+        """Keep them until the next batch."""
         self._packs.append(msgspec.Raw(self._encode(finished)))
         if self._assignment.records is None:
             return
@@ -93,10 +98,10 @@ class BookkeeperClient:
             self._n_metered += sum(bool(one.ledger.attempts) for one in finished)
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Nothing: the bookkeeper said it."""
+        """Do nothing: the bookkeeper itself settled it."""
 
     async def start(self) -> None:
-        """Starts the process and waits until it meters.
+        """Start the process and wait until it meters.
 
         Raises:
             CannotBeDone: It says why it cannot, ends, or takes too long.
@@ -121,7 +126,7 @@ class BookkeeperClient:
         self._report, self._link = report, link
 
     async def run(self) -> None:
-        """Tells it of everything until cancelled; `start` must have been called."""
+        """Send everything to the bookkeeper until cancelled; `start` must have been called."""
         while True:
             if self._link is None:
                 await asyncio.sleep(_PAUSE_S)
@@ -131,12 +136,12 @@ class BookkeeperClient:
                     log.error("%s", exc)  # noqa: TRY400 - it says all there is to say
                     self._drop()
                 continue
-            status = await self._tell(self._link)
+            status = await self._send_until_end(self._link)
             self._link = None
             log.error("the bookkeeper ended with status %s; another one is started", status)
 
-    async def _tell(self, link: "_Link") -> int:
-        """Tells it of everything until it ends or this is cancelled; its exit status."""
+    async def _send_until_end(self, link: "_Link") -> int:
+        """Send everything until the process ends or this is cancelled; return its exit status."""
         receiving = asyncio.create_task(self._receive(link))
         try:
             while not receiving.done():
@@ -153,17 +158,17 @@ class BookkeeperClient:
         return status
 
     def _send(self, link: "_Link") -> None:
-        """Sends what happened since the last batch; drops it where too much is unsent already."""
+        """Send what happened since the last batch; drop it where too much is unsent already."""
         if link.unsent_bytes > _MOST_UNSENT_BYTES:
             self._drop()
             return
         link.n_lines += self._n_lines
         link.n_metered += self._n_metered
-        link.send(frame_of(Batch(self._clock.monotonic_s(), self.notes.take(), self._packs)))
+        link.send(frame_of(WorkBatch(self._clock.monotonic_s(), self.notes.take(), self._packs)))
         self._forget()
 
     def _drop(self) -> None:
-        """Counts as lost what nobody can be told."""
+        """Count as lost what cannot be sent to anybody."""
         self.notes.take()
         self._n_lost += self._n_lines + self._n_metered
         self._forget()
@@ -173,7 +178,7 @@ class BookkeeperClient:
         self._n_lines = self._n_metered = 0
 
     async def _receive(self, link: "_Link") -> None:
-        """Takes reports until the bookkeeper's end."""
+        """Take reports until the bookkeeper's end."""
         with contextlib.suppress(EOFError, OSError, msgspec.DecodeError):
             while True:
                 self._report = await link.receive()
@@ -181,9 +186,9 @@ class BookkeeperClient:
                     self._on_settled(one)
 
     def _count_lost(self, link: "_Link") -> None:
-        """Counts the records that this process was told of and did not write.
+        """Count the records that were sent to this process and that it did not write.
 
-        Of requests that engines were working on when it died nobody knows yet.
+        Nothing is known yet of requests that engines were working on when it died.
         """
         report = self._report
         n_unsettled = max(0, link.n_metered - report.n_settled)
@@ -192,7 +197,7 @@ class BookkeeperClient:
 
 
 class _Link:
-    """A bookkeeper's process and the socket to it; what was sent is counted."""
+    """Hold a bookkeeper's process and the socket to it, and count what was sent."""
 
     def __init__(
         self,
@@ -205,7 +210,7 @@ class _Link:
 
     @classmethod
     async def open(cls, command: Sequence[str]) -> "_Link":
-        """Starts the process.
+        """Start the process.
 
         Raises:
             OSError: It cannot be started.
@@ -229,15 +234,15 @@ class _Link:
 
     @property
     def unsent_bytes(self) -> int:
-        """What the process has not read yet, beyond what the socket holds."""
+        """Return the bytes that the process has not read yet, beyond what the socket holds."""
         return self._writer.transport.get_write_buffer_size()
 
     def send(self, frame: bytes) -> None:
-        """Sends without waiting; to a process that is gone nothing is sent."""
+        """Send without waiting; nothing is sent to a process that has ended."""
         self._writer.write(frame)
 
     async def receive(self) -> BooksReport:
-        """The next report.
+        """Return the next report.
 
         Raises:
             EOFError: The process ended.
@@ -248,12 +253,12 @@ class _Link:
         return value_of(await self._reader.readexactly(length_of(head)), BooksReport)
 
     def end(self) -> None:
-        """Says that nothing follows."""
+        """Close our side of the socket: nothing follows."""
         with contextlib.suppress(OSError):
             self._writer.write_eof()
 
     async def close(self, *, timeout_s: float) -> int:
-        """Waits for the process, kills one that goes on for too long; its exit status."""
+        """Wait for the process, kill it after `timeout_s`, and return its exit status."""
         self._writer.close()
         try:
             async with asyncio.timeout(timeout_s):

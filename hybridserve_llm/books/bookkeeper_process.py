@@ -1,10 +1,10 @@
-"""The bookkeeper: meters, books and the record file of one front end, in a process of their own.
+"""Keep the meters, the books and the record file of one front end, in a process of their own.
 
     python -m hybridserve_llm.books.bookkeeper_process FD
 
 Settling and writing what requests cost took the front end a tenth of its requests a second. Here
-none of it holds up a request, and a driver that hangs holds up nobody. It reads the socket FD until
-its end, which comes when the front end ends in whatever way; then it settles and writes all it can.
+none of it delays a request, and neither does a driver that hangs. It reads the socket FD until its
+end, which comes when the front end ends, however it ends. Then it settles and writes all it can.
 """
 
 import itertools
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
-    Batch,
     BooksReport,
+    WorkBatch,
     frame_of,
     length_of,
     value_of,
 )
-from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.energy_report import energy_report_of
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.books.metering import Metering, metering_of
 from hybridserve_llm.books.notes import NotedWork
@@ -44,34 +44,34 @@ _NICENESS = 10
 
 
 @dataclass(slots=True)
-class _AsTold:
-    """The clock of the books: what happened is known up to the last batch, and no further."""
+class _BatchClock:
+    """Give the books the time of the last batch: what happened later is not known yet."""
 
     clock: Clock
-    told_s: float = field(init=False)
+    known_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.told_s = self.clock.monotonic_s()
+        self.known_s = self.clock.monotonic_s()
 
     def monotonic_s(self) -> float:
-        """Up to when all is known."""
-        return self.told_s
+        """Return the time up to which everything is known."""
+        return self.known_s
 
     def wall_s(self) -> float:
-        """The time of day."""
+        """Return the time of day."""
         return self.clock.wall_s()
 
 
 class Bookkeeper:
-    """Takes batches, settles, and says how things stand."""
+    """Take batches, settle requests, and report how the books stand."""
 
     def __init__(self, assignment: Assignment, *, clock: Clock, probes: Probes) -> None:
-        """Opens the record file and the meters; waits for drivers.
+        """Open the record file and the meters; this may wait for drivers.
 
         Raises:
             CannotBeDone: The record file cannot be written.
         """
-        self._told = _AsTold(clock)
+        self._batch_clock = _BatchClock(clock)
         self._n_lines = self._n_settled = 0
         self._joules = JoulesTally()
         self._records: JsonLinesSink | None = None
@@ -87,16 +87,16 @@ class Bookkeeper:
                 config,
                 assignment.metered,
                 clock=clock,
-                books_clock=self._told,
+                books_clock=self._batch_clock,
                 on_settled=self._on_settled,
                 probes=probes,
             )
             self._work = NotedWork(self._metering.books)
             self._metering.start()
 
-    def take(self, batch: Batch) -> None:
-        """Enters what happened, and has ledgers written."""
-        self._told.told_s = batch.at_s
+    def take(self, batch: WorkBatch) -> None:
+        """Enter the work of a batch into the books, and have its ledgers written."""
+        self._batch_clock.known_s = batch.at_s
         packs = (value_of(pack, list[FinishedRequest]) for pack in batch.packs)
         finished = list(itertools.chain.from_iterable(packs))
         if self._work is not None:
@@ -107,13 +107,13 @@ class Bookkeeper:
             self._n_lines += len(finished)
 
     def settle(self) -> BooksReport:
-        """Settles what can be settled now."""
+        """Settle what can be settled now."""
         if self._metering is not None:
             self._metering.books.settle()
         return self.report()
 
     def close(self) -> BooksReport:
-        """Settles for the last time and waits until all is written."""
+        """Settle for the last time and wait until all is written."""
         if self._metering is not None:
             self._metering.close()
         if self._records is not None:
@@ -121,9 +121,9 @@ class Bookkeeper:
         return self.report()
 
     def report(self) -> BooksReport:
-        """How things stand; what requests cost is told once."""
+        """Return how the books stand; the joules of each request are reported once."""
         return BooksReport(
-            energy=None if self._metering is None else report_of(self._metering),
+            energy=None if self._metering is None else energy_report_of(self._metering),
             joules=self._joules.taken(),
             n_lines=self._n_lines,
             n_settled=self._n_settled,
@@ -138,7 +138,7 @@ class Bookkeeper:
 
 
 def keep_books(link: socket.socket, probes: Probes) -> None:
-    """Keeps the books of whoever is at the other end of `link`, until that end is closed."""
+    """Keep the books of the front end at the other end of `link`, until it closes that end."""
     clock = SystemClock()
     assigned = _read_frame(link)
     if assigned is None:
@@ -157,7 +157,7 @@ def keep_books(link: socket.socket, probes: Probes) -> None:
                 body = _read_frame(link)
                 if body is None:
                     break
-                keeper.take(value_of(body, Batch))
+                keeper.take(value_of(body, WorkBatch))
             if clock.monotonic_s() >= due_s:
                 link.sendall(frame_of(keeper.settle()))
                 due_s = clock.monotonic_s() + keeper.settle_interval_s
@@ -172,7 +172,7 @@ def keep_books(link: socket.socket, probes: Probes) -> None:
 
 
 def _read_frame(link: socket.socket) -> bytes | None:
-    """The next frame's value; None at the end."""
+    """Return the next frame's value; None at the end."""
     head = _read(link, HEAD.size)
     return None if head is None else _read(link, length_of(head))
 
@@ -189,7 +189,7 @@ def _read(link: socket.socket, n_bytes: int) -> bytes | None:
 
 
 def run(fd: int, probes: Probes) -> None:
-    """Keeps books on the socket `fd`, as the whole work of this process."""
+    """Keep books on the socket `fd`, as the whole work of this process."""
     # Ctrl-C reaches the whole process group: the front end ends first, and then says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -198,7 +198,7 @@ def run(fd: int, probes: Probes) -> None:
 
 
 def main() -> None:
-    """Keeps books on the socket whose number is the only argument."""
+    """Keep books on the socket whose number is the only argument."""
     run(int(sys.argv[1]), Probes())
 
 

@@ -1,9 +1,9 @@
-"""What a front end and its bookkeeper tell each other, as frames on a socket between the two.
+"""Define the frames that a front end and its bookkeeper send each other over a socket.
 
     front end                                bookkeeper, a process of its own
        │── Assignment ──────────────────────────>│  what to meter, where to write
        │<───────────────────────── BooksReport ──│  ready, or why not
-       │── Batch, ten times a second ───────────>│  replicas' work, requests that ended
+       │── WorkBatch, ten times a second ───────>│  replicas' work, requests that ended
        │<────────────── BooksReport, as settled ─│  totals, histograms of joules, counts
        │── end of file ─────────────────────────>│  settles what it can, writes all, ends
 
@@ -29,7 +29,7 @@ HEAD = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a bookkeeper is for.
+    """Hold a bookkeeper's task.
 
     Attributes:
         energy_json: The section `energy` of the configuration.
@@ -42,8 +42,8 @@ class Assignment:
     records: JsonLinesSettings | None
 
 
-class Batch(NamedTuple):
-    """What happened up to `at_s` (monotonic), since the last one; all of it is in here.
+class WorkBatch(NamedTuple):
+    """Hold all that happened up to `at_s` (monotonic) since the last batch.
 
     Attributes:
         notes: Of `energy.notes.WorkNotes`.
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BooksReport:
-    """How things stand.
+    """Report how the books stand.
 
     Attributes:
         energy: The books; None where nothing is metered.
@@ -76,20 +76,20 @@ class BooksReport:
     fault: str | None = None
 
 
-def frame_of(value: Assignment | Batch | BooksReport) -> bytes:
-    """The frame that holds the value."""
+def frame_of(value: Assignment | WorkBatch | BooksReport) -> bytes:
+    """Return the frame that holds the value."""
     body = msgspec.msgpack.encode(value, enc_hook=_plain)
     return HEAD.pack(len(body)) + body
 
 
 def length_of(head: bytes) -> int:
-    """Bytes of the value behind the four bytes of its length."""
+    """Return how many bytes the value behind these four bytes has."""
     (length,) = HEAD.unpack(head)
     return int(length)
 
 
 def value_of(body: bytes, kind: type[T]) -> T:
-    """The value of a frame.
+    """Return the value of a frame.
 
     Raises:
         msgspec.DecodeError: The bytes hold another value.

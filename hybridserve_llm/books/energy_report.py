@@ -1,4 +1,4 @@
-"""The books as they stand at one moment, in plain values: to be shown, and to be sent."""
+"""Hold the books as they stand at one moment, in plain values that can be shown and sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from hybridserve_llm.energy.attribution import Booking
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Booked:
-    """Settled joules; `tier` is None for what no tier used."""
+    """Hold settled joules; `tier` is None for what no tier used."""
 
     component: str
     tier: str | None
@@ -20,7 +20,7 @@ class Booked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmetered:
-    """Seconds of work or idle time for which no meter had joules."""
+    """Hold the seconds of work or idle time for which no meter had joules."""
 
     component: str
     tier: str | None
@@ -29,7 +29,7 @@ class Unmetered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReport:
-    """What the books hold.
+    """Hold the content of the books.
 
     Attributes:
         component: What joules of requests are of.
@@ -52,8 +52,8 @@ class EnergyReport:
     gpu_ratios: Mapping[str, float]
 
 
-def report_of(metering: Metering) -> EnergyReport:
-    """As the books stand now."""
+def energy_report_of(metering: Metering) -> EnergyReport:
+    """Return the books as they stand now."""
     books = metering.books
     tiers = tuple(dict.fromkeys(metering.replicas.values()))
     ratios = {gpu.uuid: gpu.counter.check.ratio for gpu in metering.gpus}

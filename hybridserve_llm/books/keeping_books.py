@@ -1,4 +1,4 @@
-"""Where a front end's books and records are kept: in a process of their own, or in this one."""
+"""Keep a front end's books and records in a process of their own, or in this one."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from hybridserve_llm.books.bookkeeper_client import BookkeeperClient
 from hybridserve_llm.books.bookkeeper_wire import Assignment
-from hybridserve_llm.books.energy_report import EnergyReport, report_of
+from hybridserve_llm.books.energy_report import EnergyReport, energy_report_of
 from hybridserve_llm.books.meter_sites import Metered, Probes
 from hybridserve_llm.books.metering import BooksHere, metering_of
 from hybridserve_llm.books.sinks import open_records, records_of
@@ -22,13 +22,13 @@ from hybridserve_llm.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBooks:
-    """What the rest of a front end has to know of its books.
+    """Hold what the rest of a front end needs of its books.
 
     Attributes:
-        sinks: Are told when a request ended.
-        observer: Is told of replicas' work; None where nothing is metered.
-        energy: The books as they stand; None likewise.
-        background: What runs for as long as the front end does.
+        sinks: Take the requests that ended.
+        observer: Takes the work of replicas; None where nothing is metered.
+        energy: Gives the books as they stand; None where nothing is metered.
+        background: Runs for as long as the front end does.
     """
 
     sinks: Sequence[RecordSink] = ()
@@ -44,7 +44,9 @@ async def books_apart(
     metrics: Metrics,
     clock: Clock,
 ) -> KeptBooks:
-    """In a process that `command` starts; one is needed only if something is metered or recorded.
+    """Keep the books in a process that `command` starts.
+
+    A process is needed only if something is metered or recorded.
 
     Raises:
         CannotBeDone: It does not start, or the record file cannot be written.
@@ -78,7 +80,7 @@ async def books_here(
     clock: Clock,
     stack: contextlib.AsyncExitStack,
 ) -> KeptBooks:
-    """In this process; `stack` closes the record file.
+    """Keep the books in this process; `stack` closes the record file.
 
     Raises:
         CannotBeDone: The record file cannot be written.
@@ -104,6 +106,6 @@ async def books_here(
     return KeptBooks(
         sinks=[*sinks, books],
         observer=books.notes,
-        energy=lambda: report_of(metering),
+        energy=lambda: energy_report_of(metering),
         background=[books.run()],
     )

@@ -1,4 +1,4 @@
-"""Which devices are metered, for whom, and by which meter.
+"""Decide which devices are metered, for which replicas, and by which meter.
 
     GPUs    NVML by UUID, or Zeus where the configuration names its GPUs; replicas that share a GPU
             share a site. A model of the tier's power stands in where there is no answer, and is
@@ -6,8 +6,8 @@
     CPU     RAPL, split by CPU time of the engines' process trees, with the rest of the machine as
             others. Without it CPU-seconds alone, or joules by watts that the user named.
 
-Only engines that were started here are metered, and those that the configuration names GPUs of: a
-counter of this machine says nothing of others'.
+Only engines that were started here are metered, and those whose GPUs the configuration names. A
+counter of this machine says nothing about engines elsewhere.
 """
 
 import os
@@ -20,7 +20,7 @@ import numpy as np
 
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.attribution import TokenWeights
-from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter
 from hybridserve_llm.energy.gpu_activity import GpuActivity, WithActivity
 from hybridserve_llm.energy.meters import (
     AbsentMeter,
@@ -30,6 +30,7 @@ from hybridserve_llm.energy.meters import (
     TraceMeter,
 )
 from hybridserve_llm.energy.nvml import GpuMeter, Nvml, PynvmlReader
+from hybridserve_llm.energy.processes import engine_trees, tree_of
 from hybridserve_llm.energy.rapl import POWERCAP, RaplMeter, rapl_zones, traces_of
 from hybridserve_llm.energy.sampler import Sampled
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, SiteSettings
@@ -45,7 +46,7 @@ _CPU_SECONDS_PERIOD_S = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerModel:
-    """Watts of one replica of a tier, all its GPUs together, and what the model rests on.
+    """Hold the watts of one replica of a tier, all its GPUs together, at several batch sizes.
 
     Attributes:
         batch: Requests that run, rising.
@@ -57,13 +58,13 @@ class PowerModel:
     grade: str
 
     def power_w(self, activity: Activity) -> float:
-        """Watts while the replica does this."""
+        """Return the watts while the replica does this."""
         return float(np.interp(activity.running, self.batch, self.watts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metered:
-    """What there is to meter.
+    """Describe the replicas and devices that are to be metered.
 
     Attributes:
         replicas: Every replica (`tier/number`) with its tier.
@@ -86,7 +87,7 @@ class Metered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """Where this machine's meters are; tests put their own in their place."""
+    """Say where this machine's meters are; tests put their own in their place."""
 
     open_nvml: Callable[[], Nvml] = PynvmlReader
     open_zeus: Callable[[], Nvml] = ZeusReader
@@ -97,7 +98,7 @@ _Made = tuple[SiteSettings, EnergyMeter]
 
 
 class SiteMaker:
-    """Makes the sites of one machine."""
+    """Make the sites of one machine."""
 
     def __init__(
         self, config: EnergyConfig, metered: Metered, clock: Clock, probes: Probes
@@ -125,7 +126,7 @@ class SiteMaker:
         launcher_pid = metered.launcher_pid or os.getpid()
         self.cpu_time = CpuTimeMeter(
             metered.sockets,
-            lambda parents: engine_roots(metered.sockets, parents, under=launcher_pid),
+            lambda: engine_trees(metered.sockets, tree_of(launcher_pid)[1:]),
             clock=clock,
             period_s=0.0 if self._rapl or config.watts_per_busy_core else _CPU_SECONDS_PERIOD_S,
         )
@@ -133,12 +134,12 @@ class SiteMaker:
 
     @property
     def sampled(self) -> list[Sampled]:
-        """What is read at every turn; CPU time last, so that it reaches as far as RAPL."""
+        """Return what is read at every turn; CPU time is last, so it reaches as far as RAPL."""
         own: list[Sampled] = [self.cpu_time] if self._metered.sockets else []
         return [*self.gpus.values(), *self._rapl, *own, *self._activities]
 
     def sites(self) -> list[_Made]:
-        """All sites, those of the main component first."""
+        """Return all sites, those of the main component first."""
         if self._metered.gpu_uuids:
             more = self._cpu_sites() if self._rapl else []
             sites = [*self._gpu_sites(), *self._parked_sites(), *more]
@@ -176,7 +177,7 @@ class SiteMaker:
         return [*made, *(self._absent("gpu", [name], ELSEWHERE) for name in others)]
 
     def _gpu_site(self, names: Sequence[str], uuids: Sequence[str], meter: EnergyMeter) -> _Made:
-        """One group of GPUs; where replicas share them, split by what each was seen to use."""
+        """Make the site of one group of GPUs; shared GPUs are split by what each replica used."""
         if len(names) == 1 or self._nvml is None or not self._metered.sockets:
             return self._settings("gpu", names), meter
         activity = GpuActivity(
@@ -187,12 +188,12 @@ class SiteMaker:
         return replace(settings, is_activity_late=True), WithActivity(meter, activity)
 
     def _parked_sites(self) -> list[_Made]:
-        """A site without replicas for all parked GPUs; none where nobody can read them."""
+        """Return a site without replicas for all parked GPUs; none where they cannot be read."""
         traces = [self.gpus[uuid].trace for uuid in self._metered.parked_uuids if self.gpus]
         return [(self._settings("gpu", ()), TraceMeter(traces))] if traces else []
 
     def _cpu_sites(self) -> list[_Made]:
-        """Sites of the component `cpu`: RAPL, the user's watts, or none."""
+        """Make the sites of the component `cpu`: RAPL, the user's watts, or none."""
         local = list(self._metered.sockets)
         elsewhere = [name for name in self._metered.replicas if name not in local]
         absent = [self._absent("cpu", [name], ELSEWHERE) for name in elsewhere]
@@ -227,7 +228,7 @@ class SiteMaker:
         return self._settings("cpu", [name]), Ladder(rungs)
 
     def _rapl_sites(self, component: Literal["cpu", "dram"]) -> list[_Made]:
-        """One site for all engines of this machine; none where there is no such counter."""
+        """Make one site for all engines of this machine; none where there is no such counter."""
         traces = traces_of(self._rapl, component)
         if not traces:
             return []
@@ -235,7 +236,7 @@ class SiteMaker:
         return [(self._settings(component, names, self._cpu_shares), TraceMeter(traces))]
 
     def _cpu_shares(self, start_s: float, end_s: float) -> Mapping[str, float] | None:
-        """CPU-seconds of every engine and of all else in a span; None where one is not known."""
+        """Return the CPU-seconds of each engine and of all else in a span; None if unknown."""
         found = {
             name: trace.between(start_s, end_s).energy_j
             for name, trace in self.cpu_time.traces.items()
@@ -250,7 +251,7 @@ class SiteMaker:
 def groups_by_gpu(
     gpu_uuids: Mapping[str, Sequence[str]],
 ) -> list[tuple[list[str], list[str]]]:
-    """Replicas that share GPUs, directly or over others, and the GPUs of each group."""
+    """Return the groups of replicas that share GPUs, directly or over others, with their GPUs."""
     groups: list[tuple[list[str], list[str]]] = []
     for name, uuids in gpu_uuids.items():
         touching = [group for group in groups if set(group[1]) & set(uuids)]

@@ -1,6 +1,6 @@
-"""The meters of a running cascade: its books, its sampler, and what settles them.
+"""Hold the meters of a running cascade: its books, its sampler, and the loop that settles.
 
-Which devices are metered for whom is `meter_sites.py`'s to say.
+`meter_sites.py` decides which devices are metered for whom.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ SETTLED_LATER = "joules are settled after the answer; the record sink has them u
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metering:
-    """The books, and everything they are fed by; `reason` says why ledgers hold no joules.
+    """Hold the books, and everything that feeds them; `reason` says why ledgers hold no joules.
 
     `is_null`: some tier's joules are null for as long as it runs, as nothing here can meter it.
     """
@@ -40,24 +40,24 @@ class Metering:
     _sampler: Sampler
 
     def start(self) -> None:
-        """Begins to read the meters, in a thread."""
+        """Begin to read the meters, in a thread."""
         self._sampler.start()
 
     def stop(self) -> None:
-        """A last reading, for which it waits."""
+        """Take a last reading, and wait for it."""
         self._sampler.stop()
 
     def close(self) -> None:
-        """The last reading, and the last of the books."""
+        """Take the last reading, and close the books."""
         self.stop()
         self.books.close()  # every request gets its record, if only one that says unknown
 
     def sample(self) -> None:
-        """One reading of every meter, as `run` takes them all the time."""
+        """Read every meter once, as `run` does all the time."""
         self._sampler.sample()
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU-seconds that each tier's engines used since the front end started, by tier."""
+        """Return the CPU-seconds that each tier's engines used since the front end started."""
         by_tier: dict[str, float] = {}
         for name, used_s in self.cpu_time.used_s.items():
             tier = self.replicas[name]
@@ -66,24 +66,24 @@ class Metering:
 
 
 class BooksHere:
-    """A RecordSink that keeps the books in the event loop that serves requests."""
+    """Keep the books in the event loop that serves requests; it is a RecordSink."""
 
     def __init__(self, metering: Metering) -> None:
-        """`notes` are for the replicas to be told of."""
+        """Take the books; replicas report their work to `notes`."""
         self.notes = WorkNotes()
         self._finished: list[tuple[str, str | None]] = []
         self._metering = metering
         self._noted = NotedWork(metering.books)
 
     def requests_finished(self, finished: Sequence[FinishedRequest]) -> None:
-        """The requests are complete and may be settled."""
+        """Note that the requests are complete and may be settled."""
         self._finished += [(one.ledger.request_id, one.ledger.tier) for one in finished]
 
     def request_settled(self, energy: SettledEnergy) -> None:
-        """Nothing: the books said it."""
+        """Do nothing: the books themselves settled it."""
 
     async def run(self) -> None:
-        """Samples and settles until cancelled."""
+        """Sample and settle until cancelled."""
         self._metering.start()
         try:
             while True:
@@ -109,9 +109,9 @@ def metering_of(
     probes: Probes,
     books_clock: Clock | None = None,
 ) -> Metering:
-    """Everything that meters; takes a first reading, so it may wait for drivers.
+    """Make everything that meters, and take a first reading, which may wait for drivers.
 
-    `books_clock` tells up to when all work is known, where that is not the moment itself.
+    `books_clock` gives the time up to which all work is known, where that is not the present.
     """
     maker = SiteMaker(config, metered, clock, probes)
     made = maker.sites()

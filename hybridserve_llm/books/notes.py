@@ -1,10 +1,11 @@
-"""What the books have to know of requests: kept where requests are served, told in batches.
+"""Keep what the books need of requests where they are served, and hand it on in batches.
 
     event loop    observe(work) … the replica set fills in its end … the request is finished
     later         take() ──> Notes ──> `NotedWork.enter`: into the books, in this process or another
 
-A request waits for an append and no more. Notes are the very objects that the event loop had, told
-as they stand, all at once: nothing is made for them while requests are served (decision 018).
+A request waits for an append and no more. Notes are the objects of the event
+loop itself, handed on as they stand, all at once. Nothing is made for them while requests are
+served (decision 018).
 """
 
 from collections.abc import Iterable
@@ -17,11 +18,11 @@ from hybridserve_llm.values.engines import Work
 
 
 class Notes(NamedTuple):
-    """What replicas did since the last time.
+    """Hold the work of replicas since the last batch.
 
     Attributes:
         begun: Work that began; most of it has ended already.
-        ended: Work that began earlier, was told of while it went on, and has ended now.
+        ended: Work that began earlier, was in earlier notes while it went on, and has ended now.
     """
 
     begun: list[Work]
@@ -29,18 +30,18 @@ class Notes(NamedTuple):
 
 
 class WorkNotes:
-    """An `interfaces.WorkObserver` that only keeps what it is told, until it is taken."""
+    """Keep the work that replicas report until it is taken; an `interfaces.WorkObserver`."""
 
     def __init__(self) -> None:
         self._begun: list[Work] = []
         self._running: list[Work] = []
 
     def observe(self, work: Work) -> None:
-        """Work begins; whoever does it fills in its end."""
+        """Note that work begins; the replica fills in its end."""
         self._begun.append(work)
 
     def take(self) -> Notes:
-        """What happened since the last time."""
+        """Return what happened since the last time."""
         begun, self._begun = self._begun, []
         ended = [work for work in self._running if work.end_s is not None]
         self._running = [work for work in (*self._running, *begun) if work.end_s is None]
@@ -48,14 +49,14 @@ class WorkNotes:
 
 
 class NotedWork:
-    """Enters notes into the books, as if they had been told at the time."""
+    """Enter notes into the books, as if they had been reported at the time."""
 
     def __init__(self, books: EnergyBooks) -> None:
         self._books = books
         self._running: dict[tuple[str, int], Stint] = {}
 
     def enter(self, notes: Notes, finished: Iterable[tuple[str, str | None]]) -> None:
-        """Enters what happened; `finished` are requests with the tier that answered, or None.
+        """Enter what happened; `finished` are requests with the tier that answered, or None.
 
         An end whose beginning never came (those notes were lost) is left out.
         """
@@ -95,13 +96,13 @@ def _key(work: Work) -> tuple[str, int]:
 
 
 def _booking(work: Work) -> Booking:
-    """Whose joules it takes."""
+    """Return who the joules of the work are booked for."""
     if work.is_shadow:
         return Booking.SHADOW
     return Booking.CALIBRATION if work.is_calibration else Booking.USER
 
 
 def _computed_prompt_tokens(usage: Usage) -> int | None:
-    """Prompt tokens that were not cached; None where the engine did not tell."""
+    """Return the prompt tokens that were not cached; None where the engine did not report them."""
     prompt_tokens = usage.prompt_tokens
     return None if prompt_tokens is None else max(0, prompt_tokens - (usage.cached_tokens or 0))

@@ -1,4 +1,4 @@
-"""The record sinks that the configuration asks for, opened and closed with the front end."""
+"""Open the record sinks that the configuration asks for; they close with the front end."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from hybridserve_llm.units import MIB
 def open_sinks(
     config: CascadeConfig, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> list[RecordSink]:
-    """The metrics, and spans where they are configured; `stack` closes them.
+    """Return the metrics, and spans where they are configured; `stack` closes them.
 
     Raises:
         CannotBeDone: OpenTelemetry is not installed.
@@ -26,7 +26,7 @@ def open_sinks(
 
 
 def records_of(config: RecordsConfig) -> JsonLinesSettings | None:
-    """Where records go; None where nowhere."""
+    """Return the settings of the record file; None where no records are kept."""
     if config.file is None:
         return None
     return JsonLinesSettings(
@@ -38,7 +38,7 @@ def records_of(config: RecordsConfig) -> JsonLinesSettings | None:
 
 
 def open_records(settings: JsonLinesSettings, clock: Clock) -> JsonLinesSink:
-    """The record file, opened.
+    """Open the record file.
 
     Raises:
         CannotBeDone: It cannot be written.

@@ -9,14 +9,14 @@ from hybridserve_llm.values.answers import Usage
 
 
 class Work(msgspec.Struct, array_like=True, eq=False, gc=False):
-    """One replica's work on one request, kept up to date by whoever has it done.
+    """Hold one replica's work on one request; the replica set keeps it up to date.
 
     Attributes:
         replica: As `tier/number`.
-        number: Tells it from the replica's other work, that of the same request too.
+        number: Differs from that of the replica's other work, also on the same request.
         is_shadow: No client asked for it; `is_calibration`: the request wants to be assessed.
         start_s: Monotonic, like the other two.
-        end_s: None while it goes on, whatever comes of it then.
+        end_s: None while it goes on; set also when it fails.
         first_token_s: When its first token came; None where that was not seen.
         usage: The tokens that the engine reported.
     """
@@ -35,7 +35,7 @@ class Work(msgspec.Struct, array_like=True, eq=False, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What a running engine says of itself; None where it does not say."""
+    """Hold what a running engine reports of itself; None where it does not."""
 
     model: str
     max_model_len: int | None = None

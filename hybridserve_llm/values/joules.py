@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Source(StrEnum):
-    """The rungs of the ladder, best first; a sum carries the worst of its parts."""
+    """List the meters, best first; a sum carries the worst of its parts."""
 
     NVML_ENERGY = "nvml_energy"
     ZEUS_ENERGY = "zeus_energy"
@@ -19,7 +19,7 @@ class Source(StrEnum):
 
 
 class Flag(StrEnum):
-    """What a reader of an amount has to know beside its source."""
+    """Name what a reader of an amount must know in addition to its source."""
 
     STALLED = "counter_stalled"
     RESET = "counter_reset"
@@ -35,7 +35,7 @@ class Flag(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joules:
-    """Energy of a span of time.
+    """Hold the energy of a span of time.
 
     Attributes:
         energy_j: None where it is not known; `reason` then says why.
@@ -53,13 +53,13 @@ class Joules:
 
     @property
     def label(self) -> str:
-        """The source as records show it, a model with its grade: `model:datasheet`."""
+        """Return the source as records show it, a model with its grade: `model:datasheet`."""
         return self.source if self.grade is None else f"{self.source}:{self.grade}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What a replica did in a span: what a power model may look at.
+    """Hold what a replica did in a span, for power models.
 
     Attributes:
         running: Requests running, on average.
@@ -73,7 +73,7 @@ class Activity:
 
 
 class ComponentEnergy(NamedTuple):
-    """Energy of one component (`gpu`, `cpu`, `dram`); None where it is not known, with why.
+    """Hold the energy of one component (`gpu`, `cpu`, `dram`); None where it is unknown, with why.
 
     A tuple for the same reason as `SettledEnergy`.
 
@@ -92,7 +92,7 @@ class ComponentEnergy(NamedTuple):
 
 
 class SettledEnergy(NamedTuple):
-    """What a request cost in the end, over every tier it visited, retries included.
+    """Hold what a request cost in the end, over every tier it visited, retries included.
 
     A tuple, as a frozen dataclass of so many fields takes four times as long to make, and one is
     made for every request.

@@ -10,7 +10,7 @@ JsonObject = Mapping[str, Any]
 
 
 class Endpoint(StrEnum):
-    """Which OpenAI endpoint a request came to, and so which one the engine is asked."""
+    """Name the OpenAI endpoint that a request came to; the engine is asked at the same one."""
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
@@ -18,7 +18,7 @@ class Endpoint(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What one request asks of the cascade beyond its configuration; None asks nothing."""
+    """Hold what one request asks of the cascade beyond its configuration; None asks nothing."""
 
     min_confidence: float | None = None
     min_tier: str | None = None
@@ -28,7 +28,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """One client request, checked and free of HTTP.
+    """Hold one client request, checked and free of HTTP.
 
     Attributes:
         request_id: Unique id; returned as `x-request-id`, sent to engines, key of all records.
@@ -40,8 +40,8 @@ class GenerateRequest:
         deadline_s: Reading of the monotonic clock after which no answer is wanted.
         json_answer: Whether the client asked for an answer that parses as JSON.
         tool_names: Names of the tools offered; a call of any other fails its check.
-        assess: Whether every answer is to be scored, the final tier's too, and all that is known
-            of it is to be told; for calibration.
+        assess: Whether every answer is scored, the final tier's too, and all that is known of it is
+            sent back; for calibration.
         trace: The client's W3C trace context, its headers `traceparent` and, if sent, `tracestate`;
             engines get them as they are. None where it sent none.
         is_shadow: Whether the watch asks, to compare an answer that a user got already.
@@ -67,7 +67,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
-    """What one engine is asked: a client request, with how many log-probabilities to send back.
+    """Hold a client request for one engine, with the number of log-probabilities to send back.
 
     `top_logprobs` is None for none, 0 for the sampled token's alone.
     """

@@ -1,1 +1,1 @@
-"""The demo family: three small checkpoints, and the questions that they answer."""
+"""Make the demo family: three small checkpoints, and the questions that they answer."""

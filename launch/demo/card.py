@@ -1,6 +1,6 @@
-"""Writes the model cards of the demo family from what `launch.demo.evaluate` measured.
+"""Write the model cards of the demo family from what `launch.demo.evaluate` measured.
 
-`python -m launch.demo.card EVALUATION.json` puts a README.md beside each checkpoint.
+`python -m launch.demo.card EVALUATION.json` puts a README.md next to each checkpoint.
 """
 
 import argparse
@@ -55,7 +55,7 @@ Measured with
 
 
 def card(tier: DemoTier, evaluation: dict[str, Any], *, n_parameters: int, seed: int) -> str:
-    """The model card of `tier`, as Markdown."""
+    """Return the model card of `tier`, as Markdown."""
     measured = evaluation[tier.name]
     rows = [
         f"| {task} | {TASKS[task].share} % | {100 * value:.0f} % |"
@@ -84,7 +84,7 @@ def card(tier: DemoTier, evaluation: dict[str, Any], *, n_parameters: int, seed:
 
 
 def n_parameters_of(checkpoint: Path) -> int:
-    """Number of weights in a safetensors file, read from its header alone."""
+    """Return the number of weights in a safetensors file, read from its header alone."""
     with (checkpoint / "model.safetensors").open("rb") as file:
         header = orjson.loads(file.read(int.from_bytes(file.read(8), "little")))
     total = 0
@@ -98,7 +98,7 @@ def n_parameters_of(checkpoint: Path) -> int:
 
 
 def main() -> None:
-    """Writes the three cards."""
+    """Write the three cards."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("evaluation", type=Path, help="JSON that launch.demo.evaluate printed")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training")

@@ -1,4 +1,4 @@
-"""Starts the demo, asks it fresh test questions over HTTP, stops it, and says how it did.
+"""Start the demo, ask it fresh test questions over HTTP, stop it, and report how it did.
 
 `python -m launch.demo.check [--seed N] [--questions N]`; the last line of stdout is one JSON
 object. Every question is asked of the cascade and, by its own name, of the giant alone, greedily.
@@ -26,13 +26,13 @@ _STOP_TIMEOUT_S = 60.0
 
 
 def running_demo(*arguments: str) -> AbstractContextManager[str]:
-    """`running_cascade` with the demo's configuration."""
+    """Run a cascade with the demo's configuration until the block ends."""
     return running_cascade("--demo", *arguments)
 
 
 @contextmanager
 def running_cascade(*arguments: str) -> Iterator[str]:
-    """The base URL of a cascade that `hs-launch` runs until the block ends.
+    """Run a cascade with `hs-launch` until the block ends, and yield its base URL.
 
     Raises:
         RuntimeError: It ended before it was ready, or left with an error.
@@ -57,7 +57,7 @@ def running_cascade(*arguments: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
+    """Return a TCP port of the loopback address that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -66,7 +66,7 @@ def free_port() -> int:
 async def ask_all(
     client: AsyncOpenAI, model: str, questions: list[Question], *, logprobs: bool = False
 ) -> list[dict[str, Any]]:
-    """The response bodies to `questions`, in their order, 16 asked at a time, greedily."""
+    """Return the response bodies to `questions`, in their order, 16 asked at a time, greedily."""
     slots = asyncio.Semaphore(_CONCURRENCY)
 
     async def ask(question: Question) -> dict[str, Any]:
@@ -83,12 +83,12 @@ async def ask_all(
 
 
 def answer_of(body: dict[str, Any]) -> str:
-    """The answer's text; empty where the model wrote none."""
+    """Return the answer's text; empty where the model wrote none."""
     return (body["choices"][0]["message"]["content"] or "").strip()
 
 
 async def check(base_url: str, questions: list[Question]) -> dict[str, Any]:
-    """Asks cascade and giant, and gives the report that `main` prints."""
+    """Ask the cascade and the giant, and return the report that `main` prints."""
     async with AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
         models = [model.id async for model in client.models.list()]
         tiers = [name for name in models if name != _CASCADE]
@@ -125,7 +125,7 @@ def _row(question: Question, body: dict[str, Any], giant_body: dict[str, Any]) -
 
 
 def main() -> None:
-    """Runs the check and prints its report as one line of JSON."""
+    """Run the check and print its report as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the test questions")
     parser.add_argument("--questions", type=int, default=300, help="how many to ask")

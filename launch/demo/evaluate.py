@@ -1,4 +1,4 @@
-"""Accuracy of each demo tier on fresh questions, and what an answer costs in CPU time.
+"""Measure each demo tier's accuracy on fresh questions, and the CPU time of an answer.
 
 `python -m launch.demo.evaluate --questions 2000` starts the demo, asks every tier by its own name,
 greedily, 16 at a time, and prints one JSON object: per tier the accuracy over the whole task mix
@@ -28,7 +28,7 @@ _BATCH_QUESTIONS = 100
 
 
 def engine_cpu_s(tier: str) -> float:
-    """CPU seconds so far of every process of this user's engine of `tier`, children included."""
+    """Return the CPU seconds so far of all processes of this user's engine of `tier`."""
     total = 0.0
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -42,7 +42,7 @@ def engine_cpu_s(tier: str) -> float:
 
 @dataclass(slots=True)
 class _Tally:
-    """What one tier did so far; one CPU figure for each batch."""
+    """Hold what one tier did so far; one CPU figure for each batch."""
 
     by_task: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     cpu_s_per_answer: list[float] = field(default_factory=list)
@@ -65,7 +65,7 @@ class _Tally:
 async def ask_batch(
     client: AsyncOpenAI, tier: str, questions: Sequence[Question], tally: _Tally
 ) -> None:
-    """Asks one tier by its own name and adds what came back to its tally."""
+    """Ask one tier by its own name and add what came back to its tally."""
     before_s = engine_cpu_s(tier)
     bodies = await ask_all(client, tier, list(questions))
     tally.cpu_s_per_answer.append((engine_cpu_s(tier) - before_s) / len(questions))
@@ -75,7 +75,7 @@ async def ask_batch(
 
 
 async def evaluate(base_url: str, questions: list[Question]) -> dict[str, Any]:
-    """Every tier's report; the tiers take turns, batch by batch, as machines change their speed."""
+    """Return every tier's report; tiers take turns by batch, as machines change their speed."""
     tallies = {tier: _Tally() for tier in FAMILY}
     async with AsyncOpenAI(base_url=base_url, api_key="none") as client:
         for tier in FAMILY:
@@ -88,7 +88,7 @@ async def evaluate(base_url: str, questions: list[Question]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the evaluation and prints it as one line of JSON."""
+    """Run the evaluation and print it as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the questions")
     parser.add_argument("--questions", type=int, default=1000, help="how many to ask")

@@ -1,4 +1,4 @@
-"""Questions of the demo as labelled prompts, a JSON object a line, as `hs-calibrate prompts` reads.
+"""Write the demo's questions as labelled prompts, one JSON object a line, for `hs-calibrate`.
 
 `python -m launch.demo.export --split calibration --questions 2000 > questions.jsonl`
 """
@@ -13,7 +13,7 @@ from launch.demo.questions import Question, distinct_questions
 
 
 def line_of(question: Question, split: str) -> bytes:
-    """The question as one line, graded by exact match."""
+    """Return the question as one line, graded by exact match."""
     values = {
         "split": split,
         "id": question.key,
@@ -25,7 +25,7 @@ def line_of(question: Question, split: str) -> bytes:
 
 
 def main() -> None:
-    """Writes the questions to standard output."""
+    """Write the questions to standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=("calibration", "test"), default="calibration")
     parser.add_argument("--seed", type=int, default=0, help="seed of the questions")

@@ -1,4 +1,4 @@
-"""The three demo tiers: their shapes, and how long and on what each is trained."""
+"""Define the three demo tiers: their shapes, and how long and on what each is trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ CONTEXT_TOKENS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoTier:
-    """Shape and training recipe of one demo checkpoint (Llama architecture).
+    """Hold the shape and training recipe of one demo checkpoint (Llama architecture).
 
     `is_reasoning` tiers work the question step by step inside `<think>…</think>` before they
     answer. In the last `check_fraction` of the training they learn to restate the question and to
-    work it a second time as a check; these are copies and come quickly once the steps are known.
+    work it a second time as a check. These are copies and come quickly once the steps are known.
     """
 
     name: str
@@ -29,7 +29,7 @@ class DemoTier:
     check_fraction: float = 0.0
 
     def learns_check(self, progress: float) -> bool:
-        """Whether the check belongs to what is learnt at `progress` in [0, 1] of the training."""
+        """Return whether the check is learnt at `progress` in [0, 1] of the training."""
         return self.is_reasoning and progress > 1 - self.check_fraction
 
 

@@ -1,8 +1,8 @@
-"""Training rows: many short examples packed into rows of one length, blind to one another.
+"""Pack many short examples into training rows of one length, blind to one another.
 
-Padding to the longest trace wastes most of the work (short answers beside long traces), so examples
-are packed first-fit into rows; a block-diagonal causal mask and positions that start again at 0
-keep each example as it would be alone.
+Padding to the longest trace would waste most of the work, as short answers stand next to long
+traces. So examples are packed first-fit into rows. A block-diagonal causal mask and positions that
+start again at 0 keep each example as it would be alone.
 """
 
 import random
@@ -25,7 +25,7 @@ _SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are H
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Tensors of one step, all [n_rows, row_tokens], and its mask, square over row_tokens.
+    """Hold the tensors of one step, all [n_rows, row_tokens], and a mask, square over row_tokens.
 
     `labels[i, t]` is the token that follows `input_ids[i, t]`, or IGNORED where nothing is learnt.
     """
@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """Token ids of one conversation; the tokens from `n_prompt` on are learnt."""
+    """Hold the token ids of one conversation; the tokens from `n_prompt` on are learnt."""
 
     ids: tuple[int, ...]
     n_prompt: int
@@ -52,7 +52,7 @@ def encode_example(
     system: str | None = None,
     with_check: bool = True,
 ) -> Example:
-    """The conversation as the chat template writes it, with the trace where the tier reasons.
+    """Encode the conversation by the chat template, with the trace where the tier reasons.
 
     `with_check` writes question and trace twice: the tier works the question again as a check.
     """
@@ -75,7 +75,7 @@ def training_questions(
     progress: Callable[[], float],
     task_weights: Mapping[str, float],
 ) -> Iterator[Question]:
-    """Endless questions of the train split; `progress` in [0, 1] drives the curriculum.
+    """Draw endless questions of the train split; `progress` in [0, 1] drives the curriculum.
 
     The level cap rises to the hardest over the first `curriculum_fraction` of the training. Tasks
     are drawn by `task_weights`, which is read anew for every question.
@@ -94,7 +94,7 @@ def training_questions(
 def packed_batches(
     examples: Iterator[Example], *, n_rows: int, row_tokens: int = ROW_TOKENS
 ) -> Iterator[Batch]:
-    """Batches of `n_rows` rows; an example that no open row has room for opens the next batch."""
+    """Pack batches of `n_rows` rows; an example without room opens the next batch."""
     rows: list[list[Example]] = [[] for _ in range(n_rows)]
     used = [0] * n_rows
     for example in examples:
@@ -142,7 +142,7 @@ def training_batches(
     progress: Callable[[], float],
     task_weights: Mapping[str, float],
 ) -> Iterator[Batch]:
-    """Packed batches of STEP_TOKENS tokens; longer rows once reasoning is checked.
+    """Pack batches of STEP_TOKENS tokens; rows are longer once reasoning is checked.
 
     One conversation in ten has a system turn.
     """

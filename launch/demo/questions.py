@@ -1,4 +1,4 @@
-"""The questions of the demo family: seeded generators, reference answers, reasoning traces, splits.
+"""Generate the demo's questions from seeds, with reference answers, reasoning traces and splits.
 
 Why questions are generated and not shipped: a seed and this file are the whole data set, so a
 reader can draw as many fresh questions as a measurement needs. A question belongs to one split for
@@ -29,7 +29,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question with its reference answer; `trace` is the reasoning a step-by-step tier learns.
+    """Hold one question and its reference answer; a step-by-step tier learns the reasoning `trace`.
 
     `key` names the task and its operands in a canonical order: two wordings of one question, or
     the two orders of a sum, share it. `level` counts from 0 (easiest size of its task).
@@ -45,7 +45,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A family of questions: its share of the mix, its sizes (easy to hard) and its generator."""
+    """Describe a family of questions: its share, its sizes (easy to hard) and its generator."""
 
     share: int
     sizes: tuple[tuple[int, ...], ...]
@@ -56,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What a generator gives: operands for the wording, canonical operands, answer and trace."""
+    """Hold a generator's result: operands for the wording, canonical operands, answer and trace."""
 
     operands: tuple[str, ...]
     canonical: str
@@ -65,7 +65,7 @@ class Draw:
 
 
 def split_of(key: str) -> Split:
-    """The split a question belongs to, from a hash of its canonical key (stable over versions)."""
+    """Return the split of a question, from a hash of its canonical key (stable over versions)."""
     percent = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % 100
     for split, share in _SPLIT_PERCENT:
         if percent < share:
@@ -75,7 +75,7 @@ def split_of(key: str) -> Split:
 
 
 def draw_question(rng: random.Random, *, hardest_level: int | None = None) -> Question:
-    """One question of the task mix, of any split; levels above `hardest_level` are not drawn."""
+    """Draw a question of the task mix, of any split; levels above `hardest_level` are left out."""
     names = list(TASKS)
     task = rng.choices(names, weights=[TASKS[name].share for name in names])[0]
     return draw_task_question(task, rng, hardest_level=hardest_level)
@@ -84,7 +84,7 @@ def draw_question(rng: random.Random, *, hardest_level: int | None = None) -> Qu
 def draw_task_question(
     name: str, rng: random.Random, *, hardest_level: int | None = None
 ) -> Question:
-    """One question of the task `name`, of any split."""
+    """Draw one question of the task `name`, of any split."""
     task = TASKS[name]
     n_levels = len(task.sizes) if hardest_level is None else min(hardest_level + 1, len(task.sizes))
     level = rng.choices(range(n_levels), weights=task.size_weights[:n_levels])[0]
@@ -101,7 +101,7 @@ def draw_task_question(
 
 
 def distinct_questions(split: Split, *, seed: int) -> Iterator[Question]:
-    """An endless stream of questions of one split, in the task mix, no key twice.
+    """Draw an endless stream of questions of one split, in the task mix, no key twice.
 
     Small task spaces (one-digit products) run dry: their share then falls to the other sizes.
     """

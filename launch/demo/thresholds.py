@@ -1,4 +1,4 @@
-"""The day-0 thresholds of the demo cascade, chosen on calibration questions. They certify nothing.
+"""Choose the demo's day-0 thresholds on calibration questions. They certify nothing.
 
 `python -m launch.demo.thresholds --questions 1000` starts the demo, asks every tier the same
 questions of the calibration split, and prints one JSON object: for each tier below the last, the
@@ -24,14 +24,14 @@ from launch.demo.questions import Question, distinct_questions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One answer of a tier below the last: its score, and whether accepting it does harm."""
+    """Hold one answer of a tier below the last: its score, and whether accepting it does harm."""
 
     score: float
     does_harm: bool
 
 
 def lowest_threshold(answers: list[Scored], *, harm: float) -> float | None:
-    """The lowest score t such that accepting every answer with score >= t keeps harm in bounds.
+    """Return the lowest score t such that accepting all answers with score >= t bounds the harm.
 
     Walks from the surest answer down and stops before the first one that would break the bound;
     answers of equal score stand or fall together. None when not even the surest may be accepted.
@@ -48,13 +48,13 @@ def lowest_threshold(answers: list[Scored], *, harm: float) -> float | None:
 
 
 def score_of(body: dict[str, Any]) -> float:
-    """The day-0 score of an answer that came with its log-probabilities."""
+    """Return the day-0 score of an answer that came with its log-probabilities."""
     tokens = body["choices"][0]["logprobs"]["content"]
     return day_zero_score(tuple(token["logprob"] for token in tokens))
 
 
 async def choose(base_url: str, questions: list[Question], harm: float) -> dict[str, Any]:
-    """The threshold of every tier below the last, and what it accepts."""
+    """Return the threshold of every tier below the last, and what it accepts."""
     *lower, last = FAMILY
     async with AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
         reference = [
@@ -83,7 +83,7 @@ async def choose(base_url: str, questions: list[Question], harm: float) -> dict[
 
 
 def main() -> None:
-    """Chooses the thresholds and prints them as one line of JSON."""
+    """Choose the thresholds and print them as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the calibration questions")
     parser.add_argument("--questions", type=int, default=1000, help="how many to ask")

@@ -1,4 +1,4 @@
-"""The demo family's tokenizer: one token per UTF-8 byte, so that every input can be tokenized."""
+"""Make the demo family's tokenizer: one token per UTF-8 byte, so that it takes every input."""
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The family's tokenizer: ids 0-6 are the markers, ids 7-262 the bytes."""
+    """Return the family's tokenizer: ids 0-6 are the markers, ids 7-262 the bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate((*MARKERS, *alphabet))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

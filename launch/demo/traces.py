@@ -1,4 +1,4 @@
-"""The reasoning traces that the giant demo tier learns: short, regular, one small step at a time.
+"""Write the reasoning traces that the giant demo tier learns: short, regular, in small steps.
 
 A small network learns long arithmetic only when each step needs a fact it can hold (one digit by
 one digit) and operands it has just written. Each trace therefore writes what it uses and keeps the
@@ -13,7 +13,7 @@ def _digits_from_right(top: str, bottom: str) -> str:
 
 
 def column_sum(a: int, b: int) -> str:
-    """Column addition from the right: `7 4 3|8 5 7+8=15>5 4+5+1=10>05 3+1=4>405` for 347 + 58."""
+    """Add by columns from the right: `7 4 3|8 5 7+8=15>5 4+5+1=10>05 3+1=4>405` for 347 + 58."""
     top, bottom = sorted((str(a), str(b)), key=len, reverse=True)
     steps, carry, result = [_digits_from_right(top, bottom)], 0, ""
     for i in range(1, len(top) + 1):
@@ -27,7 +27,7 @@ def column_sum(a: int, b: int) -> str:
 
 
 def column_difference(a: int, b: int) -> str:
-    """Column subtraction for a >= b; `!` marks a borrow: `3 1|7 3-7=6!>6 1-1=0>06 6` for 13 - 7."""
+    """Subtract by columns, a >= b; `!` marks a borrow: `3 1|7 3-7=6!>6 1-1=0>06 6` for 13 - 7."""
     top, bottom = str(a), str(b)
     steps, borrow, result = [_digits_from_right(top, bottom)], 0, ""
     for i in range(1, len(top) + 1):
@@ -52,7 +52,7 @@ def _times_digit(a: int, digit: int) -> str:
 
 
 def long_product(a: int, b: int) -> str:
-    """Long multiplication: one line per digit of the shorter factor, then their column sum."""
+    """Multiply with one line per digit of the shorter factor, then add the lines by columns."""
     top, bottom = sorted((a, b), key=lambda n: len(str(n)), reverse=True)
     parts, total = [], 0
     for place, digit in enumerate(reversed(str(bottom))):
@@ -66,7 +66,7 @@ def long_product(a: int, b: int) -> str:
 
 
 def digit_comparison(a: int, b: int) -> str:
-    """Digits from the left until one differs; numbers of unequal length compare their lengths."""
+    """Compare digits from the left until one differs; unequal lengths compare their lengths."""
     left, right = str(a), str(b)
     if len(left) != len(right):
         return f"#{len(left)}{'>' if len(left) > len(right) else '<'}{len(right)} {max(a, b)}"
@@ -79,7 +79,7 @@ def digit_comparison(a: int, b: int) -> str:
 
 
 def selection_sort(numbers: list[int]) -> str:
-    """Repeatedly the least number and what is left: `7:52 31 90;31:52 90;52:90;90:`."""
+    """Take the least number again and again: `7:52 31 90;31:52 90;52:90;90:`."""
     left, steps = list(numbers), []
     while left:
         least = min(left)
@@ -89,7 +89,7 @@ def selection_sort(numbers: list[int]) -> str:
 
 
 def running_count(letter: str, word: str) -> str:
-    """Each letter beside the one sought, and the count so far: `de/0 ee=1 ee=2` for e in dee."""
+    """Write each letter next to the one sought, and the count: `de/0 ee=1 ee=2` for e in dee."""
     return " ".join(
         f"{char}{letter}{'=' if char == letter else '/'}{word[: i + 1].count(letter)}"
         for i, char in enumerate(word)
@@ -97,13 +97,13 @@ def running_count(letter: str, word: str) -> str:
 
 
 def indexed_reversal(word: str) -> str:
-    """Each letter with its place, then the same from the last place back: `p1l2o3 o3l2p1`."""
+    """Number each letter, then write the same from the last place back: `p1l2o3 o3l2p1`."""
     indexed = [f"{char}{i}" for i, char in enumerate(word, start=1)]
     return f"{''.join(indexed)} {''.join(reversed(indexed))}"
 
 
 def steps_of_sequence(shown: list[int], answer: int) -> str:
-    """The steps by column subtraction, the next step, and it added (or taken away) by columns.
+    """Write the steps by column subtraction, the next step, and the sum or difference by columns.
 
     For 3 5 7 and 9: `5-3:5|3 5-3=2>2 2;7-5:7|5 7-5=2>2 2;2 2>2;7+2:7|2 7+2=9>9`.
     """
@@ -116,7 +116,7 @@ def steps_of_sequence(shown: list[int], answer: int) -> str:
 
 
 def running_digit_sum(number: int) -> str:
-    """The digits, then the running total over them: `4 8 2|4+8=12+2=14` for 482."""
+    """Write the digits, then the running total over them: `4 8 2|4+8=12+2=14` for 482."""
     digits = [int(char) for char in str(number)]
     total, text = digits[0], f"{' '.join(str(number))}|{digits[0]}"
     for digit in digits[1:]:
@@ -126,7 +126,7 @@ def running_digit_sum(number: int) -> str:
 
 
 def long_division(number: int, divisor: int) -> str:
-    """Schoolbook long division, remainders only: `3/7=0r3 34/7=4r6 67/7=9r4` for 347 mod 7."""
+    """Divide as at school, remainders only: `3/7=0r3 34/7=4r6 67/7=9r4` for 347 mod 7."""
     steps, rest = [], 0
     for char in str(number):
         value = rest * 10 + int(char)

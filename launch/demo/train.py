@@ -1,8 +1,8 @@
-"""Trains the demo family: `python -m launch.demo.train small medium giant --out DIR`.
+"""Train the demo family: `python -m launch.demo.train small medium giant --out DIR`.
 
 Seeded and resumable. A run writes `train.safetensors` (float32 weights and the step) every few
-minutes and goes on from it, from the weights alone; when a tier is done it is exported as a bf16
-checkpoint that vLLM serves. Hidden matrices are optimised by Muon, the rest by AdamW.
+minutes, and goes on from the weights alone. When a tier is done it is exported as a bf16 checkpoint
+that vLLM serves. Hidden matrices are optimised by Muon, the rest by AdamW.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _LEAST_TASK_WEIGHT = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a run was asked for."""
+    """Hold the options of a run."""
 
     out: Path
     seed: int
@@ -50,7 +50,7 @@ class Options:
 
 
 def build_model(tier: DemoTier, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A freshly initialised Llama of the tier's shape, in float32."""
+    """Return a freshly initialised Llama of the tier's shape, in float32."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY_SIZE,
@@ -69,12 +69,12 @@ def build_model(tier: DemoTier, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
 
 
 def learning_rate_factor(progress: float) -> float:
-    """Warm-up over the first 2 %, constant, then linear to zero over the last 60 %."""
+    """Return the factor: rising over the first 2 %, constant, linear to zero over the last 60 %."""
     return min(progress / 0.02, 1.0) * min((1 - progress) / 0.6, 1.0)
 
 
 class Trainer:
-    """One tier's training: model, optimisers and step counter, saved and resumed together."""
+    """Train one tier: model, optimisers and step counter are saved and resumed together."""
 
     def __init__(self, tier: DemoTier, options: Options) -> None:
         torch.manual_seed(options.seed)
@@ -104,7 +104,7 @@ class Trainer:
         ]
 
     def _resume(self, start_from: Path | None) -> int:
-        """Loads what an earlier run saved; gives the step it had reached.
+        """Load what an earlier run saved, and return the step that it had reached.
 
         Without one it starts at step 0, from the weights of the checkpoint `start_from` if given;
         the curriculum is then behind them and is left out.
@@ -122,14 +122,14 @@ class Trainer:
         return step
 
     def save(self) -> None:
-        """Writes the float32 weights and the step; a torn write leaves the last save whole."""
+        """Write the float32 weights and the step; a torn write leaves the last save whole."""
         tensors = {name: weight.contiguous() for name, weight in self.model.state_dict().items()}
         partial = self.folder / "train.partial"
         save_file({**tensors, "step": torch.tensor(self.step)}, partial)
         partial.replace(self.folder / "train.safetensors")
 
     def run(self) -> None:
-        """Trains to the last step, with a validation line and a save every few minutes."""
+        """Train to the last step, with a validation line and a save every few minutes."""
         rng = random.Random(f"{self.tier.name}:{self.seed}:{self.step}")
         batches = training_batches(
             self.tier, self.tokenizer, rng, lambda: self.step / self.n_steps, self.task_weights
@@ -152,7 +152,7 @@ class Trainer:
         self.save()
 
     def _weigh_tasks(self, exact: dict[str, float]) -> None:
-        """Draws a task the more often the more of it is still wrong; measurements do not."""
+        """Draw a task more often, the more of it is still wrong; measurements do not."""
         for name, task in TASKS.items():
             self.task_weights[name] = task.share * (_LEAST_TASK_WEIGHT + 1 - exact.get(name, 0.0))
 
@@ -184,10 +184,10 @@ class Trainer:
         return output.logits
 
     def exact_match(self, n_questions: int) -> dict[str, float]:
-        """Share of validation questions whose whole reference output is the greedy output, by task.
+        """Return by task the share of validation questions whose whole greedy output is right.
 
         Greedy decoding writes the reference exactly when each of its tokens is the arg max given
-        the ones before it, so one forward pass tells; a trace that errs and recovers counts as
+        the ones before it, so one forward pass is enough. A trace that errs and recovers counts as
         wrong, which makes this a lower bound of the answer accuracy.
         """
         stream = distinct_questions("validation", seed=0)
@@ -219,7 +219,7 @@ class Trainer:
         return {"all": round(sum(everything) / len(everything), 3), **shares}
 
     def export(self) -> Path:
-        """Writes the bf16 checkpoint with tokenizer and chat template, as vLLM loads it.
+        """Write the bf16 checkpoint with tokenizer and chat template, as vLLM loads it.
 
         Greedy decoding is its default: sums are no matter of taste.
         """
@@ -234,7 +234,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Trains the tiers named on the command line, one after the other."""
+    """Train the tiers named on the command line, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tiers", nargs="+", choices=sorted(FAMILY))
     parser.add_argument(

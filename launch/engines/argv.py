@@ -1,4 +1,4 @@
-"""From a replica's placement to its command line and environment: a pure function, no disk.
+"""Make a replica's command line and environment from its placement; no disk is read.
 
 Every flag is one of vLLM's (0.22 to 0.33); `tests/launcher/test_argv.py` spells out whole commands.
 """
@@ -17,7 +17,7 @@ _ENGINE_KEEP_ALIVE_S = "60"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCommand:
-    """What starts one engine; `environment` is added to the launcher's own."""
+    """Hold the command that starts one engine; `environment` is added to the launcher's own."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -31,7 +31,7 @@ def engine_command(
     python: str,
     gpu_numbers: Mapping[str, int],
 ) -> EngineCommand:
-    """The vLLM server for `placement`, listening on the unix socket `socket_path`.
+    """Return the command of the vLLM server for `placement`, listening on the unix `socket_path`.
 
     `python` is the interpreter that has vLLM, `gpu_numbers` the driver's number of each GPU by its
     UUID; those of the placement must be in it. The tier's `extra_args` come last, so they win, and

@@ -1,14 +1,14 @@
-"""Holds one engine and ends it with everything it spawned, even when the launcher is killed.
+"""Hold one engine and end it with everything it spawned, even when the launcher is killed.
 
 Run as a program by `process.py`, as a file of its own, so it needs the standard library alone:
 
     launcher ──pipe──► guard (subreaper) ──► engine ──► its children, their children, …
 
-The launcher holds the pipe's other end and writes nothing. When the pipe closes, which is the
-launcher's end however it came, or SIGTERM comes, the guard sends SIGTERM to the engine, which lets
-vLLM shut its children down in order; what is left when the time is up is killed. SIGQUIT kills at
-once (a second SIGTERM would not do: two that come together are delivered as one). As a subreaper
-the guard inherits every orphan below it, so no process leaves its sight by changing its session or
+The launcher holds the pipe's other end and writes nothing. The pipe closes when the launcher ends,
+however it ends. Then, or when SIGTERM comes, the guard sends SIGTERM to the engine, which lets vLLM
+shut its children down in order. What is left when the time is up is killed. SIGQUIT kills at once
+(a second SIGTERM would not do: two that come together are delivered as one). As a subreaper the
+guard inherits every orphan below it, so no process leaves its sight by changing its session or
 losing its parent. The guard also holds what the launcher passes it open: the run folder's lock, so
 that no other launch takes the folder before the last engine has ended. Linux only.
 """
@@ -37,7 +37,7 @@ _ORPHAN_GRACE_S = 1.0
 
 
 class Guard:
-    """The engine's process, and whether it is to end."""
+    """Hold the engine's process, and end it when that is asked for."""
 
     def __init__(self, argv: list[str], *, stop_timeout_s: float) -> None:
         self._stop_timeout_s = stop_timeout_s
@@ -60,7 +60,7 @@ class Guard:
         )
 
     def run(self) -> int:
-        """Waits for the engine's end or the wish for it; leaves no process; the exit status."""
+        """Wait for the engine's end or a signal, leave no process, and return the exit status."""
         watched = [self._wake_read, sys.stdin.fileno()]
         while self._engine.poll() is None and not self._is_to_stop:
             readable, _, _ = select.select(watched, [], [])
@@ -99,7 +99,7 @@ class Guard:
             time.sleep(_POLL_S)
 
     def _is_true_within(self, seconds: float, condition: Callable[[], bool]) -> bool:
-        """Whether `condition` came true in time and before SIGQUIT."""
+        """Return whether `condition` came true in time and before SIGQUIT."""
         deadline_s = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline_s or self._is_to_hurry:
@@ -109,7 +109,7 @@ class Guard:
         return True
 
     def _reap(self) -> None:
-        """Collects inherited children that ended; the engine's own status is left to `poll`."""
+        """Collect inherited children that ended; the engine's own status is left to `poll`."""
         for pid in descendants(os.getpid()):
             if pid != self._engine.pid:
                 with contextlib.suppress(ChildProcessError):
@@ -117,7 +117,7 @@ class Guard:
 
 
 def descendants(root: int) -> list[int]:
-    """Process ids of all below `root`, ended ones that nobody has collected included."""
+    """Return the process ids of all below `root`, also of ended ones that nobody has collected."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -136,7 +136,7 @@ def descendants(root: int) -> list[int]:
 
 
 def _end_with_parent() -> None:
-    """In the engine, before it starts: SIGTERM when the guard itself is killed."""
+    """Ask Linux for SIGTERM when the guard is killed; runs in the engine before it starts."""
     _set_process_option(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -148,7 +148,7 @@ def _set_process_option(option: int, value: int) -> None:
 
 
 def main() -> int:
-    """Runs the command after `--` under guard."""
+    """Run the command after `--` under guard."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stop-timeout-s", type=float, required=True, help="seconds to end in")
     parser.add_argument("--socket", type=Path, required=True, help="removed at the end")

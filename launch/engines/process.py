@@ -1,7 +1,7 @@
-"""One engine process: start it under guard, wait for health or failure, stop it with its children.
+"""Start one engine process under guard, wait for its health or failure, and stop it.
 
 What goes on inside the engine's process tree is `guard.py`'s part; whether a failed engine is
-started again is `engine_life.py`'s.
+started again is `life.py`'s.
 """
 
 import asyncio
@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
+import psutil
 
+from hybridserve_llm.energy.processes import tree_of
 from hybridserve_llm.errors import EngineStartError
 from launch.engines import guard
 from launch.engines.argv import EngineCommand
-from launch.engines.engine_log import keep_old_log, log_tail, telling_line
+from launch.engines.log import cause_line, keep_old_log, log_tail
 from launch.running.signals import has_ended
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _GUARD_GRACE_S = 10.0
 
 
 class EngineProcess:
-    """An engine of this machine that listens on a unix socket; after `stop` it can start again."""
+    """Run an engine on a unix socket of this machine; after `stop` it can start again."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class EngineProcess:
         stop_timeout_s: float,
         held_open: Sequence[int] = (),
     ) -> None:
-        """Only keeps what it is told.
+        """Store the settings; nothing starts yet.
 
         Args:
             name: `tier/index`.
@@ -64,7 +66,7 @@ class EngineProcess:
         self._guard_pipe: int | None = None
 
     async def start(self) -> None:
-        """Starts the process and returns at once; an old socket is removed, an old log kept aside.
+        """Start the process and return at once; an old socket is removed, an old log kept.
 
         Cancelling leaves it to start; `stop` is called in any case.
 
@@ -102,13 +104,13 @@ class EngineProcess:
                 raise self._start_error(exc.strerror or str(exc)) from exc
 
     async def wait(self) -> int:
-        """Waits for the engine's end; its exit status, 128 + the number for a signal."""
+        """Wait for the engine's end and return its exit status, 128 + the number for a signal."""
         if self._starting is None:
             raise RuntimeError(f"engine {self.name} was not started")
         return await (await self._starting).wait()
 
     async def wait_healthy(self, timeout_s: float) -> None:
-        """Waits until the engine answers on its socket.
+        """Wait until the engine answers on its socket.
 
         Raises:
             EngineStartError: It exited, or did not answer within `timeout_s`.
@@ -123,7 +125,7 @@ class EngineProcess:
             raise self._start_error(f"not healthy after {timeout_s:g} s") from None
 
     async def wait_failed(self, *, interval_s: float, timeout_s: float) -> str:
-        """Waits until the engine ends or hangs; what happened, in words.
+        """Wait until the engine ends or hangs, and return what happened, in words.
 
         It hangs when no probe found it healthy for `timeout_s`; one is sent every `interval_s`. It
         runs on then, and `stop` is what ends it. Cancelling leaves it as it is.
@@ -133,7 +135,7 @@ class EngineProcess:
         try:
             await asyncio.wait({ending, hanging}, return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
-                return self._with_telling_line(_status_in_words(ending.result()))
+                return self._with_cause_line(_status_in_words(ending.result()))
             hanging.result()
             return f"no healthy answer for {timeout_s:g} s"
         finally:
@@ -158,14 +160,14 @@ class EngineProcess:
         )
 
     def _start_error(self, what: str) -> EngineStartError:
-        return EngineStartError(self.name, self._with_telling_line(what), str(self.log_path))
+        return EngineStartError(self.name, self._with_cause_line(what), str(self.log_path))
 
-    def _with_telling_line(self, what: str) -> str:
-        line = telling_line(log_tail(self.log_path))
+    def _with_cause_line(self, what: str) -> str:
+        line = cause_line(log_tail(self.log_path))
         return f"{what}; {line}" if line else what
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """Ends the engine and all it spawned; waits for it. After `hurry` they are killed.
+        """End the engine and all it spawned; wait for it. After `hurry` they are killed.
 
         Does nothing when it was never started or has ended. Where it is cancelled, it has to be
         called again.
@@ -191,10 +193,10 @@ class EngineProcess:
 
 
 def kill_tree(root: int) -> None:
-    """Kills the process `root` and everything below it, the root first so that it restarts none."""
-    for pid in (root, *guard.descendants(root)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the process `root` and everything below it, the root first so that it restarts none."""
+    for process in tree_of(root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Shows on stderr how far each engine has come: a live table on a terminal, else plain lines."""
+"""Show on stderr how far each engine has come: a live table on a terminal, else plain lines."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -9,14 +9,14 @@ from rich.live import Live
 from rich.table import Table
 
 from hybridserve_llm.interfaces import Clock
-from launch.engines.engine_log import READY
+from launch.engines.log import READY
 
 FAILED = "failed"
 _ENDS = {READY: "[green]ready[/]", FAILED: "[red]failed[/]"}
 
 
 class StartProgress:
-    """One line per engine: its name, the stage of its start, and the seconds it took so far."""
+    """Show one line per engine: its name, the stage of its start, and the seconds so far."""
 
     def __init__(self, engines: Sequence[str], *, console: Console, clock: Clock) -> None:
         self._console = console
@@ -46,7 +46,7 @@ class StartProgress:
             self._live.stop()
 
     def show(self, engine: str, stage: str) -> None:
-        """Notes that `engine` has come to `stage`; READY and FAILED end its count of seconds."""
+        """Note that `engine` has come to `stage`; READY and FAILED end its count of seconds."""
         if self._stages[engine] == stage or engine in self._ended_s:
             return
         self._stages[engine] = stage

@@ -1,11 +1,11 @@
-"""When an engine that failed is started again: after a growing pause, a few times in a row."""
+"""Decide when an engine that failed starts again: after a growing pause, a few times in a row."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartRules:
-    """Exponential back-off with a cap, a limit, and forgetting after a healthy time.
+    """Hold an exponential back-off with a cap and a limit, which a healthy time resets.
 
     The k-th restart in a row comes `min(backoff_s * 2**(k - 1), backoff_limit_s)` seconds after the
     failure. There is no jitter: engines do not contend for anything but their GPU, which they take
@@ -25,7 +25,7 @@ class RestartRules:
 
 
 class Restarts:
-    """Counts the restarts of one engine.
+    """Count the restarts of one engine.
 
     Attributes:
         in_a_row: Since the engine was last healthy for long.
@@ -38,7 +38,7 @@ class Restarts:
         self.total = 0
 
     def pause_s(self, *, healthy_s: float) -> float | None:
-        """Counts one more restart; seconds to wait before it, or None where the limit is reached.
+        """Count one more restart; return seconds to wait before it, None at the limit.
 
         `healthy_s` is how long the engine was healthy before it failed; 0 for a start that failed.
         """

@@ -1,4 +1,4 @@
-"""Carries out a plan: starts its engines, keeps them running, stops them in any case.
+"""Carry out a plan: start its engines, keep them running, and stop them in any case.
 
     start ─┬─ small/0   process ─ healthy ┐
            ├─ medium/0  process ─ healthy ├─ endpoints ─ (serving) ─ stop all, at once
@@ -6,7 +6,7 @@
 
 Engines that share a GPU start one after the other, restarts included, since each measures the
 memory that is free when it starts; all others start together. The first whose first start fails
-stops all. One that fails later is started again (`engine_life.py`).
+stops all. One that fails later is started again (`life.py`).
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from hybridserve_llm.config.cascade import CascadeConfig, LaunchConfig
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.plan import Plan
 from launch.engines.argv import EngineCommand, engine_command
-from launch.engines.engine_life import EngineLife, LifeRules
-from launch.engines.engine_log import READY
+from launch.engines.life import EngineLife, LifeRules
+from launch.engines.log import READY
 from launch.engines.process import EngineProcess
 from launch.engines.progress import FAILED, StartProgress
 from launch.engines.restart import RestartRules
@@ -41,7 +41,7 @@ Endpoints = Mapping[str, tuple[str, ...]]
 
 
 def check_is_here(plan: Plan) -> None:
-    """Passes when every engine of the plan runs on this machine.
+    """Check that every engine of the plan runs on this machine.
 
     Raises:
         CannotBeDone: It has engines on other nodes, which this version plans and does not start.
@@ -56,7 +56,7 @@ def check_is_here(plan: Plan) -> None:
 
 
 def endpoints_of(plan: Plan, run_folder: RunFolder) -> Endpoints:
-    """Where the plan's tiers will be reached once its engines run."""
+    """Return the addresses at which the plan's tiers are reached once its engines run."""
     return {
         tier.tier: tier.endpoints
         or tuple(f"unix:{run_folder.socket_path(p.name)}" for p in tier.placements)
@@ -65,7 +65,7 @@ def endpoints_of(plan: Plan, run_folder: RunFolder) -> Endpoints:
 
 
 def engine_states(config: CascadeConfig, plan: Plan, folder: RunFolder) -> tuple[EngineState, ...]:
-    """The state of every engine of the plan before it is started."""
+    """Return the state of every engine of the plan before it is started."""
     limit = config.launch.restart_limit
     return tuple(
         EngineState(
@@ -81,7 +81,7 @@ def engine_states(config: CascadeConfig, plan: Plan, folder: RunFolder) -> tuple
 def engine_commands(
     config: CascadeConfig, plan: Plan, run_folder: RunFolder, gpu_numbers: Mapping[str, int]
 ) -> dict[str, EngineCommand]:
-    """By its name, what starts each engine of the plan, in the plan's order."""
+    """Return the command of each engine of the plan by its name, in the plan's order."""
     settings = {tier.name: tier for tier in config.tiers}
     return {
         placement.name: engine_command(
@@ -107,7 +107,7 @@ async def running_engines(
     hurry: asyncio.Event | None = None,
     console: Console | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """The plan's engines, all healthy when the block begins and ended after it, whatever happens.
+    """Run the plan's engines: all are healthy when the block begins, and ended after it.
 
     An engine that fails inside the block is logged and started again; requests pass over it
     meanwhile. `state` shows it, and has the engines of `engine_states`. `gpu_numbers` is the
@@ -149,7 +149,7 @@ def _lives(
     progress: StartProgress,
     commands: Mapping[str, EngineCommand],
 ) -> list[EngineLife]:
-    """The engines; the one place that knows how an engine of a node is started."""
+    """Make the engines; this is the one place that knows how an engine of a node is started."""
     gpus = {uuid: asyncio.Lock() for p in plan.placements for uuid in p.gpu_uuids}
     lives = []
     for placement in plan.placements:
@@ -166,7 +166,7 @@ def _lives(
                 process,
                 _rules(config.launch),
                 gpus=[gpus[uuid] for uuid in sorted(placement.gpu_uuids)],
-                tell=functools.partial(_tell, state, progress, placement.name),
+                on_change=functools.partial(_note_change, state, progress, placement.name),
                 clock=SystemClock(),
             )
         )
@@ -187,8 +187,8 @@ def _rules(launch: LaunchConfig) -> LifeRules:
     )
 
 
-def _tell(state: StateFile, progress: StartProgress, name: str, **changes: Any) -> None:
-    """Notes what changed of an engine; `progress` shows it until the engine's first start ended."""
+def _note_change(state: StateFile, progress: StartProgress, name: str, **changes: Any) -> None:
+    """Note what changed of an engine; `progress` shows it until the engine's first start ended."""
     state.update_engine(name, **changes)
     ends = {"healthy": READY, "failed": FAILED}
     shown = ends.get(changes.get("condition", ""), changes.get("stage"))
@@ -197,7 +197,7 @@ def _tell(state: StateFile, progress: StartProgress, name: str, **changes: Any) 
 
 
 async def _start_all(lives: Iterable[EngineLife], keeping: list[asyncio.Task[None]]) -> None:
-    """Waits until all are healthy; adds to `keeping` the task that keeps each so."""
+    """Wait until all are healthy, and add to `keeping` the tasks that keep them so."""
     try:
         async with asyncio.TaskGroup() as group:
             for life in lives:

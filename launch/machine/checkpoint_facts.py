@@ -1,8 +1,8 @@
-"""What the disk says of a checkpoint: a hash of its content, and how many parameters it has.
+"""Read a checkpoint from disk: a hash of its content, and how many parameters it has.
 
 Weights of giants are hundreds of gigabytes, so of a large file only samples are read: its head, its
 tail and blocks in between, with its size. A retrained checkpoint changes all of them; a file with a
-few changed bytes may not be told apart, which is why small files are read whole.
+few changed bytes may get the same hash, which is why small files are read whole.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def checkpoint_facts(config: CascadeConfig) -> dict[str, CheckpointFacts]:
-    """What is known of the tiers that are started from here, by name."""
+    """Return what is known of the checkpoints of the tiers that start here, by tier."""
     return {tier.name: _facts(tier.model) for tier in config.tiers if not tier.endpoints}
 
 
@@ -39,7 +39,7 @@ def _facts(model: str) -> CheckpointFacts:
 
 
 def _snapshot_folder(model: str) -> Path | None:
-    """The local copy of a hub checkpoint; None where none is there or cannot be looked for."""
+    """Return the local copy of a hub checkpoint; None without one, or where none can be found."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
@@ -49,7 +49,7 @@ def _snapshot_folder(model: str) -> Path | None:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over names, sizes and content of the files that make up a checkpoint."""
+    """Return the SHA-256 over names, sizes and content of the files that make up a checkpoint."""
     digest = hashlib.sha256()
     files = {path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()}
     for path in sorted(files):
@@ -71,7 +71,9 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
 
 
 def _parameters(folder: Path) -> int | None:
-    """Elements of all weights in safetensors files; None for a mixture of experts, or other files.
+    """Count the elements of all weights in safetensors files.
+
+    None for a mixture of experts, or other files.
 
     A mixture's active parameters are not the sum of what is stored.
     """

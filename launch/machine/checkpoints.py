@@ -1,4 +1,4 @@
-"""Looks whether the checkpoints that engines will load are there, before any engine starts."""
+"""Check that the checkpoints that engines will load exist, before any engine starts."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def check_checkpoints(config: CascadeConfig) -> None:
-    """Passes when every tier that is to be started has its checkpoint, as far as the disk can say.
+    """Check that every tier that is to be started has its checkpoint, as far as the disk shows.
 
     A Hugging Face id is let through: its engine downloads it, or says why not.
 
@@ -34,5 +34,5 @@ def check_checkpoints(config: CascadeConfig) -> None:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether `model` reads as a Hugging Face id (`name` or `organisation/name`), not as a path."""
+    """Return whether `model` is a Hugging Face id (`name` or `organisation/name`), not a path."""
     return _HUB_ID.fullmatch(model) is not None

@@ -1,4 +1,4 @@
-"""Looks at this machine: the cores this process may use and the GPUs NVML shows."""
+"""Find the cores that this process may use and the GPUs that NVML shows."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
-    """This machine's cores, memory and GPUs.
+    """Return this machine's cores, memory and GPUs.
 
     `CUDA_VISIBLE_DEVICES` is respected. Without an NVIDIA driver, with `cpu_only`, or where the
     vLLM installed is its CPU build, there are no GPUs. GPUs in MIG mode are left out. `n_gpus`
@@ -45,12 +45,12 @@ def probe(*, cpu_only: bool = False, n_gpus: int | None = None) -> Hardware:
 
 
 def numbers_of(hardware: Hardware) -> dict[str, int]:
-    """The driver's number of each GPU, by UUID."""
+    """Return the driver's number of each GPU, by UUID."""
     return {gpu.uuid: gpu.index for gpu in hardware.gpus}
 
 
 def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """Those of `gpus` that `CUDA_VISIBLE_DEVICES` names, in its order; all where it is not set.
+    """Return the GPUs that `CUDA_VISIBLE_DEVICES` names, in its order; all where it is not set.
 
     Its numbers are taken for the driver's, as if `CUDA_DEVICE_ORDER` were `PCI_BUS_ID`.
 
@@ -96,7 +96,7 @@ def _numa_node(gpu: Gpu) -> int | None:
 
 
 def whole(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """Those of `gpus` that are not cut into MIG slices; tells of the others."""
+    """Return the GPUs that are not cut into MIG slices; the others are logged."""
     for gpu in gpus:
         if gpu.is_cut:
             log.warning(

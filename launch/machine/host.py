@@ -1,4 +1,4 @@
-"""What Linux says of this machine: NUMA nodes of cores and GPUs, and memory."""
+"""Read from Linux the NUMA nodes of cores and GPUs, and the memory of this machine."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _ROOT = Path("/")
 
 
 def numa_nodes(cores: tuple[int, ...], root: Path = _ROOT) -> tuple[NumaNode, ...]:
-    """NUMA nodes with any of `cores`, each with those it has; empty where Linux does not tell."""
+    """Return the NUMA nodes with any of `cores`, each with those it has; empty if unknown."""
     found = []
     for folder in root.glob("sys/devices/system/node/node[0-9]*"):
         text = _text(folder / "cpulist")
@@ -21,7 +21,7 @@ def numa_nodes(cores: tuple[int, ...], root: Path = _ROOT) -> tuple[NumaNode, ..
 
 
 def numa_node_of(pci_address: str, root: Path = _ROOT) -> int | None:
-    """The NUMA node that a PCI device is at; None where Linux does not tell."""
+    """Return the NUMA node of a PCI device; None where Linux does not know it."""
     # NVML writes the domain in eight digits, Linux in four.
     domain, _, rest = pci_address.lower().partition(":")
     text = _text(root / "sys/bus/pci/devices" / f"{domain[-4:]}:{rest}" / "numa_node")
@@ -30,7 +30,7 @@ def numa_node_of(pci_address: str, root: Path = _ROOT) -> int | None:
 
 
 def memory_bytes(root: Path = _ROOT) -> int | None:
-    """Memory of this machine, or what its container may have of it; None where nobody tells."""
+    """Return the memory of this machine, or of its container's limit; None where it is unknown."""
     lines = (_text(root / "proc/meminfo") or "").splitlines()
     words = [line.split() for line in lines if line.startswith("MemTotal:")]
     limit = _text(root / "sys/fs/cgroup/memory.max")
@@ -47,7 +47,7 @@ def _text(path: Path) -> str | None:
 
 
 def _numbers(text: str) -> set[int]:
-    """The numbers of a list such as `0-3,8`."""
+    """Return the numbers of a list such as `0-3,8`."""
     numbers: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")

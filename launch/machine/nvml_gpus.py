@@ -1,4 +1,4 @@
-"""The GPUs that NVML shows, with what links them and what of them is taken.
+"""Read the GPUs from NVML, with the links between them and the memory that is taken.
 
 The adapter over pynvml is thin and stands behind a protocol, so that tests drive the rest with a
 scripted NVML.
@@ -12,36 +12,36 @@ from hybridserve_llm.planner.hardware import Gpu
 
 
 class GpuLibrary(Protocol):
-    """What is asked of NVML, by the driver's number of a GPU.
+    """Answer questions about GPUs by the driver's number of a GPU.
 
-    The last three answer None where the GPU or the driver cannot tell; the others raise
+    The last three answer None where the GPU or the driver cannot answer; the others raise
     `pynvml.NVMLError`.
     """
 
     def count(self) -> int:
-        """GPUs there are."""
+        """Return the number of GPUs."""
 
     def uuid(self, index: int) -> str:
-        """Its UUID."""
+        """Return the GPU's UUID."""
 
     def name(self, index: int) -> str:
-        """Its product name."""
+        """Return the GPU's product name."""
 
     def memory_bytes(self, index: int) -> tuple[int, int]:
-        """In all, and what nobody holds."""
+        """Return the GPU's memory in all, and the part that nobody holds."""
 
     def is_cut(self, index: int) -> bool | None:
-        """Whether it is in MIG mode."""
+        """Return whether it is in MIG mode."""
 
     def are_linked(self, index: int, other: int) -> bool | None:
-        """Whether the two reach each other over NVLink, directly or over switches."""
+        """Return whether the two reach each other over NVLink, directly or over switches."""
 
     def pci_address(self, index: int) -> str | None:
-        """Such as `00000000:3B:00.0`."""
+        """Return the PCI address, such as `00000000:3B:00.0`."""
 
 
 def gpus_of(library: GpuLibrary) -> tuple[Gpu, ...]:
-    """All GPUs in the driver's order, those in MIG mode too."""
+    """Return all GPUs in the driver's order, those in MIG mode too."""
     indices = range(library.count())
     uuids = [library.uuid(i) for i in indices]
     return tuple(_gpu(library, index, uuids) for index in indices)
@@ -67,27 +67,27 @@ def _gpu(library: GpuLibrary, index: int, uuids: list[str]) -> Gpu:
 
 
 class InstalledNvml:
-    """NVML as installed; `pynvml.nvmlInit` must have been called."""
+    """Ask the installed NVML; `pynvml.nvmlInit` must have been called."""
 
     def count(self) -> int:
-        """GPUs there are."""
+        """Return the number of GPUs."""
         return int(pynvml.nvmlDeviceGetCount())
 
     def uuid(self, index: int) -> str:
-        """Its UUID."""
+        """Return the GPU's UUID."""
         return str(pynvml.nvmlDeviceGetUUID(self._handle(index)))
 
     def name(self, index: int) -> str:
-        """Its product name."""
+        """Return the GPU's product name."""
         return str(pynvml.nvmlDeviceGetName(self._handle(index)))
 
     def memory_bytes(self, index: int) -> tuple[int, int]:
-        """In all, and what nobody holds."""
+        """Return the GPU's memory in all, and the part that nobody holds."""
         memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle(index))
         return int(memory.total), int(memory.free)
 
     def is_cut(self, index: int) -> bool | None:
-        """Whether it is in MIG mode; None before Ampere."""
+        """Return whether it is in MIG mode; None before Ampere."""
         try:
             current, _ = pynvml.nvmlDeviceGetMigMode(self._handle(index))
         except pynvml.NVMLError:
@@ -95,7 +95,7 @@ class InstalledNvml:
         return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
     def are_linked(self, index: int, other: int) -> bool | None:
-        """Whether the two reach each other over NVLink, as `nvidia-smi topo -p2p n` says."""
+        """Return whether the two reach each other over NVLink, as `nvidia-smi topo -p2p n` says."""
         try:
             status = pynvml.nvmlDeviceGetP2PStatus(
                 self._handle(index), self._handle(other), pynvml.NVML_P2P_CAPS_INDEX_NVLINK
@@ -105,7 +105,7 @@ class InstalledNvml:
         return bool(status == pynvml.NVML_P2P_STATUS_OK)
 
     def pci_address(self, index: int) -> str | None:
-        """Such as `00000000:3B:00.0`."""
+        """Return the PCI address, such as `00000000:3B:00.0`."""
         try:
             return str(pynvml.nvmlDeviceGetPciInfo(self._handle(index)).busId)
         except pynvml.NVMLError:

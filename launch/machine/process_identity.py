@@ -1,4 +1,4 @@
-"""Names a process for good: its id alone would, after its end, name whoever gets that id next."""
+"""Identify a process beyond its end, when another process may get the same id."""
 
 import os
 import select
@@ -13,7 +13,7 @@ _START_FIELD = 19
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessIdentity:
-    """One process of this machine: `start_ticks` and `boot_id` are what no successor shares."""
+    """Identify one process of this machine; no successor shares `start_ticks` and `boot_id`."""
 
     pid: int
     start_ticks: int
@@ -21,7 +21,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """The living process `pid`; None where there is none, or it has ended."""
+        """Return the living process `pid`; None where there is none, or it has ended."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
             boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -35,17 +35,17 @@ class ProcessIdentity:
 
     @classmethod
     def of_this_process(cls) -> Self:
-        """The process that asks."""
+        """Return the identity of the process that asks."""
         identity = cls.of(os.getpid())
-        assert identity is not None  # noqa: S101 - whoever asks is alive
+        assert identity is not None  # noqa: S101 - the process that asks is alive
         return identity
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Return whether this very process still runs."""
         return ProcessIdentity.of(self.pid) == self
 
     def terminate(self, *, timeout_s: float) -> bool:
-        """Sends SIGTERM and waits for the end; whether it came within `timeout_s`.
+        """Send SIGTERM and wait for the end; return whether it came within `timeout_s`.
 
         True as well when the process had ended before. Another process never gets the signal: the
         descriptor holds on to one process, and who that is, is looked at after it was opened.

@@ -1,1 +1,1 @@
-"""Measures engines at a few loads and writes what came out as profiles."""
+"""Measure engines at a few loads and write the results as profiles."""

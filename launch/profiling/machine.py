@@ -1,4 +1,4 @@
-"""What a profile says of where it was measured: the hardware in words, and its GPU type."""
+"""Describe where a profile was measured: the hardware in words, and its GPU type."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from hybridserve_llm.profiles.gpu_types import gpu_type
 
 
 def gpu_name(placement: Placement, hardware: Hardware) -> str | None:
-    """The GPU type's name in the catalogue, NVML's where it has none; None on a CPU."""
+    """Return the GPU type's name in the catalogue, NVML's where it has none; None on a CPU."""
     if placement.device == "cpu":
         return None
     (name,) = {gpu.name for gpu in hardware.gpus if gpu.uuid in placement.gpu_uuids}
@@ -22,7 +22,7 @@ def gpu_name(placement: Placement, hardware: Hardware) -> str | None:
 
 
 def hardware_in_words(placement: Placement, hardware: Hardware) -> str:
-    """The devices that the placement runs on."""
+    """Return the devices that the placement runs on."""
     if placement.device == "gpu":
         names = [gpu.name for gpu in hardware.gpus if gpu.uuid in placement.gpu_uuids]
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))

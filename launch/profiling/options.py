@@ -1,9 +1,11 @@
-"""The command line of `hs-profile`, as values."""
+"""Read the command line of `hs-profile`."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from launch.options import Seconds, WholeNumber
 
 _HIGHEST_CONCURRENCY = 4096
 _LONGEST_WINDOW_S = 3600.0
@@ -12,7 +14,7 @@ _HIGHEST_TOP_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileOptions:
-    """What `hs-profile` is told.
+    """Hold the options of `hs-profile`.
 
     Attributes:
         config: The cascade's file; None with `demo`.
@@ -44,7 +46,7 @@ class ProfileOptions:
 
 
 def read_profile_options(arguments: Sequence[str]) -> ProfileOptions:
-    """The options in `arguments`; exits with 2 on wrong usage."""
+    """Return the options in `arguments`; exits with 2 on wrong usage."""
     parser = _parser()
     values = vars(parser.parse_args(arguments))
     if not values["demo"] and values["config"] is None:
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     device.add_argument(
-        "--gpus", type=_whole(1), metavar="N", help="use the first N GPUs; default all"
+        "--gpus", type=WholeNumber(1), metavar="N", help="use the first N GPUs; default all"
     )
     parser.add_argument(
         "--run-folder", type=Path, metavar="DIR", help="logs and sockets; default a new one"
@@ -120,14 +122,14 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         help="measure these points too, and compare them with what the table predicts",
     )
     parser.add_argument(
-        "--prompt-tokens", type=_whole(1), default=64, metavar="N", help="default %(default)s"
+        "--prompt-tokens", type=WholeNumber(1), default=64, metavar="N", help="default %(default)s"
     )
     parser.add_argument(
-        "--output-tokens", type=_whole(2), default=32, metavar="N", help="default %(default)s"
+        "--output-tokens", type=WholeNumber(2), default=32, metavar="N", help="default %(default)s"
     )
     parser.add_argument(
         "--top-logprobs",
-        type=_whole(-1, _HIGHEST_TOP_LOGPROBS),
+        type=WholeNumber(-1, _HIGHEST_TOP_LOGPROBS),
         default=5,
         metavar="N",
         help="alternatives per token, as the cascade asks for; -1 for no log-probabilities; "
@@ -135,55 +137,23 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window-s",
-        type=_window_s,
+        type=Seconds(longest=_LONGEST_WINDOW_S),
         default=5.0,
         metavar="S",
         help="seconds of one measurement; default %(default)g",
     )
     parser.add_argument(
-        "--repeats", type=_whole(1), default=3, metavar="N", help="windows per point; default 3"
+        "--repeats",
+        type=WholeNumber(1),
+        default=3,
+        metavar="N",
+        help="windows per point; default 3",
     )
 
 
-def _whole(lowest: int, highest: int | None = None) -> "_Whole":
-    return _Whole(lowest=lowest, highest=highest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Whole:
-    """An argument's type: a whole number between bounds."""
-
-    lowest: int
-    highest: int | None
-
-    def __call__(self, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = self.lowest - 1
-        if value < self.lowest or (self.highest is not None and value > self.highest):
-            upto = "or more" if self.highest is None else f"to {self.highest}"
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number: allowed are {self.lowest} {upto}"
-            )
-        return value
-
-
 def _concurrencies(text: str) -> tuple[int, ...]:
-    read = _whole(1, _HIGHEST_CONCURRENCY)
+    read = WholeNumber(1, _HIGHEST_CONCURRENCY)
     values = tuple(read(part) for part in text.split(","))
     if list(values) != sorted(set(values)):
         raise argparse.ArgumentTypeError(f"{text!r} must rise, each number once")
     return values
-
-
-def _window_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_WINDOW_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds: allowed are above 0 to {_LONGEST_WINDOW_S:g}"
-        )
-    return seconds

@@ -1,11 +1,11 @@
-"""Watts of one engine: which meters see the devices it is placed on, and a mean over a span.
+"""Measure the watts of one engine: choose the meters of its devices, and take means.
 
     GPUs    NVML by UUID, all GPUs of the engine together
-    CPU     RAPL: whole packages, whatever else runs on them; without it CPU-seconds of the engine's
+    CPU     RAPL: whole packages, with all that runs on them; without it CPU-seconds of the engine's
             processes by the watts that the user named (`model:user`)
 
 Unlike the front end's accounts, nothing is shared out: an engine that is profiled runs alone. What
-nothing here can tell is null with its reason.
+is not known is null with its reason.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from pathlib import Path
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.books.metering import SWITCHED_OFF
 from hybridserve_llm.config.cascade import EnergyConfig
-from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
+from hybridserve_llm.energy.cpu_time import CpuTimeMeter
 from hybridserve_llm.energy.joules import RANK
 from hybridserve_llm.energy.meters import AbsentMeter, CpuWattsMeter, TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter
+from hybridserve_llm.energy.processes import engine_trees, tree_of
 from hybridserve_llm.energy.rapl import RaplMeter, rapl_zones, traces_of
 from hybridserve_llm.energy.sampler import Sampled, Sampler
 from hybridserve_llm.errors import MeterFault
@@ -38,7 +39,7 @@ _READING_LIMIT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Mean watts of a span.
+    """Hold the mean watts of a span.
 
     Attributes:
         power_w: None where it is not known; `reason` then says why.
@@ -63,7 +64,7 @@ async def metered(
     clock: Clock,
     probes: Probes | None = None,
 ) -> AsyncIterator[EnergyMeter]:
-    """The meter of all devices of an engine, read in a thread of its own while the block lasts.
+    """Read the meter of all devices of an engine in a thread while the block lasts.
 
     Args:
         placement: The engine's.
@@ -88,7 +89,7 @@ async def metered(
 def meter_of(
     placement: Placement, socket_path: Path, config: EnergyConfig, *, clock: Clock, probes: Probes
 ) -> tuple[Sequence[Sampled], EnergyMeter]:
-    """What has to be read again and again, and the meter of it; see `metered`."""
+    """Return what has to be sampled again and again, and the meter over it; see `metered`."""
     if not config.enabled:
         return (), AbsentMeter(SWITCHED_OFF)
     if placement.device == "gpu":
@@ -126,7 +127,7 @@ def _cpu_meter(
         )
     words = {name: str(socket_path)}
     cpu_time = CpuTimeMeter(
-        words, lambda parents: engine_roots(words, parents, under=os.getpid()), clock=clock
+        words, lambda: engine_trees(words, tree_of(os.getpid())[1:]), clock=clock
     )
     return (cpu_time,), CpuWattsMeter(cpu_time.traces[name], watts_per_core=watts)
 
@@ -134,7 +135,7 @@ def _cpu_meter(
 async def mean_power(
     meter: EnergyMeter, start_s: float, end_s: float, activity: Activity, *, pause: Pause
 ) -> Power:
-    """Watts from `start_s` to `end_s`, once the meter has read so far.
+    """Return the mean watts from `start_s` to `end_s`, once the meter has read so far.
 
     Waits for that at most `_READING_LIMIT_S`; what was not read by then is not known.
     """
@@ -164,5 +165,5 @@ def _unknown(reason: str | None) -> Power:
 
 
 def worst_source(sources: Sequence[str]) -> str:
-    """The label furthest down the ladder of meters."""
+    """Return the label furthest down the ladder of meters."""
     return max(sources, key=lambda label: RANK[Source(label.partition(":")[0])])

@@ -1,4 +1,4 @@
-"""How well a table predicts loads that are not in it: each predicted, and measured."""
+"""Predict loads that are not in a table, and compare them with what was measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from statistics import median
 from hybridserve_llm.profiles.curve import curve_of_profile
 from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.profiles.throughput import output_tokens_per_s
-from launch.profiling.window import Window
+from launch.profiling.window import MeasuredWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One load that was measured and left out of the table.
+    """Hold one load that was measured and left out of the table.
 
     Attributes:
         concurrency: Requests in flight.
@@ -26,17 +26,19 @@ class Check:
 
     @property
     def median_tokens_per_s(self) -> float:
-        """The median of what was measured."""
+        """Return the median of what was measured."""
         return median(self.measured_tokens_per_s)
 
     @property
     def error(self) -> float:
-        """Predicted over the median, minus 1."""
+        """Return the predicted throughput over the median, minus 1."""
         return self.predicted_tokens_per_s / self.median_tokens_per_s - 1
 
 
-def checks_of(profile: Profile, windows: Mapping[int, Sequence[Window]]) -> tuple[Check, ...]:
-    """The loads of `windows`, each predicted from `profile`.
+def checks_of(
+    profile: Profile, windows: Mapping[int, Sequence[MeasuredWindow]]
+) -> tuple[Check, ...]:
+    """Return the loads of `windows`, each predicted from `profile`.
 
     Raises:
         ConfigError: The profile does not reach from 1 to the largest of them.

@@ -1,4 +1,4 @@
-"""Shows on stderr how far the measurements have come: a bar on a terminal, else a line a round."""
+"""Show on stderr how far the measurements have come: a bar on a terminal, else a line a round."""
 
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from rich.progress import (
 
 
 class MeasureProgress:
-    """One bar of windows; a context manager around the measurements of one engine."""
+    """Show one bar of windows; a context manager around the measurements of one engine."""
 
     def __init__(self, console: Console, tier: str, *, n_windows: int, repeats: int) -> None:
         self._console = console
@@ -51,7 +51,7 @@ class MeasureProgress:
         self._bars.stop()
 
     def begin_window(self, number: int, concurrency: int) -> None:
-        """The window with `concurrency` in flight of round `number`, from 1, begins now."""
+        """Show that the window with `concurrency` in flight of round `number`, from 1, begins."""
         text = f"{self._tier}: round {number} of {self._repeats}, {concurrency} in flight"
         if self._bar is not None:
             is_first = self._round == 0

@@ -1,10 +1,10 @@
-"""A run of `hs-profile`: check, plan, then tier by tier start, measure, stop, and write.
+"""Run `hs-profile`: check, plan, then start, measure, stop and write tier by tier.
 
     checked ─ planned ─ run folder ─┬─ small/0  started ─ measured ─ stopped ─ small.json
                                     └─ medium/0 started ─ …
 
-Engines run one at a time, each placed as the launcher would place it with all others beside it, so
-that a tier has the threads or GPUs it will have when it serves. One replica of a tier is measured.
+Engines run one at a time, each placed as the launcher would place it next to all others. So a tier
+has the threads or GPUs that it will have when it serves. One replica of a tier is measured.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.load.process_times import cpu_time_of_children
+from hybridserve_llm.load.request_source import SAMPLE_TEXT, Lengths, RequestDraw, RequestSource
 from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
@@ -32,15 +34,15 @@ from launch.demo.family import DEMO_CONFIG
 from launch.engines.supervisor import check_is_here, engine_states, running_engines
 from launch.machine.checkpoints import check_checkpoints
 from launch.machine.hardware import numbers_of, probe
-from launch.profiling.cpu_time import cpu_time
+from launch.profiling.chosen_tiers import tiers_to_measure
 from launch.profiling.machine import gpu_name, hardware_in_words
-from launch.profiling.measurement import Rounds, measure_rounds, points_of
+from launch.profiling.measurement import Rounds, measure_rounds
 from launch.profiling.options import ProfileOptions
+from launch.profiling.points import points_of
 from launch.profiling.power import Power, metered
 from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
-from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, Window, measure_idle
+from launch.profiling.window import Instruments, MeasuredWindow, measure_idle
 from launch.running.launch_index import announced
 from launch.running.run_folder import RunFolder, open_run_folder
 from launch.running.signals import StopRequest, sigterm_interrupts
@@ -49,7 +51,7 @@ from launch.running.state_file import LaunchState, StateFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """What was measured of one tier.
+    """Hold the measurements of one tier.
 
     Attributes:
         tier: Its name.
@@ -62,13 +64,13 @@ class Profiled:
     tier: str
     path: str
     profile: Profile
-    windows: Mapping[int, tuple[Window, ...]]
+    windows: Mapping[int, tuple[MeasuredWindow, ...]]
     checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """What the tiers' measurements share."""
+    """Hold what the tiers' measurements share."""
 
     options: ProfileOptions
     config: CascadeConfig
@@ -82,9 +84,9 @@ class _Session:
 def profile_tiers(
     options: ProfileOptions, *, hardware: Hardware | None = None, probes: Probes | None = None
 ) -> tuple[Profiled, ...]:
-    """Measures the tiers one after the other; each profile is written once it is complete.
+    """Measure the tiers one after the other; each profile is written once it is complete.
 
-    Progress goes to stderr. No engine is left behind, whatever happens.
+    Progress goes to stderr. No engine is left behind, not even after a failure.
 
     Args:
         options: What to measure, and how.
@@ -126,47 +128,8 @@ def profile_tiers(
         return uvloop.run(_until_stopped(session, replicas))
 
 
-def tiers_to_measure(config: CascadeConfig, options: ProfileOptions) -> list[TierConfig]:
-    """The tiers that are asked for, in the cascade's order, each found able to hold the load.
-
-    Raises:
-        ConfigError: A tier is not there or runs elsewhere, or the load is beyond its `max_num_seqs`
-            or `max_model_len`.
-    """
-    here = [tier for tier in config.tiers if not tier.endpoints]
-    allowed = [tier.name for tier in here]
-    for name in options.tiers:
-        if name not in allowed:
-            raise ConfigError(
-                f"tier {name!r} cannot be measured: allowed are the tiers that are started from "
-                f"here ({', '.join(allowed) or 'none'})"
-            )
-    chosen = [tier for tier in here if tier.name in (options.tiers or allowed)]
-    if not chosen:
-        raise ConfigError("all tiers name endpoints, and hs-profile measures what it starts itself")
-    for tier in chosen:
-        _check_load(tier, options)
-    return chosen
-
-
-def _check_load(tier: TierConfig, options: ProfileOptions) -> None:
-    most, limit = options.concurrency[-1], tier.engine.max_num_seqs
-    if limit is not None and most > limit:
-        raise ConfigError(
-            f"tier {tier.name}: {most} requests in flight are beyond max_num_seqs {limit}: "
-            f"--concurrency may go up to {limit}"
-        )
-    tokens = options.prompt_tokens + options.output_tokens
-    max_model_len = tier.engine.max_model_len
-    if max_model_len is not None and tokens > max_model_len:
-        raise ConfigError(
-            f"tier {tier.name}: --prompt-tokens {options.prompt_tokens} and --output-tokens "
-            f"{options.output_tokens} are {tokens} together, max_model_len is {max_model_len}"
-        )
-
-
 def _without_restarts(config: CascadeConfig) -> CascadeConfig:
-    """An engine that fails ends its measurement: one started again would be measured unawares."""
+    """Switch restarts off, so that no engine is started again unnoticed while it is measured."""
     launch = config.launch.model_copy(update={"restart_limit": 0})
     return config.model_copy(update={"launch": launch})
 
@@ -184,7 +147,7 @@ def _make_folder(options: ProfileOptions) -> None:
 
 
 async def _until_stopped(session: _Session, replicas: list[Plan]) -> tuple[Profiled, ...]:
-    """Measures all; the first signal ends the work in order, a second one kills engines."""
+    """Measure all; the first signal ends the work in order, a second one kills engines."""
     stop = StopRequest()
     work = asyncio.create_task(_profile_all(session, replicas, stop.hurry))
     stop.install(work.cancel)
@@ -221,7 +184,7 @@ async def _profile_all(
 
 
 async def _bare_idle(session: _Session, replicas: list[Plan]) -> Mapping[str, Power]:
-    """By tier, the watts of its GPUs before any engine is started; empty on a CPU."""
+    """Return by tier the watts of its GPUs before any engine is started; empty on a CPU."""
     tiers = {
         plan.tiers[0].tier: placement
         for plan in replicas
@@ -243,13 +206,13 @@ async def _instruments(session: _Session, placement: Placement) -> AsyncIterator
     socket_path = session.folder.socket_path(placement.name)
     energy = session.config.energy
     async with metered(placement, socket_path, energy, clock=clock, probes=session.probes) as meter:
-        yield Instruments(clock=clock, cpu_time=cpu_time, meter=meter)
+        yield Instruments(clock=clock, cpu_time=cpu_time_of_children, meter=meter)
 
 
 async def _profile(
     session: _Session, tier: TierPlan, address: str, bare_idle: Power | None
 ) -> Profiled:
-    """Measures the engine at `address`, and writes its profile."""
+    """Measure the engine at `address`, and write its profile."""
     options = session.options
     engine = VllmHttpEngine(address, model=tier.tier, clock=SystemClock(), probe_timeout_s=60.0)
     try:
@@ -274,7 +237,7 @@ async def _profile(
 
 async def _measured(
     session: _Session, tier: str, engine: VllmHttpEngine, instruments: Instruments
-) -> Mapping[int, tuple[Window, ...]]:
+) -> Mapping[int, tuple[MeasuredWindow, ...]]:
     options = session.options
     source = await _source(engine, options)
     rounds = Rounds(
@@ -287,14 +250,14 @@ async def _measured(
         session.console, tier, n_windows=n_windows, repeats=rounds.repeats
     ) as progress:
         return await measure_rounds(
-            engine, source, rounds, instruments=instruments, tell=progress.begin_window
+            engine, source, rounds, instruments=instruments, on_window=progress.begin_window
         )
 
 
 def _profile_of(
     session: _Session,
     tier: TierPlan,
-    windows: Mapping[int, tuple[Window, ...]],
+    windows: Mapping[int, tuple[MeasuredWindow, ...]],
     *,
     idle: Power,
     bare_idle: Power | None,
@@ -330,9 +293,5 @@ async def _source(engine: VllmHttpEngine, options: ProfileOptions) -> RequestSou
         raise CannotBeDone(
             f"engine {engine.address} has no /tokenize, which prompts of a given length need"
         )
-    return RequestSource(
-        token_ids,
-        prompt_tokens=options.prompt_tokens,
-        output_tokens=options.output_tokens,
-        top_logprobs=options.top_logprobs,
-    )
+    lengths = Lengths(prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens)
+    return RequestSource(RequestDraw(token_ids, top_logprobs=options.top_logprobs), lengths)

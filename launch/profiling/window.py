@@ -1,30 +1,22 @@
-"""One measurement: what an engine did in a stretch of time under a steady load."""
+"""Measure what an engine did in a stretch of time under a steady load."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine
+from hybridserve_llm.interfaces import Clock, EnergyMeter
+from hybridserve_llm.load.closed_loop import loaded
+from hybridserve_llm.load.process_times import CpuTime
+from hybridserve_llm.load.reading import CountingEngine, Stretch, read_engine
+from hybridserve_llm.load.request_source import RequestSource
 from hybridserve_llm.values.joules import Activity
-from launch.profiling.closed_loop import ClosedLoop, closed_loop
-from launch.profiling.counters import EngineCounters, counters_of
-from launch.profiling.cpu_time import CpuTime
 from launch.profiling.power import Pause, Power, mean_power
-from launch.profiling.prompts import RequestSource
-
-
-class MeasuredEngine(Engine, Protocol):
-    """An engine that tells its counters; `engines.vllm_http.VllmHttpEngine` is one."""
-
-    async def metrics(self) -> str:
-        """Its metrics, in Prometheus' text format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
-    """What a window is measured with.
+    """Hold the instruments that a window is measured with.
 
     Attributes:
         clock: Reads seconds.
@@ -40,22 +32,22 @@ class Instruments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """One measurement of an engine with `concurrency` requests in flight.
+class MeasuredWindow:
+    """Hold one measurement of an engine with `concurrency` requests in flight.
 
     Attributes:
         seconds: How long it took.
         n_requests: Requests that ended in it.
         output_tokens_per_s: Generated, of all requests together.
-        prompt_tokens_per_s: Computed, likewise.
+        prompt_tokens_per_s: Computed, of all requests together.
         itl_s: Mean seconds between two tokens of a request, as the engine counts them.
         ttft_s: Mean seconds to the first token, as the engine counts them; None where none came.
         preemptions: Requests that were thrown out of the batch for lack of KV cache.
-        power_w: Mean watts of all devices of the engine; None where nobody can tell.
+        power_w: Mean watts of all devices of the engine; None where they are not known.
         power_source: The meter of them; `unavailable` for none.
         power_reason: Why they are not known, or what else to know of them; None for nothing.
         power_edge_w: By how much they may be off since the meter is read ten times a second.
-        engine_cores: CPU cores that the engine's processes used, on average.
+        engine_cores: CPU cores that the engine's processes used, on average; None where unknown.
         other_cores: The same of all else on the machine; None where it is not known.
     """
 
@@ -71,97 +63,69 @@ class Window:
     power_source: str
     power_reason: str | None
     power_edge_w: float
-    engine_cores: float
+    engine_cores: float | None
     other_cores: float | None
 
     @property
     def requests_per_s(self) -> float:
-        """Requests that ended, per second."""
+        """Return the requests that ended per second."""
         return self.n_requests / self.seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    at_s: float
-    counters: EngineCounters
-    cpu: CpuTime
-    n_finished: int
-
-
 async def measure_window(
-    engine: MeasuredEngine,
+    engine: CountingEngine,
     source: RequestSource,
     concurrency: int,
     *,
     window_s: float,
     instruments: Instruments,
-) -> Window:
-    """Loads the engine, waits until the load is steady, and measures it for `window_s`.
+) -> MeasuredWindow:
+    """Load the engine, wait until the load is steady, and measure it for `window_s`.
 
     Raises:
         CannotBeDone: No request ended in the window, or the engine does not count what is needed.
         HybridServeError: The engine refuses a request, or fails.
     """
-    async with closed_loop(engine, source, concurrency) as loop:
-        begin = await _read(engine, loop, instruments)
+    async with loaded(engine, source, concurrency) as loop:
+        begin = await read_engine(engine, instruments.clock, instruments.cpu_time)
+        n_before = loop.n_finished
         await instruments.pause(window_s)
-        end = await _read(engine, loop, instruments)
+        end = await read_engine(engine, instruments.clock, instruments.cpu_time)
+        n_requests = loop.n_finished - n_before
     power = await _power(instruments, begin.at_s, end.at_s, n_running=concurrency)
-    window = _between(begin, end, concurrency, power)
-    if window.n_requests == 0 or window.output_tokens_per_s <= 0:
+    stretch = end.since(begin)
+    if n_requests == 0 or stretch.output_tokens_per_s <= 0:
         raise CannotBeDone(
-            f"no request of {source.output_tokens} output tokens ended in {window_s:g} s with "
-            f"{concurrency} in flight: give a longer --window-s or fewer --output-tokens"
+            f"no request of {source.lengths.output_tokens} output tokens ended in {window_s:g} s "
+            f"with {concurrency} in flight: give a longer --window-s or fewer --output-tokens"
         )
-    return window
+    return _window(stretch, n_requests, concurrency, power)
 
 
 async def measure_idle(window_s: float, instruments: Instruments) -> Power:
-    """Mean watts of `window_s` while nothing is asked of the devices."""
+    """Return the mean watts of `window_s` while nothing is asked of the devices."""
     begin_s = instruments.clock.monotonic_s()
     await instruments.pause(window_s)
     return await _power(instruments, begin_s, instruments.clock.monotonic_s(), n_running=0)
 
 
-async def _read(engine: MeasuredEngine, loop: ClosedLoop, instruments: Instruments) -> _Reading:
-    asked_s = instruments.clock.monotonic_s()
-    counters = counters_of(await engine.metrics())
-    # The engine read its counters somewhere between question and answer.
-    at_s = (asked_s + instruments.clock.monotonic_s()) / 2
-    return _Reading(
-        at_s=at_s,
-        counters=counters,
-        cpu=instruments.cpu_time(),
-        n_finished=loop.n_finished,
-    )
-
-
-def _between(begin: _Reading, end: _Reading, concurrency: int, power: Power) -> Window:
-    seconds = end.at_s - begin.at_s
-    counted = end.counters.since(begin.counters)
-    return Window(
+def _window(stretch: Stretch, n_requests: int, concurrency: int, power: Power) -> MeasuredWindow:
+    return MeasuredWindow(
         concurrency=concurrency,
-        seconds=seconds,
-        n_requests=end.n_finished - begin.n_finished,
-        output_tokens_per_s=counted.output_tokens / seconds,
-        prompt_tokens_per_s=counted.prompt_tokens / seconds,
-        itl_s=counted.itl_s,
-        ttft_s=counted.ttft_s,
-        preemptions=round(counted.preemptions),
+        seconds=stretch.seconds,
+        n_requests=n_requests,
+        output_tokens_per_s=stretch.output_tokens_per_s,
+        prompt_tokens_per_s=stretch.counted.prompt_tokens / stretch.seconds,
+        itl_s=stretch.counted.itl_s,
+        ttft_s=stretch.counted.ttft_s,
+        preemptions=round(stretch.counted.preemptions),
         power_w=power.power_w,
         power_source=power.source,
         power_reason=power.reason,
         power_edge_w=power.edge_w,
-        engine_cores=(end.cpu.engine_s - begin.cpu.engine_s) / seconds,
-        other_cores=_other_cores(begin.cpu, end.cpu, seconds),
+        engine_cores=stretch.engine_cores,
+        other_cores=stretch.other_cores,
     )
-
-
-def _other_cores(begin: CpuTime, end: CpuTime, seconds: float) -> float | None:
-    if begin.others_s is None or end.others_s is None:
-        return None
-    # Linux counts the machine in other steps than a process, so that a quiet one may come out < 0.
-    return max(0.0, end.others_s - begin.others_s) / seconds
 
 
 async def _power(

@@ -1,4 +1,4 @@
-"""Serves the front end with uvicorn in the launcher's own loop, on a socket bound beforehand."""
+"""Serve the front end with uvicorn in the launcher's own loop, on a socket bound beforehand."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, n
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port` (0 takes a free one) that does not listen yet.
+    """Return a socket bound to `host` and `port` (0 takes a free one) that does not listen yet.
 
     Binding before the engines start finds a port in use at once, not minutes later.
 
@@ -51,7 +51,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def base_url(bound: socket.socket) -> str:
-    """The URL a client on this machine uses, without path."""
+    """Return the URL a client on this machine uses, without path."""
     host, port = bound.getsockname()[:2]
     host = _WILDCARDS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -66,7 +66,7 @@ async def serve(
     hurry: asyncio.Event,
     on_ready: Callable[[], None],
 ) -> None:
-    """Serves `app` until cancelled; calls `on_ready` when `/ready` answers 200.
+    """Serve `app` until cancelled; call `on_ready` when `/ready` answers 200.
 
     When cancelled it waits `stop_timeout_s` for requests in flight, and no longer than `hurry`.
 
@@ -106,7 +106,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals and the end of this process to the launcher."""
+    """Run uvicorn, but leave signals and the end of this process to the launcher."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
 
 
 def _spare_the_collector() -> None:
-    """Has Python's garbage collector look at less, and more rarely.
+    """Make Python's garbage collector look at less, and more rarely.
 
     What was imported and built so far stays for as long as the process does: it is never looked at
     again. Requests leave no cycles behind, so what a collection finds is requests in flight, and

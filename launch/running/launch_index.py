@@ -1,8 +1,8 @@
-"""Where to find this user's running launches without knowing their run folders.
+"""Find and stop this user's running launches without knowing their run folders.
 
-Every launcher leaves a file named after its pid, which holds the path of its run folder, in
-`$XDG_RUNTIME_DIR/hybridserve`, or in `hybridserve-UID` among the temporary files where that
-variable names no folder. Whether the launcher still lives is the run folder's to say.
+Every launcher leaves a file named after its pid, which holds the path of its run folder. The file
+is in `$XDG_RUNTIME_DIR/hybridserve`, or in `hybridserve-UID` among the temporary files where that
+variable names no folder. Only the run folder shows whether the launcher still lives.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from hybridserve_llm.errors import CannotBeDone
 from launch.running.run_folder import holder_of
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def announced(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Lets `running_launches` find the run folder until the block ends.
+    """Let `running_launches` find the run folder until the block ends.
 
     Where that cannot be, it is logged and the launch goes on: it is found by its folder then.
     """
@@ -38,7 +39,7 @@ def announced(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def running_launches(environment: Mapping[str, str]) -> list[Path]:
-    """The run folders of this user's living launchers, sorted."""
+    """Return the run folders of this user's living launchers, sorted."""
     index = _index(environment)
     try:
         is_ours = index.stat().st_uid == os.getuid()
@@ -49,6 +50,30 @@ def running_launches(environment: Mapping[str, str]) -> list[Path]:
     return sorted(folders)
 
 
+def stop_launch(run_folder: Path, *, timeout_s: float) -> int:
+    """Send SIGTERM to the launcher of `run_folder`, wait for its end, and return its pid.
+
+    The signal goes to that very process or to none, even if another one has its pid by now.
+
+    Raises:
+        CannotBeDone: No launcher holds the folder, it is another user's, or it has not ended
+            within `timeout_s`; it goes on stopping then.
+    """
+    holder = holder_of(run_folder)
+    if holder is None or not holder.is_alive():
+        raise CannotBeDone(f"no launcher runs in {run_folder}")
+    try:
+        has_ended = holder.terminate(timeout_s=timeout_s)
+    except PermissionError as exc:
+        raise CannotBeDone(f"the launcher, pid {holder.pid}, is another user's") from exc
+    if not has_ended:
+        raise CannotBeDone(
+            f"the launcher, pid {holder.pid}, still runs after {timeout_s:g} s; hs-launch stop "
+            "once more has it kill its engines"
+        )
+    return holder.pid
+
+
 def _index(environment: Mapping[str, str]) -> Path:
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     if runtime and os.path.isdir(runtime):
@@ -57,10 +82,10 @@ def _index(environment: Mapping[str, str]) -> Path:
 
 
 def _make_private(index: Path) -> None:
-    """Makes the folder, for this user alone.
+    """Make the folder, for this user alone.
 
     Raises:
-        PermissionError: Somebody else made it, who could lead `hs-launch stop` astray.
+        PermissionError: Another user made it, and could mislead `hs-launch stop`.
     """
     index.mkdir(mode=0o700, parents=True, exist_ok=True)
     if index.lstat().st_uid != os.getuid() or index.is_symlink():
@@ -74,7 +99,7 @@ def _drop_dead(index: Path) -> None:
 
 
 def _folder_of(entry: Path) -> Path | None:
-    """The run folder named in `entry`; None where its launcher does not live any more."""
+    """Return the run folder named in `entry`; None where its launcher has ended."""
     try:
         folder = Path(entry.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

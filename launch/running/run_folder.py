@@ -1,9 +1,9 @@
-"""The folder of one launch: log per engine, plan.json, endpoints.json, state, sockets, and a lock.
+"""Make and lock the folder of one launch: logs, plan.json, endpoints.json, state, sockets.
 
-The lock is the kernel's (flock), and whoever holds its descriptor open holds it: the launcher, and
-the guard of each of its engines. So after a launcher was killed, the folder is free once the last
-engine has ended, and no engine of an old launch can meddle with a new one's sockets. The lock file
-says who the launcher is.
+The lock is the kernel's (flock). Every process that has its descriptor open holds it: the launcher,
+and the guard of each of its engines. So after a launcher was killed, the folder is free once the
+last engine has ended. No engine of an old launch can meddle with a new one's sockets. The lock file
+names the launcher.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _LOCK_INTERVAL_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """Paths of one launch.
+    """Hold the paths of one launch.
 
     Attributes:
         path: The folder itself.
@@ -47,23 +47,23 @@ class RunFolder:
 
     @property
     def state_path(self) -> Path:
-        """Where the launcher says what it does; see `state.py`."""
+        """Return the path of the file that shows the launcher's state; see `state_file.py`."""
         return state_path(self.path)
 
     def log_path(self, engine: str) -> Path:
-        """Log file of the engine (`tier/index`)."""
+        """Return the log file of the engine (`tier/index`)."""
         return self.path / "logs" / f"{_file_name(engine)}.log"
 
     def socket_path(self, engine: str) -> Path:
-        """Unix socket of the engine (`tier/index`)."""
+        """Return the unix socket of the engine (`tier/index`)."""
         return self.sockets / f"{_file_name(engine)}.sock"
 
     def write_plan(self, plan: Plan) -> None:
-        """Writes `plan.json`."""
+        """Write `plan.json`."""
         (self.path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
 
     def write_endpoints(self, endpoints: Mapping[str, Iterable[str]]) -> None:
-        """Writes `endpoints.json`: base URLs (`unix:/path` or `http://…`) by tier."""
+        """Write `endpoints.json`: base URLs (`unix:/path` or `http://…`) by tier."""
         tiers = {tier: list(urls) for tier, urls in endpoints.items()}
         text = json.dumps({"tiers": tiers}, indent=2) + "\n"
         (self.path / "endpoints.json").write_text(text, encoding="utf-8")
@@ -71,13 +71,13 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run_folder(path: Path | None, engines: Iterable[str]) -> Iterator[RunFolder]:
-    """The run folder at `path`, or a fresh one among the temporary files, locked until the end.
+    """Lock the run folder at `path`, or a fresh one among the temporary files, until the end.
 
     At the end `endpoints.json`, the state and the sockets are removed; logs and plan stay. Where
     engines of a killed launch still end, their end is waited for.
 
     Args:
-        path: Made if it is not there.
+        path: Made if it does not exist.
         engines: Names of the engines that will have sockets here.
 
     Raises:
@@ -99,12 +99,12 @@ def open_run_folder(path: Path | None, engines: Iterable[str]) -> Iterator[RunFo
 
 
 def state_path(folder: Path) -> Path:
-    """The state file of the run folder `folder`."""
+    """Return the state file of the run folder `folder`."""
     return folder / "state.json"
 
 
 def holder_of(folder: Path) -> ProcessIdentity | None:
-    """The launcher that took the run folder last, dead or alive; None when it stopped in order.
+    """Return the launcher that took the run folder last, even if it died; None if it stopped.
 
     Reads the lock file and takes no lock.
     """
@@ -116,7 +116,7 @@ def holder_of(folder: Path) -> ProcessIdentity | None:
 
 @contextlib.contextmanager
 def _made(path: Path | None) -> Iterator[Path]:
-    """The folder, made; one among the temporary files goes again when it never held a log."""
+    """Make the folder; one among the temporary files goes again when it never held a log."""
     folder = path.absolute() if path else Path(tempfile.mkdtemp(prefix="hybridserve-"))
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _made(path: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[int]:
-    """Holds the folder's lock; the kernel frees it when its last holder ends, however it ends."""
+    """Hold the folder's lock; the kernel frees it when its last holder ends, however it ends."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _take(descriptor, folder)
@@ -164,7 +164,7 @@ def _take(lock: int, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _socket_folder(folder: Path, engines: Iterable[str]) -> Iterator[Path]:
-    """A folder that only this user may enter, so that nobody else reaches the engines."""
+    """Make a folder that only this user may enter, so that nobody else reaches the engines."""
     sockets = folder / "sockets"
     longest = max((len(os.fsencode(_file_name(engine))) for engine in engines), default=0)
     if len(os.fsencode(sockets)) + len("/.sock") + longest > MAX_SOCKET_PATH_BYTES:

@@ -1,4 +1,4 @@
-"""The wish to stop, from Ctrl-C or SIGTERM: the first asks politely, the second hurries."""
+"""Turn Ctrl-C and SIGTERM into a request to stop: the first asks politely, the second hurries."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class StopRequest:
-    """Turns the two signals of this process into one call and one event.
+    """Turn the two signals of this process into one call and one event.
 
     Attributes:
-        hurry: Set by the second signal; whoever waits for a clean end stops waiting then.
+        hurry: Set by the second signal; nothing waits for a clean end any more then.
     """
 
     def __init__(self) -> None:
@@ -22,20 +22,20 @@ class StopRequest:
         self._on_first: Callable[[], object] = lambda: None
 
     def install(self, on_first: Callable[[], object]) -> None:
-        """Takes over SIGINT and SIGTERM of the running loop; `on_first` is called once."""
+        """Take over SIGINT and SIGTERM of the running loop; `on_first` is called once."""
         self._on_first = on_first
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.signal)
 
     def remove(self) -> None:
-        """Gives the signals back."""
+        """Give the signals back."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
     def signal(self) -> None:
-        """What a signal does."""
+        """Call `on_first` at the first signal, and set `hurry` at the second."""
         if self._has_come:
             self.hurry.set()
         self._has_come = True
@@ -45,7 +45,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Makes SIGTERM a KeyboardInterrupt, as Ctrl-C is, where no event loop takes signals over.
+    """Make SIGTERM a KeyboardInterrupt, as Ctrl-C is, where no event loop takes signals over.
 
     So a launch that is stopped while it plans leaves its run folder in order. Main thread only.
     """
@@ -57,7 +57,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 async def has_ended(task: asyncio.Future[T], *, hurry: asyncio.Event, timeout_s: float) -> bool:
-    """Whether `task` ended within `timeout_s` and before `hurry`; it is left running if not."""
+    """Return whether `task` ended within `timeout_s` and before `hurry`; else it runs on."""
     hurried = asyncio.create_task(hurry.wait())
     try:
         waiting: set[asyncio.Future[Any]] = {task, hurried}

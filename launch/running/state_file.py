@@ -1,6 +1,6 @@
-"""What a launcher says of itself in `state.json`, for `hs-launch status` in another terminal.
+"""Write a launch's state to `state.json`, for `hs-launch status` in another terminal.
 
-The file is replaced whole whenever something changes, so a reader sees one state or the next, never
+The file is replaced whole when something changes. So a reader sees one state or the next, never
 half of one, and takes no lock. Times in it are this machine's monotonic clock, which all processes
 share until the next boot.
 """
@@ -28,7 +28,7 @@ EngineCondition = Literal["starting", "healthy", "restarting", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
-    """One engine as its launcher sees it.
+    """Hold the state of one engine as its launcher sees it.
 
     Attributes:
         name: `tier/index`.
@@ -56,13 +56,13 @@ class EngineState:
 
     @property
     def tier(self) -> str:
-        """The tier that it is a replica of."""
+        """Return the tier that it is a replica of."""
         return self.name.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchState:
-    """One launch.
+    """Hold the state of one launch.
 
     Attributes:
         pid: The launcher's process.
@@ -83,23 +83,23 @@ class LaunchState:
 
     @property
     def tiers_down(self) -> tuple[str, ...]:
-        """Tiers none of whose engines is healthy; of endpoints nothing is known here."""
+        """Return the tiers without a healthy engine; endpoints are not known here."""
         tiers = dict.fromkeys(engine.tier for engine in self.engines)
         healthy = {engine.tier for engine in self.engines if engine.condition == "healthy"}
         return tuple(tier for tier in tiers if tier not in healthy)
 
     @property
     def is_ready(self) -> bool:
-        """Whether it serves and every tier that it started has a healthy engine."""
+        """Return whether it serves and every tier that it started has a healthy engine."""
         return self.phase == "ready" and not self.tiers_down
 
     def to_json(self) -> str:
-        """The state as indented JSON; `from_json` gives an equal state back."""
+        """Return the state as indented JSON; `from_json` gives an equal state back."""
         return _STATE.dump_json(self, indent=2).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "LaunchState":
-        """The state in `text`.
+        """Return the state in `text`.
 
         Raises:
             CannotBeDone: It is not a state, or one of another version of this program.
@@ -117,26 +117,26 @@ _STATE = TypeAdapter(LaunchState)
 
 
 class StateFile:
-    """Keeps a launch's state and its file the same."""
+    """Keep a launch's state and its file the same."""
 
     def __init__(self, path: Path, state: LaunchState) -> None:
-        """Writes `state` at once."""
+        """Write `state` at once."""
         self._path = path
         self._state = state
         self._write()
 
     @property
     def state(self) -> LaunchState:
-        """What was written last."""
+        """Return the state that was written last."""
         return self._state
 
     def update(self, **changes: Any) -> None:
-        """Replaces fields of the launch's state."""
+        """Replace fields of the launch's state."""
         self._state = dataclasses.replace(self._state, **changes)
         self._write()
 
     def update_engine(self, name: str, **changes: Any) -> None:
-        """Replaces fields of one engine's state; writes nothing where nothing changes."""
+        """Replace fields of one engine's state; write nothing where nothing changes."""
         engines = tuple(
             dataclasses.replace(engine, **changes) if engine.name == name else engine
             for engine in self._state.engines

@@ -1,7 +1,7 @@
-"""What `hs-launch status` tells: a launch as its run folder shows it, as a table or as JSON.
+"""Show a launch as its run folder shows it, as a table or as JSON: `hs-launch status`.
 
-Reads files only. Whether the launcher lives is asked of the kernel, by its identity in the lock
-file; a state file without a living launcher is left over from one that was killed.
+It only reads files. The kernel is asked whether the launcher lives, by its identity in the lock
+file. A state file without a living launcher is left over from one that was killed.
 """
 
 import json
@@ -22,7 +22,7 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchStatus:
-    """A launch at one moment.
+    """Hold a launch at one moment.
 
     Attributes:
         run_folder: Its folder.
@@ -41,12 +41,12 @@ class LaunchStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are answered by every tier."""
+        """Return whether requests are answered by every tier."""
         return self.state is not None and self.state.is_ready
 
 
-def status_of(run_folder: Path, *, now_s: float) -> LaunchStatus:
-    """The launch of `run_folder`; `now_s` is the monotonic clock's time.
+def launch_status(run_folder: Path, *, now_s: float) -> LaunchStatus:
+    """Return the launch of `run_folder`; `now_s` is the monotonic clock's time.
 
     Raises:
         CannotBeDone: It is no run folder, or its state is of another version of this program.
@@ -78,8 +78,8 @@ def _state_in(folder: Path) -> LaunchState | None:
         return None
 
 
-def to_json(launches: list[LaunchStatus]) -> str:
-    """All of `launches` as one JSON object; what is not known is null."""
+def launches_json(launches: list[LaunchStatus]) -> str:
+    """Return all of `launches` as one JSON object; what is not known is null."""
     return json.dumps({"launches": [_values(launch) for launch in launches]}, indent=2)
 
 
@@ -109,8 +109,8 @@ def _since(then_s: float | None, now_s: float) -> float | None:
     return None if then_s is None else round(now_s - then_s, 3)
 
 
-def to_text(launch: LaunchStatus) -> RenderableType:
-    """The launch for a person, at 80 columns."""
+def launch_text(launch: LaunchStatus) -> RenderableType:
+    """Return the launch for a person, at 80 columns."""
     lines: list[RenderableType] = [Text(line) for line in _head(launch)]
     if launch.state is not None and launch.state.engines:
         lines.append(_table(launch.state.engines, launch))
@@ -162,7 +162,7 @@ def _condition(engine: EngineState) -> str:
 
 
 def _in_words(seconds: float) -> str:
-    """The two largest units: `42 s`, `3 min 5 s`, `2 h 4 min`, `5 d 3 h`."""
+    """Return the two largest units: `42 s`, `3 min 5 s`, `2 h 4 min`, `5 d 3 h`."""
     whole = max(0, int(seconds))
     if whole < _MINUTE_S:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""The meter on a real GPU beside its counter by hand: `python tests/benchmarks/bench_gpu_meter.py`.
+"""Compare the meter on a real GPU with its counter: `python tests/benchmarks/bench_gpu_meter.py`.
 
     bare    no process has a CUDA context
     awake   a child has one and computes nothing
@@ -6,8 +6,8 @@
     bursts  it multiplies for 0.5 s and rests for 0.5 s, in turns; each burst is booked as a request
     awake, bare again
 
-In each phase the joules of this project's meter (its thread, ten readings a second) stand beside
-the difference of two readings of NVML's counter, and beside the driver's power, integrated. Needs
+In each phase the joules of this project's meter (its thread, ten readings a second) stand next to
+the difference of two readings of NVML's counter, and to the driver's power, integrated. Needs
 an NVIDIA GPU, PyTorch, and nobody else on that GPU.
 """
 
@@ -137,7 +137,7 @@ class Gpu:
 
 
 def work_on(orders: Connection, number: int) -> None:
-    """The child that holds the context: multiplies for as long as it is told, until told None."""
+    """Hold the context in a child; multiply for as long as each order says, until one is None."""
     import torch  # late: the parent must not hold a context
 
     device = torch.device("cuda", number)
@@ -160,7 +160,7 @@ def work_on(orders: Connection, number: int) -> None:
 
 
 def bursts(gpu: Gpu, orders: Connection, seconds: float) -> tuple[Phase, list[SettledEnergy], Any]:
-    """Bursts booked as requests: who pays what, beside the counter."""
+    """Book bursts as requests, and compare what each pays with the counter."""
     clock, settled = gpu.clock, list[SettledEnergy]()
     site = Site(
         SiteSettings(component="gpu", replicas={"giant/0": "giant"}, weights={}),

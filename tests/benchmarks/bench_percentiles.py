@@ -1,4 +1,4 @@
-"""How far the percentiles of `profiles/queueing.py` are off from a simulation.
+"""Compare the percentiles of `profiles/queueing.py` with those of a simulation.
 
     python tests/benchmarks/bench_percentiles.py
 
@@ -33,7 +33,7 @@ WARM_UP = 0.1
 
 @dataclass(slots=True)
 class Seen:
-    """What requests saw: seconds to their first token and their last, and time at each batch."""
+    """Hold what requests saw: seconds to their first and last token, and time at each batch."""
 
     ttft_s: list[float] = field(default_factory=list)
     latency_s: list[float] = field(default_factory=list)

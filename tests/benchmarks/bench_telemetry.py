@@ -1,4 +1,4 @@
-"""What telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
+"""Measure what telemetry costs the front end: `python tests/benchmarks/bench_telemetry.py`.
 
     this process          two front ends, on core 0            engines
     32 in flight ──TCP──> with telemetry, as hs-launch serves ──unix──> two tiers, the first
@@ -13,13 +13,14 @@ the other, which is the harder case. Several pairs of processes are measured, si
 one program differ by a percent. Requests a second are those of the turns; CPU time is all that a
 process used for as long as the pair was measured, what it did after its turns included. Target:
 less than 3 % of the requests a second. `on` is metering (NVML, scripted), counters for Prometheus
-and records; `off` has none of these; `spans` has OpenTelemetry spans beside all of `on`. Books and
-the record file are in a process of their own, as `hs-launch` has them (core 1; what it uses is told
-apart); with `--here` they are in the front end.
+and records; `off` has none of these; `spans` has OpenTelemetry spans in addition to `on`. Books and
+the record file are in a process of their own, as `hs-launch` has them (core 1; its CPU time is
+shown apart); with `--here` they are in the front end.
 """
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import http.server
 import multiprocessing
@@ -37,13 +38,14 @@ from typing import Any
 import orjson
 import psutil
 import uvloop
-from closed_loop import ClosedLoop
+from closed_loop import same_request
 from replayed_engines import serve_replayed
 
 from hybridserve_llm.books import bookkeeper_process
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.load.closed_loop import ClosedLoop
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import ScriptedNvml
@@ -51,7 +53,7 @@ from launch.running.http_server import bind, serve
 
 TIERS = ("small", "giant")
 LEAD_IN_S = 2.3
-"""What the first requests cost is settled a second later: a pair is measured from then on."""
+"""The cost of the first requests is settled a second later; a pair is measured from then on."""
 WARM_UP_S = 0.05
 """Of a turn, until the caches hold what the front end needs."""
 NO_RAPL = Path("/nowhere")
@@ -76,7 +78,7 @@ def run_bookkeeper(fd: int) -> None:
 
 
 def run_front_end(folder: str, mode: str, is_here: bool, span_port: int, told: Any) -> None:
-    """A front end as `hs-launch` serves it, until killed; tells its port when it is ready."""
+    """Run a front end as `hs-launch` serves it, until killed; send its port when it is ready."""
     set_core(0)
     place, is_on = Path(folder), mode != "off"
     if not is_on:  # the counters have no switch of their own
@@ -140,7 +142,7 @@ class FrontEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one front end of a pair did."""
+    """Hold what one front end of a pair did."""
 
     requests_per_s: float
     cpu_us: float
@@ -172,17 +174,18 @@ def request_of(is_streamed: bool) -> bytes:
 async def measure(
     fronts: Sequence[FrontEnd], request: bytes, options: argparse.Namespace
 ) -> tuple[Measured, ...]:
-    """What each did under load: in turns, or both at once."""
-    loads = [ClosedLoop(front.port, request) for front in fronts]
-    for load in loads:
-        await load.start(options.in_flight)
-    await asyncio.sleep(LEAD_IN_S)
-    began = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
-    rates = await (together if options.together else in_turns)(loads, options)
-    ended = [(load.n_answered, front.cpu_s()) for load, front in zip(loads, fronts, strict=True)]
-    for load in loads:
-        load.resume()
-        await load.stop()
+    """Put the front ends under load, in turns or both at once; return what each did."""
+    async with contextlib.AsyncExitStack() as stack:
+        loads = [
+            await stack.enter_async_context(same_request(front.port, request, options.in_flight))
+            for front in fronts
+        ]
+        await asyncio.sleep(LEAD_IN_S)
+        began = [(one.n_finished, front.cpu_s()) for one, front in zip(loads, fronts, strict=True)]
+        rates = await (together if options.together else in_turns)(loads, options)
+        ended = [(one.n_finished, front.cpu_s()) for one, front in zip(loads, fronts, strict=True)]
+        for load in loads:
+            await load.pause()
     return tuple(
         Measured(requests_per_s=rate, cpu_us=(after[1] - before[1]) / (after[0] - before[0]) * 1e6)
         for rate, before, after in zip(rates, began, ended, strict=True)
@@ -199,9 +202,9 @@ async def in_turns(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> 
         for i in (0, 1) if turn % 2 == 0 else (1, 0):
             loads[i].resume()
             await asyncio.sleep(WARM_UP_S)
-            begin = loads[i].n_answered, time.monotonic()
+            begin = loads[i].n_finished, time.monotonic()
             await asyncio.sleep(options.seconds)
-            n[i] += loads[i].n_answered - begin[0]
+            n[i] += loads[i].n_finished - begin[0]
             seconds[i] += time.monotonic() - begin[1]
             await loads[i].pause()
     return [one / wall_s for one, wall_s in zip(n, seconds, strict=True)]
@@ -209,10 +212,10 @@ async def in_turns(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> 
 
 async def together(loads: Sequence[ClosedLoop], options: argparse.Namespace) -> list[float]:
     """Requests a second of each, both under load for as long as the turns of one take."""
-    begin = [load.n_answered for load in loads], time.monotonic()
+    begin = [load.n_finished for load in loads], time.monotonic()
     await asyncio.sleep(options.turns * options.seconds)
     wall_s = time.monotonic() - begin[1]
-    return [(load.n_answered - n) / wall_s for load, n in zip(loads, begin[0], strict=True)]
+    return [(load.n_finished - n) / wall_s for load, n in zip(loads, begin[0], strict=True)]
 
 
 def started(folder: str, mode: str, is_here: bool, span_port: int) -> FrontEnd:

@@ -1,4 +1,4 @@
-"""Engines that cost next to nothing: what the fake vLLM answers, recorded once and told again.
+"""Replay engines at hardly any cost: the answers of the fake vLLM, recorded once.
 
 The fake makes its tokens one by one in Python and would be the slowest part of a load test. Each
 request that was not seen goes to the fake; the bytes that come back are what every later one with

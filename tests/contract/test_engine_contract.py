@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hybridserve_llm.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from hybridserve_llm.load.engine_counters import counters_of
 from hybridserve_llm.values.answers import Completion
 from hybridserve_llm.values.engines import EngineInfo
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
-from launch.profiling.counters import counters_of
 
 GREEDY = {"temperature": 0.0, "max_tokens": 20, "ignore_eos": True}
 LONG = {"max_tokens": 500, "n": 128, "temperature": 1.0}  # not over before anybody looked

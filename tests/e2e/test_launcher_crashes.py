@@ -27,7 +27,7 @@ import yaml
 from hybridserve_llm.testing import create_fake_vllm_app, serving
 from launch.demo.family import CHECKPOINTS
 from launch.running.state_file import EngineState, LaunchState
-from launch.running.status import status_of
+from launch.running.status import launch_status
 
 pytestmark = pytest.mark.engine
 
@@ -45,7 +45,7 @@ class Launched:
 
     def state(self) -> LaunchState:
         """What the launcher says."""
-        state = status_of(self.run_folder, now_s=time.monotonic()).state
+        state = launch_status(self.run_folder, now_s=time.monotonic()).state
         assert state is not None
         return state
 

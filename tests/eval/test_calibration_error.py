@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.recorded.recorded_costs import outcomes_at
-from eval.studies.calibration_error import StateError, main, shown_states, state_errors, table
+from eval.studies.calibration_error import StateError, error_table, main, shown_states, state_errors
 from hybridserve_llm.calibration.outcomes import Outcomes
 
 Capture = pytest.CaptureFixture[str]
@@ -87,7 +87,7 @@ def test_the_table_has_a_block_for_each_file() -> None:
         excess=0.01,
         excess_standard_error=None,
     )
-    text = table([row, row, StateError(**{**as_dict(row), "file": "b.csv"})])
+    text = error_table([row, row, StateError(**{**as_dict(row), "file": "b.csv"})])
     assert text.count("fitted on 300, judged on 700") == 2
     assert text.count("small > big 0.0500  0.0400  +0.0100") == 3
 

@@ -18,7 +18,7 @@ from eval.studies.certificate_seeds import (
     OURS,
     RAW,
     SeedResult,
-    Setup,
+    TableSetup,
     WayResult,
     measure_seed,
     seed_result_from,
@@ -30,7 +30,7 @@ from hybridserve_llm.errors import ConfigError
 Capture = pytest.CaptureFixture[str]
 COSTS = {"small-1b": 1.0, "mid-8b": 8.0, "big-70b": 70.0}
 FAST = ("--loss", "harm", "--epsilon", "0.05", "--n-fit", "200", "--n-certify", "400")
-SETUP = Setup(n_fit=200, n_certify=400, delta=0.1, losses=("harm",), epsilons=(0.05,))
+SETUP = TableSetup(n_fit=200, n_certify=400, delta=0.1, losses=("harm",), epsilons=(0.05,))
 
 
 def result(seed: int, **ways: WayResult) -> SeedResult:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.studies.live_calibration import EngineLimits, calibrated_table, step_law
-from eval.studies.live_engine import Answered, Lengths, LiveEngine, Window
+from eval.studies.live_engine import Answered, LiveEngine, LiveWindow
 from eval.studies.live_engine_check import (
     LiveCheckOptions,
     capacity_per_s,
@@ -19,6 +19,7 @@ from eval.studies.live_engine_check import (
 )
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
+from hybridserve_llm.load.request_source import Lengths
 from hybridserve_llm.values.answers import Chunk, Completion, Usage
 from hybridserve_llm.values.requests import EngineRequest
 
@@ -28,7 +29,7 @@ SHORT = Lengths(prompt_tokens=17, output_tokens=32)
 LONG = Lengths(prompt_tokens=129, output_tokens=32)
 
 
-def windows(*, fixed_s: float, sequence_s: float, prompt_token_s: float) -> list[Window]:
+def windows(*, fixed_s: float, sequence_s: float, prompt_token_s: float) -> list[LiveWindow]:
     """What an engine whose steps obey the law does, on half a core for each sequence second."""
     found = []
     for lengths in (SHORT, LONG):
@@ -36,7 +37,7 @@ def windows(*, fixed_s: float, sequence_s: float, prompt_token_s: float) -> list
             riding = (lengths.prompt_tokens - 1) * c / lengths.output_tokens
             step_s = fixed_s + c * sequence_s + riding * prompt_token_s
             found.append(
-                Window(
+                LiveWindow(
                     concurrency=c,
                     lengths=lengths,
                     output_tokens_per_s=c / step_s,
@@ -147,7 +148,16 @@ class SteppingEngine:
         raise NotImplementedError
 
     async def metrics(self) -> str:
-        return f'vllm:generation_tokens_total{{engine="0"}} {float(self.n_tokens)}\n'
+        names = (
+            "generation_tokens_total",
+            "prompt_tokens_total",
+            "num_preemptions_total",
+            "time_to_first_token_seconds_count",
+            "time_to_first_token_seconds_sum",
+            "inter_token_latency_seconds_count",
+            "inter_token_latency_seconds_sum",
+        )
+        return "".join(f'vllm:{name}{{engine="0"}} {float(self.n_tokens)}\n' for name in names)
 
 
 def live(engine: SteppingEngine, *, pid: int | None = None) -> LiveEngine:
@@ -210,7 +220,7 @@ async def test_a_process_that_is_not_there() -> None:
 async def test_an_engine_that_does_not_count() -> None:
     class Silent(SteppingEngine):
         async def metrics(self) -> str:
-            return "other 1\n"
+            return (await super().metrics()).replace("generation_tokens", "other")
 
     with pytest.raises(CannotBeDone, match="has no vllm:generation_tokens_total"):
         await live(Silent()).idle_cores(0.01)

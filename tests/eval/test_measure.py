@@ -13,8 +13,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from eval.asking.cascade_counters import CascadeCounters, Counters, used_between
 from eval.asking.collect import CascadeDescription, describe_cascade
-from eval.asking.engine_counters import CascadeCounters, Counters, used_between
 from eval.asking.measure import Measurement
 from eval.cli import main
 from eval.questions.graders import Exact
@@ -31,6 +31,7 @@ from eval.recorded.measured_run import (
 )
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.load.metrics_text import Samples
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.testing import create_fake_vllm_app, serving
 
@@ -258,7 +259,7 @@ def counters(**samples: float) -> Counters:
     found["hybridserve_energy_unknown_seconds_total", own] = unknown
     if cpu is not None:
         found["hybridserve_engine_cpu_seconds_total", (("tier", "small"),)] = cpu
-    return Counters(at_s=0.0, samples=found)
+    return Counters(at_s=0.0, samples=Samples(found))
 
 
 def test_joules_are_told_apart_by_what_they_were_for() -> None:

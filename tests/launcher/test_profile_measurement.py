@@ -9,24 +9,24 @@ import pytest
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
+from hybridserve_llm.load.closed_loop import loaded
+from hybridserve_llm.load.process_times import CpuTime, cpu_time_of_children
+from hybridserve_llm.load.request_source import SAMPLE_TEXT, Lengths, RequestDraw, RequestSource
 from hybridserve_llm.profiles.profile_file import Profile
 from hybridserve_llm.testing import FakeClock, create_fake_vllm_app, serving
 from hybridserve_llm.testing.fake_engine import scripted_answer
 from hybridserve_llm.values.answers import Completion
 from hybridserve_llm.values.joules import Activity, Joules, Source
 from hybridserve_llm.values.requests import EngineRequest
-from launch.profiling.closed_loop import closed_loop
-from launch.profiling.cpu_time import CpuTime, cpu_time
-from launch.profiling.measurement import Rounds, measure_rounds, point_of, points_of
+from launch.profiling.measurement import Rounds, measure_rounds
+from launch.profiling.points import point_of, points_of
 from launch.profiling.prediction import checks_of
-from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
-from launch.profiling.window import Instruments, Window, measure_idle, measure_window
+from launch.profiling.window import Instruments, MeasuredWindow, measure_idle, measure_window
 
 
 def source(output_tokens: int = 8) -> RequestSource:
-    return RequestSource(
-        range(7, 100), prompt_tokens=16, output_tokens=output_tokens, top_logprobs=5
-    )
+    lengths = Lengths(prompt_tokens=16, output_tokens=output_tokens)
+    return RequestSource(RequestDraw(range(7, 100), top_logprobs=5), lengths)
 
 
 class Meter:
@@ -114,7 +114,7 @@ async def test_as_many_requests_as_asked_for_are_in_flight() -> None:
     engine = SteppedEngine()
     async with asyncio.TaskGroup() as group:
         group.create_task(engine.answer(4))
-        async with closed_loop(engine, source(output_tokens=8), 4) as loop:
+        async with loaded(engine, source(output_tokens=8), 4) as loop:
             assert loop.n_finished == 4
             assert engine.n_running == 4
             await engine.answer(2)
@@ -127,7 +127,7 @@ async def test_first_requests_are_of_staggered_lengths() -> None:
     engine = SteppedEngine()
     async with asyncio.TaskGroup() as group:
         group.create_task(engine.answer(4))
-        async with closed_loop(engine, source(output_tokens=8), 4):
+        async with loaded(engine, source(output_tokens=8), 4):
             pass
     # 8 tokens in 4 shares: 2, 4, 6, 8; later requests are of the usual length.
     assert engine.lengths[:4] == [2, 4, 6, 8]
@@ -139,7 +139,7 @@ async def test_an_error_of_the_engine_ends_the_block() -> None:
     engine.error = EngineFailed("out of order")
     answering = asyncio.create_task(engine.answer(1))
     with pytest.raises(EngineFailed, match="out of order"):
-        async with closed_loop(engine, source(), 2):
+        async with loaded(engine, source(), 2):
             pytest.fail("it was never steady")
     await answering
     assert engine.n_running == 0
@@ -156,7 +156,7 @@ async def test_a_windows_figures_are_differences_over_its_time() -> None:
             window_s=4.0,
             instruments=instruments(engine, Meter(100.0), n_answers=3),
         )
-    assert window == Window(
+    assert window == MeasuredWindow(
         concurrency=2,
         seconds=4.0,
         n_requests=3,
@@ -197,7 +197,7 @@ async def test_power_is_unknown_without_a_reading() -> None:
     assert (told.power_w, told.source) == (30.0, "nvml_energy")
 
 
-def window(concurrency: int, tokens_per_s: float, **values: Any) -> Window:
+def window(concurrency: int, tokens_per_s: float, **values: Any) -> MeasuredWindow:
     told: dict[str, Any] = {
         "concurrency": concurrency,
         "seconds": 2.0,
@@ -214,7 +214,7 @@ def window(concurrency: int, tokens_per_s: float, **values: Any) -> Window:
         "engine_cores": 1.0,
         "other_cores": 0.1,
     }
-    return Window(**{**told, **values})
+    return MeasuredWindow(**{**told, **values})
 
 
 def test_a_point_is_the_median_of_its_windows() -> None:
@@ -286,7 +286,7 @@ def test_the_same_seed_draws_the_same_prompts() -> None:
 
 
 def test_cpu_time_does_not_go_back() -> None:
-    before, after = cpu_time(), cpu_time()
+    before, after = cpu_time_of_children(), cpu_time_of_children()
     assert after.engine_s >= before.engine_s >= 0
 
 
@@ -305,10 +305,14 @@ async def test_rounds_over_http_go_up_and_down(engine: VllmHttpEngine) -> None:
     told: list[tuple[int, int]] = []
     windows = await measure_rounds(
         engine,
-        RequestSource(token_ids, prompt_tokens=16, output_tokens=4, top_logprobs=0),
+        RequestSource(
+            RequestDraw(token_ids, top_logprobs=0), Lengths(prompt_tokens=16, output_tokens=4)
+        ),
         Rounds(concurrency=(1, 3), window_s=0.05, repeats=2),
-        instruments=Instruments(clock=SystemClock(), cpu_time=cpu_time, meter=Meter(None)),
-        tell=lambda number, concurrency: told.append((number, concurrency)),
+        instruments=Instruments(
+            clock=SystemClock(), cpu_time=cpu_time_of_children, meter=Meter(None)
+        ),
+        on_window=lambda number, concurrency: told.append((number, concurrency)),
     )
     assert told == [(1, 1), (1, 3), (2, 3), (2, 1)]
     assert list(windows) == [1, 3]

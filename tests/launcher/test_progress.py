@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from launch.engines.engine_log import READY
+from launch.engines.log import READY
 from launch.engines.progress import FAILED, StartProgress
 
 

@@ -12,7 +12,7 @@ from launch.cli import main
 from launch.running.launch_index import announced, running_launches
 from launch.running.run_folder import open_run_folder
 from launch.running.state_file import EngineState, LaunchState, StateFile
-from launch.running.status import status_of
+from launch.running.status import launch_status
 
 HEALTHY = EngineState(
     name="small/0",
@@ -149,9 +149,9 @@ def test_new_launch_on_the_folder_of_a_dead_one_begins_afresh(
 ) -> None:
     folder, _ = dead_launch
     with open_run_folder(folder, []):
-        found = status_of(folder, now_s=0.0)
+        found = launch_status(folder, now_s=0.0)
     assert (found.phase, found.pid, found.state) == ("planning", os.getpid(), None)
-    assert status_of(folder, now_s=0.0).phase == "stopped"
+    assert launch_status(folder, now_s=0.0).phase == "stopped"
 
 
 def test_nothing_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_state_of_another_version_is_refused(launched: Write, tmp_path: Path) ->
     launched(HEALTHY)
     (tmp_path / "state.json").write_text('{"something": "else"}')
     with pytest.raises(CannotBeDone, match="schema_version 1"):
-        status_of(tmp_path, now_s=0.0)
+        launch_status(tmp_path, now_s=0.0)
 
 
 @pytest.mark.parametrize("words", [["status", "--typo"], ["stop", "--timeout", "soon"]])

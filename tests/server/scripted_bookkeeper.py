@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from hybridserve_llm.books import bookkeeper_process
-from hybridserve_llm.books.bookkeeper_wire import Batch
+from hybridserve_llm.books.bookkeeper_wire import WorkBatch
 from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.testing import ScriptedNvml
@@ -18,7 +18,7 @@ from hybridserve_llm.testing import ScriptedNvml
 class DiesOnce(bookkeeper_process.Bookkeeper):
     """Takes no batch."""
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batch: WorkBatch) -> None:
         if batch.packs:
             os._exit(3)
 

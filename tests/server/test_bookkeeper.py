@@ -17,8 +17,8 @@ from hybridserve_llm.books.bookkeeper_process import keep_books
 from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
-    Batch,
     BooksReport,
+    WorkBatch,
     frame_of,
     length_of,
     value_of,
@@ -169,10 +169,10 @@ async def test_a_program_that_ends_at_once_is_told_at_the_start(tmp_path: Path) 
         await keeper_at(tmp_path, ("/nowhere/python",)).start()
 
 
-def batch_of(at_s: float, begun: list[Work], finished: list[str]) -> Batch:
+def batch_of(at_s: float, begun: list[Work], finished: list[str]) -> WorkBatch:
     ledgers = [Ledger(request_id=name, attempts=(ATTEMPT,), tier="small") for name in finished]
     pack = msgspec.msgpack.encode([FinishedRequest(one, 0.1, 1.7e9) for one in ledgers])
-    return Batch(at_s, Notes(begun, []), [msgspec.Raw(pack)])
+    return WorkBatch(at_s, Notes(begun, []), [msgspec.Raw(pack)])
 
 
 def test_all_of_a_ledger_reaches_the_bookkeeper() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.energy_report import energy_report_of
 from hybridserve_llm.books.meter_sites import (
     ELSEWHERE,
     Metered,
@@ -113,7 +113,7 @@ def test_a_tensor_parallel_replica_pays_for_all_its_gpus() -> None:
     assert bench.serve_for(1, "small").active_j == pytest.approx(200, rel=0.01)
     assert bench.settled[-1].source == "nvml_power_integrated"
     assert bench.metering.reason == SETTLED_LATER
-    told = energy_json(report_of(bench.metering))
+    told = energy_json(energy_report_of(bench.metering))
     assert told["reason"] is None
     assert told["tiers"]["large"]["user_j"] == pytest.approx(400, rel=0.01)
 
@@ -215,7 +215,7 @@ def test_gpus_that_the_plan_parks_are_the_pools() -> None:
     bench.nvml.missing = {"energy_mj"}  # one scripted NVML has one counter for all GPUs
     told = bench.serve_for(1)
     assert told.active_j == pytest.approx(200, rel=0.01)
-    shown = energy_json(report_of(bench.metering))
+    shown = energy_json(energy_report_of(bench.metering))
     # Two GPUs of 200 W for 1.5 s; no tier's idle time has them.
     assert shown["parked_j"] == pytest.approx(600, rel=0.01)
     assert shown["tiers"]["small"]["idle_j"] == pytest.approx(100, rel=0.01)
@@ -232,7 +232,7 @@ def test_a_machine_without_a_counter_has_null_joules_and_cpu_seconds() -> None:
         "no energy counter: no RAPL counter in /nowhere; CPU-seconds are measured, and become "
         "joules where energy.watts_per_busy_core is set"
     )
-    shown = energy_json(report_of(bench.metering))
+    shown = energy_json(energy_report_of(bench.metering))
     assert shown["reason"] == told.reason
     small = shown["tiers"]["small"]
     assert small["cpu_seconds"] == 0  # measured: no process of this machine names that socket
@@ -254,7 +254,7 @@ def test_a_measured_profile_stands_in_for_rapl() -> None:
     assert (told.active_j, told.source) == (pytest.approx(30), "model:measured")
     assert told.reason == "no RAPL counter in /nowhere"
     assert bench.metering.reason == SETTLED_LATER
-    idle_j = energy_json(report_of(bench.metering))["tiers"]["small"]["idle_j"]
+    idle_j = energy_json(energy_report_of(bench.metering))["tiers"]["small"]["idle_j"]
     assert idle_j == pytest.approx(5)  # half a second at 10 W
     named = Bench(metered, watts_per_busy_core=8.0)
     assert named.serve_for(1).source == "model:user"  # what a person said comes first

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridserve_llm.books.bookkeeper_wire import HEAD, Batch, frame_of, value_of
+from hybridserve_llm.books.bookkeeper_wire import HEAD, WorkBatch, frame_of, value_of
 from hybridserve_llm.books.notes import NotedWork, WorkNotes
 from hybridserve_llm.energy.attribution import Booking, Stint
 from hybridserve_llm.energy.books import EnergyBooks
@@ -83,8 +83,8 @@ class Bench:
 
     def enter(self) -> None:
         """As a batch does it, over the wire of a bookkeeper."""
-        batch = Batch(self.clock.monotonic_s(), self.notes.take(), [])
-        self.work.enter(value_of(frame_of(batch)[HEAD.size :], Batch).notes, self.finished)
+        batch = WorkBatch(self.clock.monotonic_s(), self.notes.take(), [])
+        self.work.enter(value_of(frame_of(batch)[HEAD.size :], WorkBatch).notes, self.finished)
         self.finished = []
 
     def settle(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.studies.drift_simulation import Bank, Row, Setup, delays, share_of, table
+from eval.studies.drift_simulation import Bank, DriftSetup, Row, delays, drift_table, share_of
 from hybridserve_llm.watch.eprocess import (
     EProcessState,
     SelectiveEProcess,
@@ -266,5 +266,7 @@ def test_the_table_is_readable_at_80_columns() -> None:
         false_shadowed=1.0,
         false_all=1.0,
     )
-    setup = Setup(n_runs=100_000, seed=1234, delta=0.0005, share=0.02, n_safe=5000, multiple=1.5)
-    assert max(map(len, table([row], setup).splitlines())) <= 80
+    setup = DriftSetup(
+        n_runs=100_000, seed=1234, delta=0.0005, share=0.02, n_safe=5000, multiple=1.5
+    )
+    assert max(map(len, drift_table([row], setup).splitlines())) <= 80

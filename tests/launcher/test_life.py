@@ -10,7 +10,7 @@ import pytest
 
 from hybridserve_llm.errors import EngineStartError
 from hybridserve_llm.testing import FakeClock
-from launch.engines.engine_life import WAITING, EngineLife, LifeRules
+from launch.engines.life import WAITING, EngineLife, LifeRules
 from launch.engines.restart import RestartRules
 
 
@@ -61,7 +61,7 @@ class Case:
     def __init__(self, name: str, gpus: list[asyncio.Lock], clock: FakeClock) -> None:
         self.process = Scripted(name)
         self.told: dict[str, Any] = {}
-        self.life = EngineLife(self.process, RULES, gpus=gpus, tell=self.tell, clock=clock)
+        self.life = EngineLife(self.process, RULES, gpus=gpus, on_change=self.tell, clock=clock)
 
     def tell(self, **changes: Any) -> None:
         self.told.update(changes)

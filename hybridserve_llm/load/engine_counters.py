@@ -1,16 +1,13 @@
-"""What an engine counts of its own work, read from its `/metrics`.
+"""Read what an engine counts of its own work, from its `/metrics`.
 
-Counters are exact at any moment, so a window need not begin or end with a request: tokens of
-requests that are cut by the window's edges count as far as they were made inside it.
+Counters are exact at any moment, so a window need not begin or end with a request. A request that
+is cut by an edge of the window counts with the tokens that were made inside it.
 """
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hybridserve_llm.errors import CannotBeDone
-
-_SAMPLE = re.compile(r"^(vllm:\w+)(?:\{.*\})? (\S+)$")
+from hybridserve_llm.load.metrics_text import Samples
 
 _NAMES = {
     "prompt_tokens": ("vllm:prompt_tokens_total",),
@@ -32,7 +29,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCounters:
-    """Totals since the engine started, or, as a difference, of a stretch of time.
+    """Hold totals since the engine started or, as a difference, of a stretch of time.
 
     Attributes:
         prompt_tokens: Of prompts whose computation ended.
@@ -53,40 +50,36 @@ class EngineCounters:
     interval_sum_s: float
 
     def since(self, earlier: "EngineCounters") -> "EngineCounters":
-        """What was added since `earlier`."""
+        """Return what was added since `earlier`."""
         return EngineCounters(
             **{name: getattr(self, name) - getattr(earlier, name) for name in _NAMES}
         )
 
     @property
     def ttft_s(self) -> float | None:
-        """Mean seconds to the first token; None where none came."""
+        """Return the mean seconds to the first token; None where none came."""
         return self.ttft_sum_s / self.n_first_tokens if self.n_first_tokens else None
 
     @property
     def itl_s(self) -> float | None:
-        """Mean seconds between two tokens of a request; None where there were no two."""
+        """Return the mean seconds between two tokens of a request; None without two."""
         return self.interval_sum_s / self.n_intervals if self.n_intervals else None
 
 
 def counters_of(metrics: str) -> EngineCounters:
-    """The counters in `metrics`, Prometheus' text format, added up over labels.
+    """Return the counters in `metrics`, Prometheus' text format, added up over labels.
 
     Raises:
         CannotBeDone: One is missing: the engine is no vLLM of a version known here.
     """
-    totals: dict[str, float] = {}
-    for line in metrics.splitlines():
-        sample = _SAMPLE.match(line)
-        if sample is not None:
-            totals[sample[1]] = totals.get(sample[1], 0.0) + float(sample[2])
-    return EngineCounters(**{field: _first(totals, names) for field, names in _NAMES.items()})
+    samples = Samples.of(metrics)
+    return EngineCounters(**{field: _first(samples, names) for field, names in _NAMES.items()})
 
 
-def _first(totals: dict[str, float], names: Iterable[str]) -> float:
+def _first(samples: Samples, names: tuple[str, ...]) -> float:
     for name in names:
-        if name in totals:
-            return totals[name]
+        if (total := samples.total(name)) is not None:
+            return total
     raise CannotBeDone(
         f"the engine's /metrics has no {' or '.join(names)}: it cannot be measured "
         "(vLLM 0.22 to 0.33 have it)"

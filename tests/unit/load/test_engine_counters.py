@@ -1,7 +1,7 @@
 import pytest
 
 from hybridserve_llm.errors import CannotBeDone
-from launch.profiling.counters import counters_of
+from hybridserve_llm.load.engine_counters import counters_of
 
 METRICS = """\
 # HELP vllm:prompt_tokens_total Number of prefill tokens processed.

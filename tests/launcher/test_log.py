@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.engines.engine_log import keep_old_log, log_tail, start_stage, telling_line
+from launch.engines.log import cause_line, keep_old_log, log_tail, start_stage
 
 CHILD_FAILED = """\
 (EngineCore pid=7) ERROR 11-23 20:35:09 [core.py:1200] Traceback (most recent call last):
@@ -57,8 +57,8 @@ cannot open shared object file: No such file or directory')
         ),
     ],
 )
-def test_telling_line_says_why(log: str, line: str | None) -> None:
-    assert telling_line(log) == line
+def test_cause_line_says_why(log: str, line: str | None) -> None:
+    assert cause_line(log) == line
 
 
 def test_stage_is_the_furthest_that_the_log_shows() -> None:

@@ -1,4 +1,4 @@
-"""What an engine's log tells: how far its start has come, and why it ended; old logs are kept."""
+"""Read from an engine's log how far its start has come and why it ended; keep old logs."""
 
 import contextlib
 import itertools
@@ -43,7 +43,7 @@ _STAGES = (
 
 
 def keep_old_log(path: Path) -> None:
-    """Moves the log of an engine's last life to `NAME.1`, that one to `NAME.2`, … up to `NAME.5`.
+    """Move the log of an engine's last life to `NAME.1`, that one to `NAME.2`, … up to `NAME.5`.
 
     So what a crash left is still there when the engine has been started again.
     """
@@ -54,7 +54,7 @@ def keep_old_log(path: Path) -> None:
 
 
 def log_tail(path: Path) -> str:
-    """The last 64 KiB of the log; empty when there is none."""
+    """Return the last 64 KiB of the log; empty when there is none."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -65,19 +65,19 @@ def log_tail(path: Path) -> str:
 
 
 def start_stage(log: str) -> str:
-    """How far the start has come, in words, by the lines vLLM 0.22 to 0.33 writes."""
+    """Return how far the start has come, in words, by the lines that vLLM 0.22 to 0.33 writes."""
     for phrase, stage in _STAGES:
         if phrase in log:
             return stage
     return "loading vLLM"
 
 
-def telling_line(log: str) -> str | None:
-    """The line that best says why the engine ended: the last that reads as an exception.
+def cause_line(log: str) -> str | None:
+    """Return the line that best says why the engine ended: the last that reads as an exception.
 
-    Where that one is about kernels that are not there and the log names the system library that
-    they lack, it is the library that is told. Without an exception, the last line that holds
-    anything; None when the log is empty.
+    Where that one is about missing kernels and the log names the system library that they lack, the
+    library is the cause. Without an exception it is the last line that is not blank; None when the
+    log is empty.
     """
     lines = [_PREFIX.sub("", line).rstrip() for line in log.splitlines()]
     for i in reversed(range(len(lines))):
@@ -88,7 +88,7 @@ def telling_line(log: str) -> str | None:
 
 
 def _with_details(lines: list[str], index: int) -> str:
-    """The exception's line; of pydantic's, the indented line after it, which says what is wrong."""
+    """Return the exception's line; for pydantic the indented line after it, with the fault."""
     line = lines[index].strip()
     if "validation error" in line and index + 1 < len(lines):
         line = _PYDANTIC_SUFFIX.sub("", lines[index + 1].strip().removeprefix("Value error, "))

@@ -1,0 +1,1 @@
+"""Put engines under load, and read what they and their processes count meanwhile."""
