@@ -6,6 +6,8 @@ when it is first used: a program that only prints its help does not wait for pyd
 
 from typing import TYPE_CHECKING
 
+from hybridserve_llm.version import __version__
+
 if TYPE_CHECKING:
     from hybridserve_llm.config.cascade import CascadeConfig
     from hybridserve_llm.config.load import load_config
@@ -42,8 +44,6 @@ else:
         """Return the public names and those that Python adds to a module."""
         return sorted({*globals(), *__all__})
 
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Attempt",

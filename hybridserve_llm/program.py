@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 
-from hybridserve_llm import __version__
 from hybridserve_llm.errors import ConfigError, HybridServeError
+from hybridserve_llm.version import __version__
 
 
 class ExitStatus(IntEnum):

@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from eval.commands.simulate import PLANNED, Simulation
+from eval.commands.simulation_result import PLANNED, Simulation
 from eval.simulator.outcome import Outcome, Spread
 
 _KILO = 1000.0

@@ -1,4 +1,4 @@
-"""What `hs-eval check-simulator` prints for a person, at 80 columns."""
+"""Print the result of the study `check_simulator` for a person, at 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridserve_llm.program import add_version_option
+
 _HIGHEST_CONCURRENCY = 4096
 _LONGEST_WINDOW_S = 3600.0
 _HIGHEST_TOP_LOGPROBS = 20
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="hs-profile",
         description="Measure each tier's engine at a few loads and write a profile of it.",
     )
+    add_version_option(parser)
     _add_subject(parser)
     _add_load(parser)
     parser.add_argument(
@@ -145,12 +148,12 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _whole(lowest: int, highest: int | None = None) -> "_Whole":
-    return _Whole(lowest=lowest, highest=highest)
+def _whole(lowest: int, highest: int | None = None) -> "_WholeNumber":
+    return _WholeNumber(lowest=lowest, highest=highest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Whole:
+class _WholeNumber:
     """An argument's type: a whole number between bounds."""
 
     lowest: int
