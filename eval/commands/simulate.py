@@ -24,7 +24,7 @@ from eval.simulation.planned_gears import geared_cascade
 from eval.simulation.rival_plans import giant_only, proportional
 from eval.simulator.cascade import SimulatedCascade, run_cascade
 from eval.simulator.gears import GearChange, GearRules
-from eval.simulator.outcome import Bounds, Outcome, outcome
+from eval.simulator.outcome import GoodputBounds, SimulatedOutcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
@@ -131,7 +131,7 @@ def _simulation(options: SimulateOptions) -> Simulation:
     planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
     known = known_cascade(config, planned.demand)
     slo = known.slo
-    bounds = Bounds(
+    bounds = GoodputBounds(
         # The SLO's bound on TTFT is for each tier; a client sees a token only after acceptance.
         ttft_s=options.ttft_s,
         latency_s=slo.latency_s if options.latency_s is None else options.latency_s,
@@ -195,17 +195,17 @@ def _requests(options: SimulateOptions) -> Requests:
     )
 
 
-_Job = tuple[SimulatedCascade, Requests, Bounds, int]
+_Job = tuple[SimulatedCascade, Requests, GoodputBounds, int]
 
 
-def _simulate_all(jobs: Sequence[_Job], n_processes: int) -> list[tuple[Outcome, float]]:
+def _simulate_all(jobs: Sequence[_Job], n_processes: int) -> list[tuple[SimulatedOutcome, float]]:
     if n_processes == 1 or len(jobs) == 1:
         return [_simulate_one(job) for job in jobs]
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
         return list(pool.map(_simulate_one, jobs))
 
 
-def _simulate_one(job: _Job) -> tuple[Outcome, float]:
+def _simulate_one(job: _Job) -> tuple[SimulatedOutcome, float]:
     cascade, requests, bounds, seed = job
     begun_s = time.process_time()
     found = outcome(run_cascade(cascade, requests, seed=seed), bounds)

@@ -7,7 +7,7 @@ from typing import Any
 from eval.simulation.plan_file import PlannedGear
 from eval.simulation.reported_demand import PlannedLoad
 from eval.simulator.gears import GearChange
-from eval.simulator.outcome import Bounds, Outcome
+from eval.simulator.outcome import GoodputBounds, SimulatedOutcome
 from eval.simulator.workload import Requests
 
 SCHEMA = "hybridserve-simulation/1"
@@ -30,12 +30,12 @@ class Simulation:
 
     seed: int
     requests: Requests
-    bounds: Bounds
+    bounds: GoodputBounds
     planned_for: PlannedLoad | None
     plan_assumptions: tuple[str, ...]
     gears: tuple[PlannedGear, ...]
     gear_changes: tuple[GearChange, ...] | None
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, SimulatedOutcome]
     not_compared: Mapping[str, str]
     cpu_s: Mapping[str, float]
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eval.questions.graders import Agrees, Code, Grader, GraderSpec, grader_spec
 from hybridserve_llm.cascade.policies import SAMPLING_FIELDS
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
 from hybridserve_llm.values.requests import Endpoint, JsonObject
 
 Labels = Literal["reference", "agreement"]
@@ -50,7 +51,7 @@ class LabelledPrompt:
 
     @property
     def question(self) -> Question:
-        """What names it."""
+        """Return the split and the id, which name the question."""
         return self.split, self.query_id
 
     def body(self, sampling: JsonObject) -> dict[str, Any]:
@@ -275,10 +276,9 @@ def _json_of(key: str, cell: str) -> Any:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first fault: which key, what it holds, what is allowed."""
+    """Return the first fault: which key, its value, and what is allowed."""
     fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
+        key = ".".join(str(part) for part in fault["loc"])
         return f"unknown key {key!r}; allowed: {', '.join(_Line.model_fields)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{key} = {fault['input']!r:.80}: {message}" if key else message
+    return first_fault(error, shows_value=True)

@@ -42,7 +42,7 @@ class GearRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gear:
+class SimulatedGear:
     """A plan for one load.
 
     Attributes:
@@ -102,7 +102,7 @@ def gear_changes(
 
 def geared_tiers(
     tiers: Sequence[tuple[str, float]],
-    gears: Sequence[Gear],
+    gears: Sequence[SimulatedGear],
     changes: Sequence[GearChange],
     rules: GearRules,
     *,

@@ -55,7 +55,7 @@ class _Running(NamedTuple):
     output_tokens: int
 
 
-class Replica:
+class SimulatedReplica:
     """One engine; times are seconds, requests are places in the lists that the caller gave.
 
     Attributes:

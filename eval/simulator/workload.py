@@ -15,7 +15,7 @@ _FILLING_SHARE, _FILLING_S = 0.1, 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class CountingWindow:
     """Seconds between which joules and goodput are counted, the same for all cascades."""
 
     begins_s: float
@@ -50,17 +50,17 @@ class Requests:
         return len(self) / self.span_s if self.span_s else np.inf
 
     @property
-    def window(self) -> Window:
+    def window(self) -> CountingWindow:
         """From a tenth of the span, 300 s at most, to the last arrival.
 
         Before it engines fill, after it they drain, the slower the longer. Requests that all come
         at once have all time, to infinity.
         """
         if not self.span_s:
-            return Window(begins_s=0.0, ends_s=np.inf)
+            return CountingWindow(begins_s=0.0, ends_s=np.inf)
         filling_s = min(_FILLING_SHARE * self.span_s, _FILLING_S)
         begin_s, end_s = float(self.arrival_s[0]), float(self.arrival_s[-1])
-        return Window(begins_s=begin_s + filling_s, ends_s=end_s)
+        return CountingWindow(begins_s=begin_s + filling_s, ends_s=end_s)
 
     def taken(self, index: Ints) -> "Requests":
         """Those of `index`, in its order."""
