@@ -1,4 +1,4 @@
-"""What `hs-eval simulate` prints for a person, at 80 columns."""
+"""Print the result of `hs-eval simulate` for a person, at 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

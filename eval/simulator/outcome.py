@@ -1,4 +1,4 @@
-"""What a simulated run comes to: latencies, goodput, joules and GPU-hours.
+"""Sum up a simulated run: latencies, goodput, joules and GPU-hours.
 
 Latencies are of all requests. Joules, GPU-hours and goodput are counted in one window of time, that
 of the requests (`Requests.window`), so that cascades under the same requests are compared over the
@@ -23,7 +23,7 @@ _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSpread:
-    """Mean and percentiles of some seconds."""
+    """Hold the mean and percentiles of some durations."""
 
     mean: float
     p50: float
@@ -34,7 +34,7 @@ class TimeSpread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodputBounds:
-    """What a request must keep to count for goodput; None for no bound."""
+    """Hold the bounds that a request must keep to count for goodput; None for no bound."""
 
     ttft_s: float | None = None
     latency_s: float | None = None
@@ -224,7 +224,7 @@ def _within(begins_s: Floats, ends_s: Floats, window: CountingWindow) -> Floats:
 
 
 def _done_in(run: TierRun, window: CountingWindow, name: str) -> Floats:
-    """What the replicas of a tier did in the window, by the name of the sum, [r]."""
+    """Return the work of the replicas of a tier in the window, by the name of the sum, [r]."""
     looks = {look.at_s: look for look in run.looks}
     end = looks.get(window.ends_s, run)
     return np.asarray(getattr(end, name) - getattr(looks[window.begins_s], name))

@@ -39,7 +39,7 @@ class ReplicaLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What each replica has done until `at_s`, and the requests that it has then, [r]."""
+    """Hold the work of each replica until `at_s`, and its requests at that moment, [r]."""
 
     at_s: float
     energy_j: Floats
@@ -50,7 +50,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRun:
-    """What a tier did with n requests.
+    """Hold the results of a tier for n requests.
 
     Attributes:
         first_token_s: When the first token was there, [n]; NaN where the tier refused it.
