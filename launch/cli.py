@@ -1,6 +1,7 @@
-"""`hs-launch`: reads the command line, hands over to what was asked for, and prints.
+"""Run `hs-launch`: read the command line, hand over to what was asked for, and print.
 
-This file alone prints: results to stdout, progress and errors to stderr.
+This file alone prints: results to stdout, progress and errors to stderr. What a command needs is
+imported when it runs, as the planner and pydantic are heavy: `--help` and `--version` do without.
 """
 
 import functools
@@ -11,44 +12,53 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
+from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.program import ExitStatus, run_program
 from launch.options import LaunchOptions, StatusOptions, StopOptions, read_command_line
-from launch.plans.explain import plan_text
-from launch.plans.planning import planned
-from launch.run import checked_cascade, launch
-from launch.running.launch_index import running_launches, stop_launch
-from launch.running.status import launch_status, launch_text, launches_json
 
-_EXIT_CONFIG, _EXIT_CANNOT = 2, 3
 _TABLE_WIDTH = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `hs-launch`; its exit status: 0 done, 2 wrong usage or configuration, 3 not possible."""
+    """Run `hs-launch` and return its exit status, as `hybridserve_llm/program.py` lists them.
+
+    `hs-launch status` returns 3, too, where not all that runs is ready. Ctrl-C is no error.
+    """
     options = read_command_line(arguments)
     level = options.log_level.upper() if isinstance(options, LaunchOptions) else "WARNING"
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    return run_program("hs-launch", functools.partial(_run, options))
+
+
+def _run(options: LaunchOptions | StatusOptions | StopOptions) -> ExitStatus:
     try:
         match options:
             case LaunchOptions(dry_run=True):
-                return _dry_run(options)
+                _dry_run(options)
             case LaunchOptions():
-                launch(options, say=functools.partial(print, flush=True))
+                _launch(options)
             case StatusOptions():
                 return _status(options)
             case StopOptions():
-                return _stop(options)
-    except HybridServeError as exc:
-        print(f"hs-launch: error: {' '.join(str(exc).split())}", file=sys.stderr)
-        return _EXIT_CONFIG if isinstance(exc, ConfigError) else _EXIT_CANNOT
+                _stop(options)
     except KeyboardInterrupt:  # before the signals are ours: nothing is started yet
         pass
-    return 0
+    return ExitStatus.DONE
 
 
-def _dry_run(options: LaunchOptions) -> int:
+def _launch(options: LaunchOptions) -> None:
+    from launch.run import launch  # heavy
+
+    launch(options, say=functools.partial(print, flush=True))
+
+
+def _dry_run(options: LaunchOptions) -> None:
+    from rich.console import Console  # heavy, as all that follows
+
+    from launch.plans.explain import plan_text
+    from launch.plans.planning import planned
+    from launch.run import checked_cascade
+
     checked = checked_cascade(options)
     found = planned(checked.config, options, checked.certificate)
     if options.json:
@@ -58,10 +68,13 @@ def _dry_run(options: LaunchOptions) -> int:
         for part in plan_text(checked.config, found.report):
             console.print(part, markup=False)
     found.checked()
-    return 0
 
 
-def _status(options: StatusOptions) -> int:
+def _status(options: StatusOptions) -> ExitStatus:
+    from rich.console import Console  # heavy, as all that follows
+
+    from launch.running.status import launch_status, launch_text, launches_json
+
     folders = _folders(options.run_folder)
     now_s = time.monotonic()
     launches = [launch_status(folder, now_s=now_s) for folder in folders]
@@ -74,10 +87,12 @@ def _status(options: StatusOptions) -> int:
         for found in launches:
             console.print(launch_text(found))
     is_ready = bool(launches) and all(found.is_ready for found in launches)
-    return 0 if is_ready else _EXIT_CANNOT
+    return ExitStatus.DONE if is_ready else ExitStatus.CANNOT_BE_DONE
 
 
-def _stop(options: StopOptions) -> int:
+def _stop(options: StopOptions) -> None:
+    from launch.running.launch_index import stop_launch  # heavy
+
     folders = _folders(options.run_folder)
     if not folders:
         raise CannotBeDone("no launcher of this user runs")
@@ -85,10 +100,11 @@ def _stop(options: StopOptions) -> int:
         raise ConfigError(f"several launchers run; --run-folder says which: {_listed(folders)}")
     pid = stop_launch(folders[0].absolute(), timeout_s=options.timeout)
     print(f"stopped: pid {pid}, run folder {folders[0].absolute()}")
-    return 0
 
 
 def _folders(named: Path | None) -> list[Path]:
+    from launch.running.launch_index import running_launches  # heavy
+
     return [named] if named is not None else running_launches(os.environ)
 
 

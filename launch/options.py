@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridserve_llm.program import add_version_option
+
 _STOP_TIMEOUT_S = 120.0
 _LONGEST_S = 86400.0
 
@@ -111,6 +113,7 @@ def _launch_parser() -> argparse.ArgumentParser:
         description="Start a cascade's engines and serve it; Ctrl-C stops all.",
         epilog="hs-launch status and hs-launch stop: a launch that runs in another terminal.",
     )
+    add_version_option(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--demo", action="store_true", help="the demo cascade shipped with this")
     what.add_argument("--config", type=Path, metavar="FILE", help="the cascade's YAML file")

@@ -1,5 +1,6 @@
 """What is shipped: version, programs, dependencies, and errors that all lead somewhere."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -15,7 +16,8 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
 from hybridserve_llm.server.error_responses import STATUS
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 ERROR_CLASSES = [
     value
     for value in vars(errors).values()
@@ -35,6 +37,30 @@ def test_the_version_is_one_and_has_its_changes_written_down() -> None:
 def test_every_program_can_be_imported(target: str) -> None:
     module, _, name = target.partition(":")
     assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_studies_are_not_in_the_wheel_and_nothing_shipped_needs_them() -> None:
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["exclude"] == ["/eval/studies"]
+    assert (ROOT / "eval/studies").is_dir()
+    shipped = [
+        path
+        for package in wheel["packages"]
+        for path in (ROOT / package).rglob("*.py")
+        if "studies" not in path.parts
+    ]
+    assert len(shipped) > 100
+    needing: list[str] = []
+    for path in shipped:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            needing += [path.name for name in names if name.startswith("eval.studies")]
+    assert needing == []
 
 
 def test_ci_runs_make_test_and_nothing_else() -> None:

@@ -1,59 +1,82 @@
-"""From labelled prompts to a complete file of attempts: everything before the calibration."""
+"""Run `hs-calibrate prompts`: ask a running cascade labelled prompts, and calibrate from that."""
 
 import argparse
-import asyncio
 import math
-import os
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from eval.asking.attempt_joules import AttemptJoules
-from eval.asking.collect import MAX_RETRIES, cascade_client, collect, describe_cascade
-from eval.asking.collect_progress import CollectProgress
-from eval.questions.code_runs import check_programs_run
+from eval.commands.asking_options import (
+    AskingOptions,
+    AttemptsOptions,
+    add_asking_options,
+    add_attempts_options,
+)
+from eval.commands.calibration import CalibrationResult, calibrated
+from eval.commands.calibration_options import CalibrationOptions, add_calibration_options
+from eval.commands.calibration_tables import print_calibration
+from eval.commands.command import Command, options_from
+from eval.commands.recording import ask_cascade, how_to_go_on
 from eval.questions.prompts import PromptSet, read_prompts
-from eval.recorded.attempts import AttemptsFile, AttemptsHeader
-from eval.recorded.calibration_data import checked_chain
 from eval.recorded.splits import disjoint_splits
 from hybridserve_llm.calibration.outcomes import Outcomes, draws_of
-from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.errors import ConfigError
 
 
-def record_attempts(options: argparse.Namespace, *, console: Console) -> Path:
-    """Asks what is not yet answered, and gives the file of attempts; `console` shows progress.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratePromptsOptions:
+    """Hold the options of `hs-calibrate prompts`; `file` has the prompts."""
+
+    file: Path
+    asking: AskingOptions
+    attempts: AttemptsOptions
+    calibration: CalibrationOptions
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="JSONL, one labelled prompt a line; or CSV")
+    add_asking_options(command)
+    add_attempts_options(command)
+    add_calibration_options(command)
+
+
+def _read(values: argparse.Namespace) -> CalibratePromptsOptions:
+    return CalibratePromptsOptions(
+        file=values.file,
+        asking=options_from(AskingOptions, values),
+        attempts=options_from(AttemptsOptions, values),
+        calibration=options_from(CalibrationOptions, values),
+    )
+
+
+def _run(options: CalibratePromptsOptions, console: Console) -> CalibrationResult:
+    """Record the answers that are missing, and calibrate from the file of attempts.
 
     Raises:
         ConfigError: The prompts file or an option is not allowed, there are too few prompts, or the
-            file of attempts is of something else: nothing was asked then. Or the server's records
-            cannot be read.
+            file of attempts is of something else: nothing was asked then.
         CannotBeDone: The cascade does not answer; what was recorded stays.
-        KeyboardInterrupt: Ctrl-C; what was recorded stays.
     """
-    prompts = read_prompts(options.file, options.grader, run_code=options.run_code)
-    if not options.bootstrap:
-        check_enough_prompts(prompts, options)
-    ask_cascade(options, prompts, console=console)
-    path: Path = options.attempts
-    return path
+    calibration, asking = options.calibration, options.asking
+    calibration.check()
+    prompts = read_prompts(options.file, asking.grader, run_code=asking.run_code)
+    if not calibration.bootstrap:
+        _check_enough_prompts(prompts, options.file, calibration)
+    ask_cascade(
+        prompts,
+        asking,
+        options.attempts,
+        chain=calibration.chain,
+        costs=dict(calibration.cost),
+        console=console,
+    )
+    return calibrated(options.attempts.attempts, calibration)
 
 
-def ask_cascade(options: argparse.Namespace, prompts: PromptSet, *, console: Console) -> None:
-    """Asks what is not yet answered in the file of attempts.
-
-    Raises:
-        ConfigError, CannotBeDone, KeyboardInterrupt: As in `record_attempts`.
-    """
-    if options.run_code:
-        check_programs_run()
-    asyncio.run(_record(options, prompts, api_key_in(options.api_key_env), console))
-
-
-def check_enough_prompts(prompts: PromptSet, options: argparse.Namespace) -> None:
-    """Passes where as many answers would be enough to fit, certify and test; asks nothing.
+def _check_enough_prompts(prompts: PromptSet, path: Path, options: CalibrationOptions) -> None:
+    """Check that as many answers would be enough to fit, certify and test; nothing is asked.
 
     Raises:
         ConfigError: There are too few prompts, or too few to certify such a harm even without one
@@ -64,13 +87,13 @@ def check_enough_prompts(prompts: PromptSet, options: argparse.Namespace) -> Non
     there = splits.certify.n_questions
     if options.loss == "harm" and there < needed:
         raise ConfigError(
-            f"{options.file}: {there} of {len(prompts.prompts)} prompts are there to certify on; "
+            f"{path}: {there} of {len(prompts.prompts)} prompts are there to certify on; "
             f"harm <= {options.epsilon:g} at delta {options.delta:g} takes at least {needed}"
         )
 
 
 def _unanswered(prompts: PromptSet) -> Outcomes:
-    """Outcomes without tiers, which can be split as answered ones will be."""
+    """Return outcomes without tiers, which can be split as answered ones will be."""
     n = len(prompts.prompts)
     return Outcomes(
         tiers=(),
@@ -88,63 +111,14 @@ def _unanswered(prompts: PromptSet) -> Outcomes:
     )
 
 
-def api_key_in(name: str | None) -> str | None:
-    """The API key that an environment variable holds; None where none is named.
-
-    Raises:
-        ConfigError: The variable is not set.
-    """
-    if name is None:
-        return None
-    key = os.environ.get(name)
-    if not key:
-        raise ConfigError(f"--api-key-env names {name}, which is not set")
-    return key
-
-
-async def _record(
-    options: argparse.Namespace, prompts: PromptSet, api_key: str | None, console: Console
-) -> None:
-    async with cascade_client(options.base_url, api_key, max_retries=MAX_RETRIES) as client:
-        cascade = await describe_cascade(client)
-        names = tuple(tier.name for tier in cascade.tiers)
-        chain = checked_chain(options.chain, dict(options.cost), names)
-        header = AttemptsHeader(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            tiers=cascade.tiers,
-            fingerprint=cascade.fingerprint,
-            sampling=options.sampling,
-            endpoints=tuple(endpoint.value for endpoint in prompts.endpoints),
-            data_sha256=prompts.sha256,
-            labels=prompts.labels,
-            grader=options.grader.model_dump(mode="json") if options.grader else None,
-        )
-        with AttemptsFile(options.attempts, header) as file, CollectProgress(console) as progress:
-            joules = _joules_of(file, options.records)
-            try:
-                await collect(
-                    client,
-                    prompts,
-                    file,
-                    chain=chain,
-                    concurrency=options.concurrency,
-                    progress=progress,
-                )
-                if joules is not None:
-                    await joules.fill(progress.note)
-            except CannotBeDone as exc:
-                raise CannotBeDone(f"{exc}; {how_to_go_on(options.attempts)}") from exc
-
-
-def _joules_of(file: AttemptsFile, records: Path | None) -> AttemptJoules | None:
-    """What fills in joules; None without records. Those that cannot be read end it here."""
-    if records is None:
-        return None
-    joules = AttemptJoules(records, file, clock=SystemClock(), sleep=asyncio.sleep)
-    joules.look()
-    return joules
-
-
-def how_to_go_on(path: Path) -> str:
-    """What a user does after a collection that was stopped."""
-    return f"what was answered is in {path}, and the same command goes on from there"
+COMMAND = Command(
+    description="Ask every tier of a running cascade every labelled prompt, record the attempts, "
+    "and calibrate from them. After a stop the same command goes on.",
+    add_options=_add_options,
+    read=_read,
+    run=_run,
+    show=print_calibration,
+    stopped=lambda options: f"stopped; {how_to_go_on(options.attempts.attempts)}",
+    status=lambda result: result.status,
+    json_help="one JSON object on stdout",
+)

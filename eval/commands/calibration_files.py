@@ -1,28 +1,29 @@
-"""The files that `hs-calibrate` writes: who answers what, the certificate, the report."""
+"""Write the files of a calibration: who answers what, the certificate, the report."""
 
-import argparse
 import csv
+import os
 import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from eval.commands.certificate_file import write_certificate
+from eval.commands.calibration_options import CalibrationOptions
 from eval.recorded.calibration_data import CalibrationData
 from eval.recorded.splits import Splits
 from eval.reports.calibration_result import Report
 from eval.reports.provenance import Provenance, command_line, commit_of_project, this_machine
-from hybridserve_llm.calibration.artefact import Origin
+from hybridserve_llm.calibration.artefact import Origin, certificate_of
+from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.policies import sampling_of
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.values.requests import Endpoint
 
 
-def write_files(
-    options: argparse.Namespace, data: CalibrationData, splits: Splits, report: Report
+def write_calibration_files(
+    options: CalibrationOptions, data: CalibrationData, splits: Splits, report: Report
 ) -> None:
-    """Every file that was asked for.
+    """Write every file that the options ask for.
 
     Raises:
         ConfigError: A file cannot be written, or matplotlib is not installed for the report.
@@ -32,20 +33,20 @@ def write_files(
         _write_decisions(options.decisions, report)
     if options.certificate is not None:
         origin = replace(
-            origin_of(data, preset=options.preset, created=now),
+            _origin(data, options, created=now),
             estimand="question_of_group" if report.is_of_groups else "question",
         )
-        write_certificate(options.certificate, report, splits.certify, origin)
+        _write_certificate(options.certificate, report, splits.certify, origin)
     if options.report is not None:
         _write_report(options.report, data, splits, report, now=now)
 
 
-def origin_of(data: CalibrationData, *, preset: str, created: str) -> Origin:
-    """Where the data came from; records of CSV files come from no cascade that is known."""
+def _origin(data: CalibrationData, options: CalibrationOptions, *, created: str) -> Origin:
+    """Return where the data came from; records of CSV files come from no cascade that is known."""
     header = data.header
     return Origin(
         created=created,
-        preset="energy" if preset == "energy" else "accuracy",
+        preset=options.preset,
         labels=data.labels,
         data_sha256=data.data_sha256,
         endpoints=header.endpoints if header else (Endpoint.CHAT.value,),
@@ -56,7 +57,7 @@ def origin_of(data: CalibrationData, *, preset: str, created: str) -> Origin:
 
 
 def _write_decisions(path: Path, report: Report) -> None:
-    """One row per question of the reported set."""
+    """Write one row per question of the reported set."""
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -66,10 +67,34 @@ def _write_decisions(path: Path, report: Report) -> None:
         raise ConfigError(f"cannot write {path}: {exc}") from exc
 
 
+def _write_certificate(path: Path, report: Report, certify: Outcomes, origin: Origin) -> None:
+    """Write the certificate of `report`, whole or not at all.
+
+    Its cascade's cost is that of the test questions.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    last_cost = float(certify.costs[certify.last])
+    certificate = certificate_of(
+        report.calibration,
+        certify,
+        n_fit=report.n_fit,
+        mean_cost=last_cost / report.cost_ratio,
+        origin=origin,
+    )
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(certificate.to_json(), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as exc:
+        raise ConfigError(f"cannot write certificate {path}: {exc.strerror}") from exc
+
+
 def _write_report(
     folder: Path, data: CalibrationData, splits: Splits, report: Report, *, now: str
 ) -> None:
-    try:
+    try:  # matplotlib is an extra
         from eval.reports.page import write_report
     except ModuleNotFoundError as exc:
         raise ConfigError(f"--report needs the extra 'calibrate': no module {exc.name}") from exc

@@ -1,4 +1,4 @@
-"""`hs-eval collect`: every tier of a running cascade answers every question once, and no more.
+"""Run `hs-eval collect`: ask every tier of a running cascade every question once, and no more.
 
 The attempts are what `hs-calibrate records`, `hs-eval replay` and `hs-eval sweep` read.
 """
@@ -10,9 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
-from eval.commands.calibrate_options import add_asking_options
-from eval.commands.calibrate_options import names_in as names
-from eval.commands.calibrate_prompts import ask_cascade
+from eval.commands.asking_options import (
+    AskingOptions,
+    AttemptsOptions,
+    add_asking_options,
+    add_attempts_options,
+)
+from eval.commands.command import Command, options_from
+from eval.commands.option_values import comma_separated
+from eval.commands.recording import ask_cascade
 from eval.questions.hub_datasets import DatasetName, dataset_lines
 from eval.questions.prompts import Rows, read_prompts, rows_of_file
 from eval.questions.ready_formats import READY_FORMATS
@@ -21,8 +27,56 @@ from hybridserve_llm.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionOptions:
+    """Say where the questions are: in a file, or in a dataset of the Hugging Face hub.
+
+    Attributes:
+        format: The form of the rows; None for labelled prompts.
+    """
+
+    file: Path | None
+    dataset: str | None
+    subset: str | None
+    split: str | None
+    revision: str | None
+    format: str | None
+
+    def rows(self) -> Rows:
+        """Return the rows of the file or the dataset.
+
+        Raises:
+            ConfigError, CannotBeDone: Neither or both are named, or there are no such rows.
+        """
+        name = DatasetName(
+            path=self.dataset or "",
+            subset=self.subset,
+            split=self.split,
+            revision=self.revision,
+        )
+        if (self.file is None) == (not name.path):
+            raise ConfigError("one of a file and --dataset is needed, and not both")
+        if self.file is None:
+            return Rows(name=str(name), data=dataset_lines(name))
+        if name != DatasetName(path=""):
+            raise ConfigError("--subset, --split and --revision go with --dataset, not with a file")
+        return rows_of_file(self.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectOptions:
+    """Hold the options of `hs-eval collect`; `chain` names the tiers to ask, None for all."""
+
+    questions: QuestionOptions
+    asking: AskingOptions
+    attempts: AttemptsOptions
+    chain: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectedTier:
-    """One tier's attempts: how many answered, failed, and were right; None where nobody graded.
+    """Count the attempts of one tier: how many answered, failed, and were right.
+
+    `accuracy` is None where nothing was graded.
 
     `energy_j` is the mean of the `n_metered` answers with joules, where all answers have them.
     """
@@ -38,24 +92,19 @@ class CollectedTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What is in the file now."""
+    """Count what is in the file of attempts now."""
 
     path: Path
     tiers: tuple[CollectedTier, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; absent is null."""
+        """Return one JSON object; absent is null."""
         fields = CollectedTier.__slots__
         tiers = [{name: getattr(tier, name) for name in fields} for tier in self.tiers]
         return {"attempts": str(self.path), "tiers": tiers}
 
 
-def add_collect_options(command: argparse.ArgumentParser) -> None:
-    """The command line of `hs-eval collect`."""
-    command.description = (
-        "Ask every tier of a running cascade every labelled prompt once, and record the attempts. "
-        "After a stop the same command goes on."
-    )
+def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "file", type=Path, nargs="?", help="labelled prompts or rows: JSONL, or CSV by .csv"
     )
@@ -69,52 +118,45 @@ def add_collect_options(command: argparse.ArgumentParser) -> None:
         "--format", choices=sorted(READY_FORMATS), help="what the rows are; default: prompts"
     )
     add_asking_options(command)
-    command.add_argument("--chain", type=names, help="the tiers to ask, a,b,c; default: all")
-    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    command.set_defaults(cost=[])
+    add_attempts_options(command)
+    command.add_argument(
+        "--chain", type=comma_separated, help="the tiers to ask, a,b,c; default: all"
+    )
 
 
-def collected(options: argparse.Namespace, console: Console) -> Collected:
-    """Asks what is not yet answered, and counts what is there; `console` shows progress.
+def _read(values: argparse.Namespace) -> CollectOptions:
+    return CollectOptions(
+        questions=options_from(QuestionOptions, values),
+        asking=options_from(AskingOptions, values),
+        attempts=options_from(AttemptsOptions, values),
+        chain=values.chain,
+    )
+
+
+def _run(options: CollectOptions, console: Console) -> Collected:
+    """Ask what is not yet answered, and count what is there; `console` shows progress.
 
     Raises:
         ConfigError: The file or an option is not allowed; nothing was asked then.
         CannotBeDone: The cascade does not answer; what was recorded stays.
     """
-    line_of = READY_FORMATS[options.format] if options.format else None
+    asking, path = options.asking, options.attempts.attempts
+    form = options.questions.format
     prompts = read_prompts(
-        _rows(options), options.grader, line_of=line_of, run_code=options.run_code
+        options.questions.rows(),
+        asking.grader,
+        line_of=READY_FORMATS[form] if form else None,
+        run_code=asking.run_code,
     )
-    ask_cascade(options, prompts, console=console)
-    attempts = read_attempts(options.attempts)
+    ask_cascade(prompts, asking, options.attempts, chain=options.chain, costs={}, console=console)
+    attempts = read_attempts(path)
     names_there = [tier.name for tier in attempts.header.tiers]
     asked = [name for name in names_there if options.chain is None or name in options.chain]
-    return Collected(path=options.attempts, tiers=tuple(_counted(attempts, name) for name in asked))
-
-
-def _rows(options: argparse.Namespace) -> Rows:
-    """Of the file or the dataset.
-
-    Raises:
-        ConfigError, CannotBeDone: Neither or both are named, or there are no such rows.
-    """
-    name = DatasetName(
-        path=options.dataset or "",
-        subset=options.subset,
-        split=options.split,
-        revision=options.revision,
-    )
-    if (options.file is None) == (not name.path):
-        raise ConfigError("one of a file and --dataset is needed, and not both")
-    if options.file is None:
-        return Rows(name=str(name), data=dataset_lines(name))
-    if name != DatasetName(path=""):
-        raise ConfigError("--subset, --split and --revision go with --dataset, not with a file")
-    return rows_of_file(options.file)
+    return Collected(path=path, tiers=tuple(_counted(attempts, name) for name in asked))
 
 
 def print_collected(found: Collected, console: Console) -> None:
-    """A line a tier."""
+    """Print one line for each tier."""
     for tier in found.tiers:
         right = "not graded" if tier.accuracy is None else f"{100 * tier.accuracy:.1f} % right"
         joules = "joules unknown" if tier.energy_j is None else f"{tier.energy_j:.4g} J a request"
@@ -140,3 +182,13 @@ def _counted(attempts: Attempts, name: str) -> CollectedTier:
         accuracy=sum(grades) / len(grades) if grades else None,
         energy_j=sum(joules) / len(joules) if is_metered else None,
     )
+
+
+COMMAND = Command(
+    description="Ask every tier of a running cascade every labelled prompt once, and record the "
+    "attempts. After a stop the same command goes on.",
+    add_options=_add_options,
+    read=_read,
+    run=_run,
+    show=print_collected,
+)

@@ -1,17 +1,28 @@
-"""`hs-eval records`: recorded answers joined with measured joules, so that a cascade can be judged.
+"""Run `hs-eval records`: judge a cascade by recorded answers and measured joules.
 
-Neither engines nor a GPU are needed. `records_study.py` does the work on outcomes,
-`records_report.py` says what came of it.
+Neither engines nor a GPU are needed. `records_study.py` does the work on outcomes, and
+`records_report.py` prints the result.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from eval.commands.calibrate_options import names_in
-from eval.commands.option_values import cost, natural, positive, positive_number, share, weight
+from eval.commands.command import Command, options_from
+from eval.commands.option_values import (
+    comma_separated,
+    model_cost,
+    natural,
+    positive,
+    positive_number,
+    share,
+    weight,
+)
 from eval.recorded.calibration_data import checked_names
 from eval.recorded.loaded_energy import LoadedTiers
 from eval.recorded.measured_energy import TokenEnergies, read_energy_runs, token_energies
@@ -24,9 +35,10 @@ from eval.recorded.splits import (
     bootstrap_splits,
     disjoint_splits,
 )
-from eval.reports.records_report import LoadedStudy, RecordsReport
+from eval.reports.records_report import LoadedStudy, RecordsReport, print_records_report
 from eval.rivals.records_draws import draws_of_studies
 from eval.rivals.records_study import Study, study_of
+from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.errors import ConfigError
 
@@ -34,12 +46,45 @@ _MOST_GPUS = 32
 _EPSILONS = (0.005, 0.01, 0.02)
 
 
-def add_records_options(command: argparse.ArgumentParser) -> None:
-    """The command line of `hs-eval records`."""
-    command.description = (
-        "Join recorded answers of several models with measured joules per token, and say what a "
-        "certified cascade of them saves against the last tier alone, beside baselines."
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsOptions:
+    """Hold the options of `hs-eval records`.
+
+    Attributes:
+        file: The recorded answers.
+        energy: The measured runs, of which those of `gpu` and `task` are taken.
+        task: None for the task of most models.
+        chain: The tiers, cheapest first; None for all, by joules.
+        active_parameters: Pairs of a model that was not measured and its parameters in 1e9.
+        prompt_weight: Cost of a prompt token in output tokens, 0 to 1.
+        epsilon: Promised losses, one study each; `delta` is the chance that one is exceeded.
+        n_fit: Questions to fit on, None for the default; `n_certify` likewise.
+        holdout: Whether fit, certify and test questions are disjoint.
+        rate: Requests per second for the planner's model; None for no plan.
+        gpus: GPUs to plan with, at most.
+        seeds: Number of draws, with seeds from `seed` on.
+    """
+
+    file: Path
+    energy: Path
+    gpu: str
+    task: str | None
+    chain: tuple[str, ...] | None
+    active_parameters: list[tuple[str, float]]
+    prompt_weight: float
+    epsilon: list[float]
+    delta: float
+    loss: Loss
+    n_fit: int | None
+    n_certify: int | None
+    holdout: bool
+    rate: float | None
+    gpus: int
+    seed: int
+    seeds: int
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, help="CSV, one row per question and model")
     command.add_argument(
         "--energy", type=Path, required=True, metavar="CSV", help="measured runs, one row a run"
@@ -47,15 +92,17 @@ def add_records_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--gpu", required=True, help="type of the runs to take, such as H100")
     command.add_argument("--task", help="task of the runs to take; default: of most models")
     command.add_argument(
-        "--chain", type=names_in, help="the tiers, cheapest first, a,b,c; default: all, by joules"
+        "--chain",
+        type=comma_separated,
+        help="the tiers, cheapest first, a,b,c; default: all, by joules",
     )
     command.add_argument(
         "--active-parameters",
-        type=cost,
+        type=model_cost,
         action="append",
         default=[],
         metavar="MODEL=B",
-        help="in 1e9, of a model that was not measured and whose name does not tell",
+        help="in 1e9, of a model that was not measured and whose name does not show it",
     )
     command.add_argument(
         "--prompt-weight",
@@ -92,18 +139,20 @@ def add_records_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draw the questions N times, with seeds from --seed on, and show means over the draws",
     )
-    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def records_report(
-    options: argparse.Namespace, advance: Callable[[str], None] = lambda _: None
-) -> RecordsReport:
-    """The study that the options ask for; `advance` is told which draw begins.
+def _run(options: RecordsOptions, console: Console) -> RecordsReport:
+    """Make the study that the options ask for; `console` shows which draw is under way.
 
     Raises:
-        ConfigError: A file cannot be used, a model's joules cannot be told, or an option names what
-            is not there.
+        ConfigError: A file cannot be used, the joules of a model are not known, or an option names
+            what does not exist.
     """
+    with console.status("fitting, certifying and replaying") as status:
+        return _report(options, advance=status.update)
+
+
+def _report(options: RecordsOptions, *, advance: Callable[[str], None]) -> RecordsReport:
     records = read_records(options.file)
     wished = checked_names(options.chain or records.models, {}, records.models)
     energies = token_energies(
@@ -149,7 +198,7 @@ def _study(
     splits: Splits,
     tokens: QuestionTokens,
     energies_j: Floats,
-    options: argparse.Namespace,
+    options: RecordsOptions,
     seed: int,
 ) -> Study:
     return study_of(
@@ -164,9 +213,9 @@ def _study(
 
 
 def _loaded(
-    options: argparse.Namespace, study: Study, chain: tuple[str, ...], tokens: QuestionTokens
+    options: RecordsOptions, study: Study, chain: tuple[str, ...], tokens: QuestionTokens
 ) -> LoadedStudy | None:
-    """The cascade of every row and the last tier alone at the stated rate; None without one."""
+    """Load the cascade of every row, and the last tier alone; None without a rate."""
     if options.rate is None:
         return None
     tiers = LoadedTiers(
@@ -181,7 +230,7 @@ def _loaded(
 
 
 def _by_joules(records: Records, energies: TokenEnergies, prompt_weight: float) -> tuple[str, ...]:
-    """The models by their mean joules of a request."""
+    """Return the models in the order of their mean joules of a request."""
     names = [found.model for found in energies.of_model]
     tokens = QuestionTokens.of_records(records, names)
     joules = tokens.mean_tokens(prompt_weight) * np.array(
@@ -191,10 +240,10 @@ def _by_joules(records: Records, energies: TokenEnergies, prompt_weight: float) 
 
 
 def _mean_tokens(tokens: QuestionTokens, names: Sequence[str], prompt_weight: float) -> Floats:
-    """Those of a request to each of `names`, [n_tiers].
+    """Return the mean tokens of a request to each of `names`, [n_tiers].
 
     Raises:
-        ConfigError: A model's requests have none, so that they would cost nothing.
+        ConfigError: The requests of a model have no tokens, so that they would cost nothing.
     """
     means = tokens.mean_tokens(prompt_weight)
     if not means.all():
@@ -206,8 +255,18 @@ def _mean_tokens(tokens: QuestionTokens, names: Sequence[str], prompt_weight: fl
     return means
 
 
-def _splits(outcomes: Outcomes, options: argparse.Namespace, seed: int) -> Splits:
+def _splits(outcomes: Outcomes, options: RecordsOptions, seed: int) -> Splits:
     if options.holdout:
         return disjoint_splits(outcomes, options.n_fit, options.n_certify, seed)
     n_fit, n_certify = options.n_fit or DEFAULT_N_FIT, options.n_certify or DEFAULT_N_CERTIFY
     return bootstrap_splits(outcomes, n_fit, n_certify, seed)
+
+
+COMMAND = Command(
+    description="Join recorded answers of several models with measured joules per token, and say "
+    "what a certified cascade of them saves against the last tier alone, next to baselines.",
+    add_options=_add_options,
+    read=partial(options_from, RecordsOptions),
+    run=_run,
+    show=print_records_report,
+)

@@ -1,17 +1,19 @@
-"""`hs-eval report`: measured runs as one HTML file that needs nothing else, and as Markdown."""
+"""Run `hs-eval report`: write measured runs as one HTML file, and as Markdown."""
 
 import argparse
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from eval.commands.command import Command, options_from
 from eval.commands.option_values import natural
-from eval.commands.replay import certified_policy
+from eval.commands.served_policies import certified_policy
 from eval.recorded.measured_run import RunHeader, read_run
 from eval.recorded.run_outcomes import PooledRun, pooled
 from eval.reports.provenance import Provenance, command_line, commit_of_project, this_machine
@@ -26,15 +28,33 @@ _TITLE = "Cascade report"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Hold the options of `hs-eval report`.
+
+    Attributes:
+        runs: Files of `hs-eval measure`.
+        certificate: The cascade's certificate, to replay and judge it; None without.
+        html: The page to write; `markdown` is the same without drawings.
+        seed: Seed of intervals and halves.
+    """
+
+    runs: list[Path]
+    certificate: Path | None
+    html: Path | None
+    markdown: Path | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What was counted, in words and as JSON, and the files that hold it."""
+    """Hold the figures of measured runs, their headline, and the files that were written."""
 
     figures: "RunFigures"
     headline: str
     written: tuple[Path, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; absent is null."""
+        """Return one JSON object; absent is null."""
         return {
             "headline": self.headline,
             "written": [str(path) for path in self.written],
@@ -42,12 +62,7 @@ class RunReport:
         }
 
 
-def add_report_options(command: argparse.ArgumentParser) -> None:
-    """The command line of `hs-eval report`."""
-    command.description = (
-        "Write what measured runs of one cascade came to: accuracy, cost, decisions, latency and "
-        "confidence, beside other ways to answer the same questions."
-    )
+def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="files of hs-eval measure"
     )
@@ -57,11 +72,15 @@ def add_report_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--html", type=Path, metavar="FILE", help="the page to write")
     command.add_argument("--markdown", type=Path, metavar="FILE", help="the same without drawings")
     command.add_argument("--seed", type=natural, default=0, help="of intervals and halves")
-    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def run_report(options: argparse.Namespace) -> RunReport:
-    """The report that the options ask for; writes its files.
+def _run(options: ReportOptions, console: Console) -> RunReport:
+    with console.status("counting, fitting and drawing"):
+        return _run_report(options)
+
+
+def _run_report(options: ReportOptions) -> RunReport:
+    """Make the report that the options ask for, and write its files.
 
     Raises:
         ConfigError: A file cannot be used or written, the runs are of different cascades, or the
@@ -91,14 +110,14 @@ def run_report(options: argparse.Namespace) -> RunReport:
 
 
 def print_run_report(report: RunReport, console: Console) -> None:
-    """The headline, and where the rest is."""
+    """Print the headline, and the files that hold the rest."""
     console.print(report.headline)
     for path in report.written:
         console.print(f"Written: {path}", soft_wrap=True)
 
 
 def _served(path: Path | None, run: PooledRun) -> ServedPolicy | None:
-    """The certificate's policy; None where none was given.
+    """Return the policy of the certificate; None where no certificate was given.
 
     Raises:
         ConfigError: It is not the certificate of the cascade that was measured.
@@ -117,19 +136,22 @@ def _served(path: Path | None, run: PooledRun) -> ServedPolicy | None:
 
 
 def _check_is_its_certificate(path: Path, certificate: Certificate, header: RunHeader) -> None:
-    """A fingerprint does not tell certificates of one cascade apart; what the run told does."""
-    told = header.certificate
-    if told is None:
+    """Check that the run's cascade had this certificate.
+
+    All certificates of one cascade have the same fingerprint; the run's header holds more.
+    """
+    of_run = header.certificate
+    if of_run is None:
         raise ConfigError(
             f"{path}: the cascade of the run had no certificate; leave --certificate out here, "
             "hs-eval replay shows what the certificate would have decided"
         )
     for key in ("created", "data_sha256"):
         ours = getattr(certificate, key)
-        if told.get(key) != ours:
+        if of_run.get(key) != ours:
             raise ConfigError(
                 f"{path} is not the certificate that the run's cascade had: {key} is {ours}, "
-                f"and the run tells {told.get(key)}"
+                f"and that of the run is {of_run.get(key)}"
             )
     if header.state == "last_tier_only":
         raise ConfigError(
@@ -152,3 +174,13 @@ def _provenance(header: RunHeader) -> Provenance:
         hardware=this_machine(),
         label_source=by_agreement if labels == "agreement" else "reference answers",
     )
+
+
+COMMAND = Command(
+    description="Write what measured runs of one cascade came to: accuracy, cost, decisions, "
+    "latency and confidence, next to other ways to answer the same questions.",
+    add_options=_add_options,
+    read=partial(options_from, ReportOptions),
+    run=_run,
+    show=print_run_report,
+)

@@ -1,97 +1,77 @@
-"""`hs-eval simulate`: a plan under a trace, event by event, and what others would have cost."""
+"""Run `hs-eval simulate`: simulate a plan under a trace, and other plans to compare with."""
 
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from msgspec import to_builtins
+from rich.console import Console
 
+from eval.commands.command import Command, options_from
 from eval.commands.option_values import natural, positive, positive_number
+from eval.commands.simulate_tables import print_simulation
+from eval.commands.simulation_result import PLANNED, Simulation
 from eval.simulation.azure_trace import read_azure_trace
 from eval.simulation.known_tiers import KnownCascade, known_cascade
-from eval.simulation.plan_file import PlannedLoad, PlanOnCluster, read_plan
+from eval.simulation.plan_file import PlanOnCluster, read_plan
 from eval.simulation.planned_cascade import TableMaker, planned_cascade
 from eval.simulation.planned_gears import geared_cascade
 from eval.simulation.rival_plans import giant_only, proportional
 from eval.simulator.cascade import SimulatedCascade, run_cascade
 from eval.simulator.gears import GearChange, GearRules
-from eval.simulator.outcome import Bounds, Outcome, outcome
+from eval.simulator.outcome import GoodputBounds, SimulatedOutcome, outcome
 from eval.simulator.workload import Requests, overlaid, poisson
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from hybridserve_llm.planner.report import PlannedGear
 
-SCHEMA = "hybridserve-simulation/1"
-PLANNED = "planned"
 _RULES = GearRules()
-# A Poisson process has so many requests at least, and lasts so long.
+# A Poisson process has at least so many requests, and lasts so long.
 _POISSON_REQUESTS, _POISSON_S = 10_000, 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation:
-    """What `hs-eval simulate` found.
+class SimulateOptions:
+    """Hold the options of `hs-eval simulate`.
 
     Attributes:
-        planned_for: Load of the plan by its report; None of a bare plan.
-        plan_assumptions: What the plan's report took for granted.
-        outcomes: `planned`, with `--gears` `geared`, and those it is compared with, by name.
-        not_compared: Why another has no outcome, by its name.
-        gears: Those of the plan's file, by load; empty where it has none.
-        gear_changes: What `geared` did; None where it was not simulated.
-        cpu_s: CPU-seconds that each took; not part of the JSON, which a seed decides.
+        plan: The plan, or the report that holds it.
+        config: The cascade's configuration; None where the report says enough of its tiers.
+        overlay: Copies of the trace that are laid over each other.
+        requests_per_s: Rate of a Poisson process; None for the trace's own times.
+        requests: Number of its requests; None for the default.
+        gpu_type: Type of the GPUs, and `gpus` their number, where the plan's file has neither.
+        max_num_batched_tokens: Of every engine; None for vLLM's default of the GPU type.
+        ttft_s: Bound for goodput on the time to a client's first token; None for no bound.
+        latency_s: Bound for goodput on the latency; None for that of the planner's SLO.
+        compare: Whether other cascades are simulated, too.
+        gears: Whether replicas change with the load; `gear_load_s` seconds load one.
+        processes: Cascades simulated at a time.
     """
 
+    plan: Path
+    config: Path | None
+    trace: Path
+    overlay: int
+    requests_per_s: float | None
+    requests: int | None
     seed: int
-    requests: Requests
-    bounds: Bounds
-    planned_for: PlannedLoad | None
-    plan_assumptions: tuple[str, ...]
-    gears: tuple[PlannedGear, ...]
-    gear_changes: tuple[GearChange, ...] | None
-    outcomes: Mapping[str, Outcome]
-    not_compared: Mapping[str, str]
-    cpu_s: Mapping[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it; unknown is null."""
-        return {
-            "schema": SCHEMA,
-            "seed": self.seed,
-            "requests": len(self.requests),
-            "span_s": self.requests.span_s,
-            "prompt_tokens": float(self.requests.prompt_tokens.mean()),
-            "output_tokens": float(self.requests.output_tokens.mean()),
-            "bounds": {"ttft_s": self.bounds.ttft_s, "latency_s": self.bounds.latency_s},
-            "planned_for": None if self.planned_for is None else asdict(self.planned_for),
-            "plan_assumptions": list(self.plan_assumptions),
-            "gears": [
-                {"requests_per_s": gear.requests_per_s, "replicas": to_builtins(gear.replicas)}
-                for gear in self.gears
-            ]
-            or None,
-            "gear_changes": None
-            if self.gear_changes is None
-            else [asdict(change) for change in self.gear_changes],
-            "cascades": {name: found.as_json() for name, found in self.outcomes.items()},
-            "not_compared": dict(self.not_compared),
-        }
+    gpu_type: str | None
+    gpus: int | None
+    max_num_batched_tokens: int | None
+    ttft_s: float | None
+    latency_s: float | None
+    compare: bool
+    gears: bool
+    gear_load_s: float
+    processes: int
 
 
-def add_simulate(command: argparse.ArgumentParser) -> None:
-    """Adds the options of `hs-eval simulate`."""
-    command.description = (
-        "Simulate a planned cascade under a trace: latency, goodput, joules and GPU-hours, by the "
-        "planner's model of time and power, beside the last tier alone and replicas in "
-        "proportion. The whole report of hs-launch --dry-run --json says all that is needed."
-    )
+def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--plan", type=Path, required=True, metavar="FILE",
         help="the report of hs-launch --dry-run --json, or a plan.json")  # fmt: skip
@@ -123,15 +103,27 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
         help=f"seconds in which a replica loads (default {_RULES.load_s:g})")  # fmt: skip
     add("--processes", type=positive, default=1, metavar="N",
         help="cascades simulated at a time (default 1)")  # fmt: skip
-    add("--json", action="store_true", help="print JSON and nothing else")
 
 
-def simulate(options: argparse.Namespace) -> Simulation:
-    """Reads the files, simulates, adds up.
+def _run(options: SimulateOptions, console: Console) -> Simulation:
+    with console.status("simulating"):
+        simulation = _simulation(options)
+    for name, cpu_s in simulation.cpu_s.items():
+        rate = len(simulation.requests) / cpu_s
+        console.print(
+            f"{name}: {cpu_s:.1f} CPU-s, {rate:.0f} requests a CPU-second",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return simulation
+
+
+def _simulation(options: SimulateOptions) -> Simulation:
+    """Read the files, simulate every cascade, and return what came of each.
 
     Raises:
-        ConfigError: A file or an option is wrong, or what is needed is not told.
-        CannotBeDone: The plan has what cannot be simulated, or a model does not fit.
+        ConfigError: A file or an option is wrong, or a necessary value is missing.
+        CannotBeDone: The plan cannot be simulated, or a model does not fit.
     """
     if options.gpus is not None and options.gpu_type is None:
         raise ConfigError("--gpus needs --gpu-type")
@@ -139,8 +131,8 @@ def simulate(options: argparse.Namespace) -> Simulation:
     planned = read_plan(options.plan, config, gpu_type_name=options.gpu_type, n_gpus=options.gpus)
     known = known_cascade(config, planned.report)
     slo = known.slo
-    bounds = Bounds(
-        # That of the SLO is of each tier's answers; the client has none before it is accepted.
+    bounds = GoodputBounds(
+        # The SLO's bound on TTFT is for each tier; a client sees a token only after acceptance.
         ttft_s=options.ttft_s,
         latency_s=slo.latency_s if options.latency_s is None else options.latency_s,
     )
@@ -158,7 +150,7 @@ def simulate(options: argparse.Namespace) -> Simulation:
         except CannotBeDone as exc:  # the plan is simulated all the same
             not_compared[name] = str(exc)
     jobs = [(cascade, requests, bounds, options.seed) for cascade in cascades.values()]
-    found = dict(zip(cascades, _run_all(jobs, options.processes), strict=True))
+    found = dict(zip(cascades, _simulate_all(jobs, options.processes), strict=True))
     return Simulation(
         seed=options.seed,
         requests=requests,
@@ -176,10 +168,10 @@ def simulate(options: argparse.Namespace) -> Simulation:
 def _others(
     planned: PlanOnCluster, known: KnownCascade, make: TableMaker, requests: Requests
 ) -> tuple[tuple[str, Callable[[], SimulatedCascade]], ...]:
-    """What the plan is compared with, each to be made when it is asked for."""
+    """Return functions that make the cascades which the plan is compared with, by name."""
     cluster, tiers = planned.cluster, known.tiers
-    # Where nobody told what the plan was made for these requests are taken; where they all come at
-    # once one a second, as by hs-launch.
+    # A plan that does not say its load is taken to be for these requests. Where all of them come at
+    # once the load is one a second, as hs-launch assumes.
     rate_per_s = known.requests_per_s or (requests.mean_per_s if requests.span_s else 1.0)
     load = {"requests_per_s": rate_per_s, "head_room": known.head_room}
     return (
@@ -188,7 +180,7 @@ def _others(
     )
 
 
-def _requests(options: argparse.Namespace) -> Requests:
+def _requests(options: SimulateOptions) -> Requests:
     trace = read_azure_trace(options.trace)
     if options.requests_per_s is None:
         return overlaid(trace, options.overlay, seed=options.seed)
@@ -203,18 +195,29 @@ def _requests(options: argparse.Namespace) -> Requests:
     )
 
 
-_Job = tuple[SimulatedCascade, Requests, Bounds, int]
+_Job = tuple[SimulatedCascade, Requests, GoodputBounds, int]
 
 
-def _run_all(jobs: Sequence[_Job], n_processes: int) -> list[tuple[Outcome, float]]:
+def _simulate_all(jobs: Sequence[_Job], n_processes: int) -> list[tuple[SimulatedOutcome, float]]:
     if n_processes == 1 or len(jobs) == 1:
-        return [_run(job) for job in jobs]
+        return [_simulate_one(job) for job in jobs]
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_run, jobs))
+        return list(pool.map(_simulate_one, jobs))
 
 
-def _run(job: _Job) -> tuple[Outcome, float]:
+def _simulate_one(job: _Job) -> tuple[SimulatedOutcome, float]:
     cascade, requests, bounds, seed = job
     begun_s = time.process_time()
     found = outcome(run_cascade(cascade, requests, seed=seed), bounds)
     return found, time.process_time() - begun_s
+
+
+COMMAND = Command(
+    description="Simulate a planned cascade under a trace: latency, goodput, joules and GPU-hours, "
+    "by the planner's model of time and power, next to the last tier alone and replicas in "
+    "proportion. The whole report of hs-launch --dry-run --json says all that is needed.",
+    add_options=_add_options,
+    read=partial(options_from, SimulateOptions),
+    run=_run,
+    show=print_simulation,
+)

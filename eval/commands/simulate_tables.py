@@ -1,11 +1,11 @@
-"""What `hs-eval simulate` prints for a person, at 80 columns."""
+"""Print the result of `hs-eval simulate` for a person, at 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from eval.commands.simulate import PLANNED, Simulation
-from eval.simulator.outcome import Outcome, Spread
+from eval.commands.simulation_result import PLANNED, Simulation
+from eval.simulator.outcome import SimulatedOutcome, TimeSpread
 
 _KILO = 1000.0
 _JOULES_A_KWH = 3.6e6
@@ -71,7 +71,7 @@ def _cascades(simulation: Simulation) -> Table:
     return table
 
 
-def _tiers(found: Outcome) -> Table:
+def _tiers(found: SimulatedOutcome) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="tiers of the plan")
     heads = "tier", "n", "asked", "busy", "batch", "TTFT s", "ITL ms", "s", "kWh"
     for head in heads:
@@ -101,17 +101,17 @@ def _gears(simulation: Simulation) -> str:
     return f"gears for {', '.join(rates)} requests/s; changed to {', '.join(at)}"
 
 
-def _gpus(found: Outcome) -> str:
+def _gpus(found: SimulatedOutcome) -> str:
     used = sum(tier.gpus for tier in found.tiers)
     parked = used * found.parked_gpu_hours / found.gpu_hours if found.gpu_hours else 0.0
     return f"{used:.0f} / {parked:.0f}"
 
 
-def _saved(planned: Outcome, other: Outcome) -> str:
+def _saved(planned: SimulatedOutcome, other: SimulatedOutcome) -> str:
     return _UNKNOWN if other is planned else f"{1 - planned.energy_j / other.energy_j:.1%}"
 
 
-def _of(spread: Spread | None, name: str) -> str:
+def _of(spread: TimeSpread | None, name: str) -> str:
     return _number(None if spread is None else getattr(spread, name))
 
 

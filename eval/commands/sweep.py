@@ -1,4 +1,4 @@
-"""`hs-eval sweep`: every chain of the recorded tiers at many thresholds, and which of them pay.
+"""Run `hs-eval sweep`: try every chain of the recorded tiers at many thresholds.
 
 Each policy is the server's own `ScorePolicy`. Thresholds of a tier are quantiles of its scores.
 What is best here is best on the questions it was chosen on, and promises nothing on others.
@@ -8,6 +8,7 @@ import argparse
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from eval.commands.calibrate_options import names_in
-from eval.commands.option_values import cost, natural, positive
-from eval.commands.replay import thresholds, ways_beside
+from eval.commands.command import Command, options_from
+from eval.commands.option_values import comma_separated, model_cost, natural, positive
+from eval.commands.served_policies import threshold_policy, ways_at_cost
 from eval.recorded.calibration_data import read_calibration_data
 from eval.reports.readable import percent
 from eval.reports.ways_table import FITTED_NOTE, ways_in_terminal
@@ -29,14 +30,33 @@ from hybridserve_llm.calibration.policies import Replay
 from hybridserve_llm.calibration.risk_models import states_below
 
 _MOST_POLICIES = 100
-"""Of one chain: longer chains get fewer thresholds a tier."""
+"""Most policies of one chain: longer chains get fewer thresholds for each tier."""
 NEAR_LAST = 0.01
 """Accuracy that a policy may lack to be compared with other ways at its cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Hold the options of `hs-eval sweep`.
+
+    Attributes:
+        file: The recorded answers.
+        chain: Tiers to choose from; None for all.
+        cost: Pairs of a tier and its cost of a request.
+        steps: Thresholds of a tier, at most.
+        seed: Seed of the intervals.
+    """
+
+    file: Path
+    chain: tuple[str, ...] | None
+    cost: list[tuple[str, float]]
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweptPolicy:
-    """One chain with one threshold for each tier below the last."""
+    """Hold one chain with one threshold for each tier below the last, and its figures."""
 
     chain: tuple[str, ...]
     accept: Mapping[str, float]
@@ -44,11 +64,11 @@ class SweptPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """The policies that no other one beats in accuracy and cost, cheapest first.
+class SweepResult:
+    """Hold the policies that no other one beats in accuracy and cost, cheapest first.
 
-    `ways` are others at the cost `beside`: that of the cheapest policy of the front that is at most
-    NEAR_LAST below the last tier.
+    `ways` are other ways at the cost `beside`, which is that of the cheapest policy of the front
+    that is at most NEAR_LAST below the last tier.
     """
 
     front: tuple[SweptPolicy, ...]
@@ -59,35 +79,34 @@ class Sweep:
     beside: float
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object."""
+        """Return one JSON object."""
         front = [{**asdict(one), "ratio": one.figures.ratio} for one in self.front]
         return {**asdict(self), "front": front}
 
 
-def add_sweep_options(command: argparse.ArgumentParser) -> None:
-    """The command line of `hs-eval sweep`."""
-    command.description = (
-        "Replay recorded answers at many thresholds for every chain of the tiers, and show those "
-        "that no other one beats in accuracy and cost."
-    )
+def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, help="recorded attempts (JSONL), or records (CSV)")
-    command.add_argument("--chain", type=names_in, help="tiers to choose from; default: all")
+    command.add_argument("--chain", type=comma_separated, help="tiers to choose from; default: all")
     command.add_argument(
-        "--cost", type=cost, action="append", default=[], metavar="TIER=X", help="per request"
+        "--cost", type=model_cost, action="append", default=[], metavar="TIER=X", help="per request"
     )
     command.add_argument(
         "--steps", type=positive, default=20, help="thresholds a tier, at most; default 20"
     )
     command.add_argument("--seed", type=natural, default=0, help="of the intervals")
-    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def sweep(options: argparse.Namespace) -> Sweep:
-    """The sweep that the options ask for.
+def _run(options: SweepOptions, console: Console) -> SweepResult:
+    """Replay every chain at many thresholds, and keep the policies that no other one beats.
 
     Raises:
-        ConfigError: The file cannot be used, or a chain or a cost names what is not there.
+        ConfigError: The file cannot be used, or a chain or a cost names a tier that does not exist.
     """
+    with console.status("replaying"):
+        return _swept(options)
+
+
+def _swept(options: SweepOptions) -> SweepResult:
     data = read_calibration_data(options.file, options.chain, dict(options.cost))
     outcomes = data.outcomes
     tried = [
@@ -104,9 +123,9 @@ def sweep(options: argparse.Namespace) -> Sweep:
         for accept, of_chain, done in _unbeaten(tried)
     )
     beside = _cost_near_last(front)
-    return Sweep(
+    return SweepResult(
         front=front,
-        ways=ways_beside(data, beside, seed=options.seed),
+        ways=ways_at_cost(data, beside, seed=options.seed),
         beside=beside,
         n_policies=len(tried),
         n_questions=outcomes.n_questions,
@@ -114,8 +133,8 @@ def sweep(options: argparse.Namespace) -> Sweep:
     )
 
 
-def print_sweep(found: Sweep, console: Console) -> None:
-    """The front as a table of 80 columns."""
+def print_sweep(found: SweepResult, console: Console) -> None:
+    """Print the front as a table of 80 columns."""
     table = Table(box=None, header_style="bold", title_justify="left")
     table.title = f"{len(found.front)} of {found.n_policies} policies that no other one beats"
     table.add_column("accept at score")
@@ -147,11 +166,11 @@ def _cost_near_last(front: tuple[SweptPolicy, ...]) -> float:
 
 
 def _policy(outcomes: Outcomes, accept: Mapping[str, float]) -> ServedPolicy:
-    return ServedPolicy(policy=thresholds(outcomes.tiers, dict(accept)))
+    return ServedPolicy(policy=threshold_policy(outcomes.tiers, dict(accept)))
 
 
 def _chains(outcomes: Outcomes) -> Iterator[Outcomes]:
-    """The outcomes of every subset of the tiers that ends in the last one; that one alone first."""
+    """Yield the outcomes of every subset of the tiers with the last one; first of it alone."""
     for lower in ((), *states_below(outcomes.last)):
         kept = [*lower, outcomes.last]
         yield replace(
@@ -166,7 +185,7 @@ def _chains(outcomes: Outcomes) -> Iterator[Outcomes]:
 
 
 def _grid(outcomes: Outcomes, n_steps: int) -> Iterator[dict[str, float]]:
-    """Thresholds for every tier below the last, at quantiles of its scores."""
+    """Yield thresholds for every tier below the last, at quantiles of its scores."""
     lower = outcomes.tiers[:-1]
     if not lower:
         yield {}
@@ -187,7 +206,7 @@ _Tried = tuple[dict[str, float], Outcomes, Replay]
 
 
 def _unbeaten(tried: list[_Tried]) -> list[_Tried]:
-    """Cheapest first, each more often right than every cheaper one."""
+    """Return the policies, cheapest first, of which each is more often right than all before."""
     keyed = [
         (float(done.costs(of_chain).mean()), -float(done.is_right(of_chain).mean()), i)
         for i, (_, of_chain, done) in enumerate(tried)
@@ -199,3 +218,13 @@ def _unbeaten(tried: list[_Tried]) -> list[_Tried]:
             best = wrongness
             front.append(tried[i])
     return front
+
+
+COMMAND = Command(
+    description="Replay recorded answers at many thresholds for every chain of the tiers, and show "
+    "those that no other one beats in accuracy and cost.",
+    add_options=_add_options,
+    read=partial(options_from, SweepOptions),
+    run=_run,
+    show=print_sweep,
+)

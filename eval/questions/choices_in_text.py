@@ -1,4 +1,4 @@
-r"""Which option of a multiple-choice question an answer settles on.
+r"""Find the option of a multiple-choice question that an answer settles on.
 
 Tried in this order; the first that finds something decides:
 
@@ -29,7 +29,7 @@ _DENIAL = re.compile(r"(?:\bnot|n['\u2019]t)[\s(]+$", re.IGNORECASE)
 
 
 def chosen_labels(answer: str, options: Mapping[str, str | None]) -> frozenset[str]:
-    """The labels of the options that `answer` settles on: one, or none, or it leaves several open.
+    """Return the labels that `answer` settles on: one, or none, or several where it leaves it open.
 
     Args:
         answer: What the model wrote.
@@ -65,7 +65,7 @@ def _last_statement(text: str, options: Mapping[str, str | None]) -> Iterator[st
 
 
 def _alternatives(tail: str, options: Mapping[str, str | None]) -> Iterator[str]:
-    """Labels that go on a list: `, C or D`; in `B, C is wrong` begins another sentence."""
+    """Yield labels that continue a list, `, C or D`; `B, C is wrong` begins another sentence."""
     more = rf"[)\]\s]*(?:,|/|&|or\b|and\b)[\s(]*{_label(options)}(?!\s+(?:is|was|are|were)\b)"
     while match := re.match(more, tail):
         yield match[1]
@@ -91,7 +91,7 @@ def _named(text: str, options: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def _label(options: Mapping[str, str | None]) -> str:
-    """A pattern of a label that stands alone and is no word of the sentence."""
+    """Return a pattern of a label that stands alone and is no word of the sentence."""
     words = [re.escape(label) for label in options if label in ("A", "I")]
     others = [re.escape(label) for label in sorted(options, key=len, reverse=True)]
     others = [label for label in others if label not in words]

@@ -1,4 +1,4 @@
-"""The Python code in an answer that completes a function, HumanEval's kind of question.
+"""Find the Python code in an answer that completes a function, HumanEval's kind of question.
 
 A model may write the whole function inside ``` marks or bare, with prose around it, or nothing but
 the function's body. What is made of it is one program, in this order:
@@ -23,7 +23,7 @@ _INDENT = "    "
 
 
 def program_in(answer: str, *, prompt: str, entry_point: str) -> str:
-    """A program that defines `entry_point` as `answer` has it, which may not be valid Python.
+    """Return a program that defines `entry_point` as `answer` does; it may be invalid Python.
 
     Args:
         answer: What the model wrote.
@@ -41,7 +41,7 @@ def program_in(answer: str, *, prompt: str, entry_point: str) -> str:
 
 
 def code_in(answer: str) -> str:
-    """The first fenced block of `answer`; the answer itself where there is none."""
+    """Return the first fenced block of `answer`; the answer itself where it has no block."""
     block = _FENCED.search(answer)
     return answer if block is None else block[1]
 
@@ -51,13 +51,13 @@ def _definition(name: str) -> re.Pattern[str]:
 
 
 def _before(prompt: str, definition: re.Pattern[str]) -> str:
-    """Imports and helpers of the prompt, which an answer seldom repeats."""
+    """Return the imports and helpers of the prompt, which an answer seldom repeats."""
     head = definition.search(prompt)
     return "" if head is None else prompt[: head.start()]
 
 
 def _without_prose(answer: str) -> str:
-    """From the first line that is code to the last with which all of it is Python."""
+    """Return the lines from the first that is code to the last with which all is Python."""
     begins = _CODE_BEGINS.search(answer)
     lines = answer[begins.start() if begins else 0 :].splitlines()
     for n in range(len(lines), 0, -1):
@@ -68,7 +68,7 @@ def _without_prose(answer: str) -> str:
 
 
 def _as_body(text: str) -> str:
-    """`text` indented as a body of the function; what is not indented any more ends it."""
+    """Return `text` indented as the body of a function; a line without indent ends it."""
     lines = text.strip("\n").splitlines()
     first = next((line for line in lines if line.strip()), "")
     if first[:1] not in (" ", "\t"):

@@ -1,4 +1,4 @@
-"""Runs a program that a model wrote, in a process with limits, and says whether it ended well.
+"""Run a program that a model wrote, in a process with limits, and say if it ended well.
 
 This is no jail. The process has no more time, memory, file sizes and processes than it is allowed,
 an empty environment and an empty folder; where Linux lets it, no network either. It runs as the
@@ -41,7 +41,7 @@ sys.argv[1:] = []
 exec(compile(source, "answer", "exec"), {"__name__": "answer"})
 os.write(out, said)
 """
-"""What the child runs before the program: limits first, so that none of it is outside them.
+"""The code that the child runs before the program: limits first, so that nothing escapes them.
 
 Only a program that comes to its end lets the child write the mark back, which is the program's
 first line, a comment: one that calls `exit()` before its tests are through does not pass.
@@ -50,16 +50,16 @@ first line, a comment: one that calls `exit()` before its tests are through does
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
-    """What a program may use; `timeout_s` is CPU time, and wall time may be three times that."""
+    """Hold the limits of a program; `timeout_s` is CPU time, wall time may be three times that."""
 
     timeout_s: int = 10
     memory_mib: int = 1024
 
 
 def ends_well(program: str, limits: RunLimits) -> bool:
-    """Whether `program` comes to its end within `limits` and without an exception; waits for it.
+    """Return True where `program` ends within `limits` and without an exception; waits for it.
 
-    Everything it started is killed then.
+    Everything that it started is killed then.
     """
     mark = f"# {secrets.token_hex(16)}"
     arguments = [str(limits.timeout_s), str(limits.memory_mib * MIB)]
@@ -86,10 +86,11 @@ def ends_well(program: str, limits: RunLimits) -> bool:
 
 
 def check_programs_run() -> None:
-    """Passes where a program that is right is found so; else every answer would be called wrong.
+    """Check that a right program is found to be right; otherwise every answer would be wrong.
 
     Raises:
-        CannotBeDone: It is not, as on a machine that starts no process with such limits.
+        CannotBeDone: It is found to be wrong, as where no process with such limits
+            can be started.
     """
     if not ends_well("assert 1 + 1 == 2", RunLimits()):
         raise CannotBeDone(

@@ -1,4 +1,4 @@
-"""Graders: whether an answer is right, by its reference; pure, but for `code`, which runs it.
+"""Grade answers by their references; all is pure, but for `code`, which runs the answer.
 
 A grade is True, False or None. None means that the answer cannot be judged by this grader (two
 options named, `1.234,56` for a number): such a question is left out and counted. An answer that
@@ -35,7 +35,7 @@ class _Spec(BaseModel, ABC):
 
     @abstractmethod
     def grader(self, reference: object) -> Grader:
-        """The grader for one question.
+        """Return the grader for one question.
 
         Raises:
             ConfigError: The reference is not of the kind that this grader compares with.
@@ -178,7 +178,7 @@ _SPEC: TypeAdapter[GraderSpec] = TypeAdapter(Annotated[GraderSpec, Field(discrim
 
 
 def grader_spec(value: object) -> GraderSpec:
-    """The grader that `value` names: its type, or an object with `type` and settings.
+    """Return the grader that `value` names: its type, or an object with `type` and settings.
 
     Raises:
         ConfigError: There is no such grader, or a setting is not allowed.
@@ -200,7 +200,7 @@ def grader_spec(value: object) -> GraderSpec:
 def grade_number(
     answer: str, accepted: list[NumberInText], *, relative: Fraction, absolute: Fraction
 ) -> Grade:
-    """Whether the last number is close to an accepted one; None where it cannot be read."""
+    """Return True where the last number is close to an accepted one; None if unreadable."""
     number = last_number(answer)
     if isinstance(number, str):
         return None
@@ -210,7 +210,7 @@ def grade_number(
 
 
 def grade_choice(answer: str, options: Mapping[str, str | None], accepted: frozenset[str]) -> Grade:
-    """Whether the answer settles on an accepted option; None where it leaves that open.
+    """Return True where the answer settles on an accepted option; None where it leaves that open.
 
     Several options of which none is accepted are wrong, whichever of them is meant.
     """
@@ -221,7 +221,7 @@ def grade_choice(answer: str, options: Mapping[str, str | None], accepted: froze
 
 
 def grade_json(answer: str, reference: object, *, fenced: bool) -> bool:
-    """Whether the answer parses to the reference; 1 equals 1.0, and true does not equal 1."""
+    """Return True where the answer parses to the reference; 1 equals 1.0, true does not equal 1."""
     text = answer.strip()
     inside = _FENCED.fullmatch(text) if fenced else None
     try:

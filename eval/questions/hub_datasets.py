@@ -16,7 +16,7 @@ import orjson
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 _SAVED_MARKS = ("state.json", "dataset_dict.json")
-"""What `save_to_disk` leaves in its folder, one for a single split and one for several."""
+"""Files that `save_to_disk` leaves in its folder: one for a single split, one for several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def _loaded(package: ModuleType, name: DatasetName) -> Any:
 
 
 def _saved(package: ModuleType, name: DatasetName) -> Any:
-    """What `save_to_disk` wrote, of which a split can be named, and nothing else."""
+    """Read what `save_to_disk` wrote, of which a split can be named, and nothing else."""
     if name.subset or name.revision:
         raise ConfigError(f"{name}: a saved dataset has neither subsets nor revisions")
     found = package.load_from_disk(name.path)

@@ -48,7 +48,7 @@ _NUMBER = re.compile(
 _PLAIN = re.compile(r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _SIGNED = re.compile(r"(?:^|[^\w)\]}%])-$|[=:(~\u2248] *- +$")
 _PART_OF_MORE = re.compile(r"[\d%] *[-+*] *$")
-"""What stands before the second number of a range, a date or a sum that nobody worked out."""
+"""Text before the second number of a range, a date or a sum that was not worked out."""
 _TO_WORK_OUT = re.compile(r"\\(?:[dt]?frac|sqrt|pi|binom|log|ln|exp)(?![a-z])|[\u03c0\u221a]")
 _TERM_ENDS = re.compile(r"[\s=\u2248~]")
 _SPACED_THOUSANDS = re.compile(r"\d [0-9]{3}$")
@@ -64,7 +64,7 @@ class NumberInText:
     is_percent: bool = False
 
     def is_close(self, other: "NumberInText", *, relative: Fraction, absolute: Fraction) -> bool:
-        """Whether both are the same within max(absolute, relative * |other|).
+        """Return True where both are the same within max(absolute, relative * |other|).
 
         Where one of them alone is in percent, it may be meant as written or as a share: `50%` is
         close to 50 and to 0.5.
@@ -95,7 +95,7 @@ def last_number(text: str) -> NumberInText | str | None:
 
 
 def _is_part_of_more(plain: str, number: re.Match[str]) -> bool:
-    """Whether what belongs to the number beyond its digits leaves it without one value."""
+    """Return True where the text around the digits leaves the number without one value."""
     before = plain[max(number.start() - _LOOK_BACK, 0) : number.start()]
     if number["scale"] or _PART_OF_MORE.search(before):
         return True
@@ -105,7 +105,7 @@ def _is_part_of_more(plain: str, number: re.Match[str]) -> bool:
 
 
 def _term_around(plain: str, number: re.Match[str]) -> str:
-    """What is written without a gap around the number, on its side of an equals sign."""
+    """Return the text without a gap around the number, on its side of an equals sign."""
     before = _TERM_ENDS.split(plain[max(number.start() - _MAX_CHARACTERS, 0) : number.start()])
     after = _TERM_ENDS.split(plain[number.end() : number.end() + _MAX_CHARACTERS])
     return before[-1] + number[0] + after[0]

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eval.questions.graders import Agrees, Code, Grader, GraderSpec, grader_spec
 from hybridserve_llm.cascade.policies import SAMPLING_FIELDS
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
 from hybridserve_llm.values.requests import Endpoint, JsonObject
 
 Labels = Literal["reference", "agreement"]
-"""What says that an answer is right: a reference, or agreement with the last tier."""
+"""The way an answer is judged to be right: by a reference, or by agreement with the last tier."""
 
 Question = tuple[str | None, str]
 """Split and id; together they name a question."""
@@ -50,17 +51,17 @@ class LabelledPrompt:
 
     @property
     def question(self) -> Question:
-        """What names it."""
+        """Return the split and the id, which name the question."""
         return self.split, self.query_id
 
     def body(self, sampling: JsonObject) -> dict[str, Any]:
-        """The request's body without `model`; the line's own fields win over `sampling`."""
+        """Return the request's body without `model`; the line's own fields win over `sampling`."""
         return {**sampling, **self.fields}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """The prompts of a file, in its order; `sha256` is of its bytes."""
+    """Hold the prompts of a file, in its order; `sha256` is of its bytes."""
 
     prompts: tuple[LabelledPrompt, ...]
     sha256: str
@@ -68,12 +69,12 @@ class PromptSet:
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The endpoints that are asked, each once."""
+        """Return the endpoints that are asked, each once."""
         return tuple(sorted({prompt.endpoint for prompt in self.prompts}))
 
 
 class _Line(BaseModel):
-    """One line as it is written."""
+    """Hold one line of the file as it is written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,7 +104,7 @@ class _Line(BaseModel):
         return self
 
     def fields(self) -> dict[str, Any]:
-        """The body's fields that this line sets."""
+        """Return the body's fields that this line sets."""
         if self.endpoint == "completions":
             return {"prompt": self.prompt, **self.request}
         messages = self.messages or [{"role": "user", "content": self.prompt}]
@@ -112,14 +113,14 @@ class _Line(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows to make prompts of: JSON lines, or CSV. `name` says in messages where they are from."""
+    """Hold rows to make prompts of, JSON lines or CSV; `name` is their source in messages."""
 
     name: str
     data: bytes
     is_csv: bool = False
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Each row's JSON and its line; a row of CSV has the number of its last line."""
+        """Yield each row's line number and JSON; a row of CSV has the number of its last line."""
         data = self.data.removeprefix(b"\xef\xbb\xbf")
         if not self.is_csv:
             yield from enumerate(data.splitlines(), start=1)
@@ -134,7 +135,7 @@ class Rows:
 
 
 def rows_of_file(path: Path) -> Rows:
-    """The rows of a JSONL file, or of CSV by a name that ends in `.csv`.
+    """Read the rows of a JSONL file, or of CSV if its name ends in `.csv`.
 
     Raises:
         ConfigError: It cannot be read.
@@ -153,7 +154,7 @@ def read_prompts(
     line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     run_code: bool = False,
 ) -> PromptSet:
-    """The labelled prompts of a file or of rows; blank lines count as lines and say nothing.
+    """Read the labelled prompts of a file or of rows; blank lines are counted and skipped.
 
     CSV has the same keys as columns, of which empty cells are absent (`_of_cells`). `line_of` makes
     labelled prompts of rows that are something else (`ready_formats.py`). `run_code` allows graders
@@ -243,10 +244,11 @@ def _line(text: bytes, line_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 def _of_cells(
     default_grader: GraderSpec | None,
 ) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Makes a line of a row whose cells are all texts.
+    """Return a function that makes a line of a row whose cells are all texts.
 
     JSON are `messages` and `request`, a grader with settings, the reference of grader `json`, and
-    a list of references; `["a", "b"]` is no list for a regular expression, nor is what is no JSON.
+    a list of references; `["a", "b"]` is no list for a regular expression, and a
+    text that is not JSON is none either.
     """
 
     def line_of(cells: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -275,10 +277,9 @@ def _json_of(key: str, cell: str) -> Any:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first fault: which key, what it holds, what is allowed."""
+    """Return the first fault: which key, its value, and what is allowed."""
     fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
+        key = ".".join(str(part) for part in fault["loc"])
         return f"unknown key {key!r}; allowed: {', '.join(_Line.model_fields)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{key} = {fault['input']!r:.80}: {message}" if key else message
+    return first_fault(error, shows_value=True)

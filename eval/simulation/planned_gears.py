@@ -8,7 +8,7 @@ from eval.simulation.known_tiers import KnownTier
 from eval.simulation.plan_file import PlanOnCluster
 from eval.simulation.planned_cascade import TableMaker, simulated_tier
 from eval.simulator.cascade import SimulatedCascade
-from eval.simulator.gears import Gear, GearChange, GearRules, gear_changes, geared_tiers
+from eval.simulator.gears import GearChange, GearRules, SimulatedGear, gear_changes, geared_tiers
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import Requests
 from hybridserve_llm.errors import CannotBeDone, ConfigError
@@ -54,7 +54,7 @@ def _gear(
     tiers: Sequence[KnownTier],
     make: TableMaker,
     made: dict[GearReplicas, StepTable],
-) -> Gear:
+) -> SimulatedGear:
     by_name = {replicas.tier: replicas for replicas in gear.replicas}
     if set(by_name) != {tier.name for tier in tiers}:
         raise ConfigError(
@@ -67,7 +67,7 @@ def _gear(
             f"in the gear for {gear.requests_per_s:g} requests/s {', '.join(shared)} share GPUs: "
             "nobody measured how engines share time, and the simulator does not guess it"
         )
-    return Gear(
+    return SimulatedGear(
         requests_per_s=gear.requests_per_s,
         tables=tuple(
             (_table(tier, by_name[tier.name], make, made),) * by_name[tier.name].replicas

@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedTier:
-    """One tier.
+    """Describe one tier: its share of the requests and its replicas.
 
     Attributes:
         reach: Share of requests that ask it.
@@ -37,12 +37,12 @@ class SimulatedTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedCascade:
-    """Tiers, cheapest first, and the GPUs that are there.
+    """Hold the tiers, cheapest first, and the GPUs of the cluster.
 
     Attributes:
-        n_gpus: GPUs in all; those that no replica has are parked.
+        n_gpus: All GPUs; those without a replica are parked.
         parked_w: Watts that all of them together would draw parked.
-        planned_for_per_s: Requests a second that it was planned for; None where nobody told.
+        planned_for_per_s: Requests a second that it was planned for; None where it is not known.
         keeps_slo: Whether its planner found that it keeps the bounds it was given; None without.
     """
 
@@ -55,7 +55,7 @@ class SimulatedCascade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedTier:
-    """What became of the requests that asked one tier.
+    """Hold the results of the requests that asked one tier.
 
     Attributes:
         asked: Which requests, in the order in which they came to this tier, [m].
@@ -72,7 +72,7 @@ class AskedTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeRun:
-    """What became of n requests.
+    """Hold the results of n requests.
 
     Attributes:
         requests: The requests, with `output_tokens` of the answers that clients were given.
@@ -93,7 +93,7 @@ class CascadeRun:
 
 
 def drawn_visits(reaches: Sequence[float], n_requests: int, *, seed: int) -> NDArray[np.bool_]:
-    """Which tiers each request asks, [n, number of tiers]; every request asks one at least.
+    """Draw which tiers each request asks, [n, number of tiers]; every request asks at least one.
 
     One number a request, between 0 and 1, decides for all tiers. The first tier with a reach has
     those up to its reach. The others pass it, as by a gate: to the last tier as far as its reach
@@ -127,7 +127,7 @@ def drawn_visits(reaches: Sequence[float], n_requests: int, *, seed: int) -> NDA
 
 
 def run_cascade(cascade: SimulatedCascade, requests: Requests, *, seed: int) -> CascadeRun:
-    """Simulates until every request is done; the same seed gives the same run.
+    """Simulate until every request is done; the same seed gives the same run.
 
     A request that a tier refuses goes on to the next, as with the router.
 
@@ -173,7 +173,7 @@ def run_cascade(cascade: SimulatedCascade, requests: Requests, *, seed: int) -> 
 
 
 def _scaled(requests: Requests, tier: SimulatedTier, arrival_s: Floats) -> Requests:
-    """As they come to a tier: at these times, with its lengths, whole and at least 1."""
+    """Return the requests as they come to a tier: at these times, with its lengths, at least 1."""
     return Requests(
         arrival_s=arrival_s,
         prompt_tokens=_times(requests.prompt_tokens, tier.prompt_scale),

@@ -1,4 +1,4 @@
-"""Gears: a cascade that changes its replicas with the load, by plans made for several loads.
+"""Change the replicas of a cascade with the load, by plans made for several loads (gears).
 
 A controller looks at the rate of arrivals every few seconds. It changes up as soon as the rate is
 above what the gear is planned for; down only once the rate has stayed well below a lower gear's for
@@ -24,7 +24,7 @@ from hybridserve_llm.errors import CannotBeDone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GearRules:
-    """When to change; seconds.
+    """Hold the rules of when to change gears, in seconds.
 
     Attributes:
         every_s: Between two looks at the rate.
@@ -42,8 +42,8 @@ class GearRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gear:
-    """A plan for one load.
+class SimulatedGear:
+    """Hold a plan for one load.
 
     Attributes:
         requests_per_s: What it is planned for, head-room kept.
@@ -55,13 +55,13 @@ class Gear:
 
     @property
     def n_gpus(self) -> int:
-        """GPUs of all its replicas."""
+        """Return the number of GPUs of all its replicas."""
         return sum(table.n_gpus for tier in self.tables for table in tier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GearChange:
-    """From `at_s` on new replicas load for gear `gear`, counted from the lowest."""
+    """Say that from `at_s` on new replicas load for `gear`, counted from the lowest."""
 
     at_s: float
     gear: int
@@ -70,7 +70,7 @@ class GearChange:
 def gear_changes(
     arrival_s: Floats, rates_per_s: Sequence[float], rules: GearRules
 ) -> tuple[GearChange, ...]:
-    """All changes, the gear at the start first; none while one is under way.
+    """Return all changes, the gear at the start first; none begins while another is under way.
 
     The gear at the start is that of the first window: a cascade that has served for long knows it.
 
@@ -102,13 +102,13 @@ def gear_changes(
 
 def geared_tiers(
     tiers: Sequence[tuple[str, float]],
-    gears: Sequence[Gear],
+    gears: Sequence[SimulatedGear],
     changes: Sequence[GearChange],
     rules: GearRules,
     *,
     n_gpus: int,
 ) -> tuple[SimulatedTier, ...]:
-    """The replicas of every tier and when each is there.
+    """Return the tiers with their replicas and the time in which each is there.
 
     Args:
         tiers: Name and reach of each.
@@ -142,14 +142,14 @@ def geared_tiers(
 
 
 def _gear_for(rate: float, rates_per_s: Sequence[float]) -> int:
-    """The lowest gear planned for `rate` or more, else the highest."""
+    """Return the lowest gear planned for `rate` or more, else the highest."""
     return min(int(np.searchsorted(rates_per_s, rate, side="left")), len(rates_per_s) - 1)
 
 
 def _lives(
     wanted: Sequence[tuple[StepTable, ...]], times_s: Sequence[float], rules: GearRules
 ) -> tuple[ReplicaLife, ...]:
-    """Replicas of a shape that both gears have go on; others load, or close."""
+    """Keep replicas of a shape that both gears have; the others load, or close."""
     running = [ReplicaLife(table=table) for table in wanted[0]]
     ended: list[ReplicaLife] = []
     for tables, at_s in zip(wanted[1:], times_s[1:], strict=True):

@@ -1,4 +1,4 @@
-"""What a simulated run comes to: latencies, goodput, joules and GPU-hours.
+"""Sum up a simulated run: latencies, goodput, joules and GPU-hours.
 
 Latencies are of all requests. Joules, GPU-hours and goodput are counted in one window of time, that
 of the requests (`Requests.window`), so that cascades under the same requests are compared over the
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eval.simulator.cascade import AskedTier, CascadeRun, SimulatedTier
 from eval.simulator.tier import TierRun
-from eval.simulator.workload import Floats, Window
+from eval.simulator.workload import CountingWindow, Floats
 from hybridserve_llm.profiles.grades import Grade, worst_grade
 
 _SECONDS_AN_HOUR = 3600.0
@@ -22,8 +22,8 @@ _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Mean and percentiles of some seconds."""
+class TimeSpread:
+    """Hold the mean and percentiles of some durations."""
 
     mean: float
     p50: float
@@ -33,8 +33,8 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What a request must keep to count for goodput; None for no bound."""
+class GoodputBounds:
+    """Hold the bounds that a request must keep to count for goodput; None for no bound."""
 
     ttft_s: float | None = None
     latency_s: float | None = None
@@ -70,14 +70,14 @@ class TierOutcome:
     prompt_tokens: int
     output_tokens: int
     preempted: int
-    ttft_s: Spread | None
+    ttft_s: TimeSpread | None
     itl_s: float | None
-    latency_s: Spread | None
+    latency_s: TimeSpread | None
     grade: Grade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SimulatedOutcome:
     """The whole cascade; seconds as the client has them.
 
     Attributes:
@@ -103,8 +103,8 @@ class Outcome:
     failed: int
     horizon_s: float
     answer_tokens: int
-    latency_s: Spread | None
-    ttft_s: Spread | None
+    latency_s: TimeSpread | None
+    ttft_s: TimeSpread | None
     window_begins_s: float
     window_ends_s: float
     window_answers: int
@@ -125,7 +125,7 @@ class Outcome:
         return asdict(self)
 
 
-def outcome(run: CascadeRun, bounds: Bounds) -> Outcome:
+def outcome(run: CascadeRun, bounds: GoodputBounds) -> SimulatedOutcome:
     """Adds up a run."""
     requests, window = run.requests, _window(run)
     seconds = window.ends_s - window.begins_s
@@ -142,7 +142,7 @@ def outcome(run: CascadeRun, bounds: Bounds) -> Outcome:
     gpu_hours = sum(tier.gpus for tier in tiers) * seconds / _SECONDS_AN_HOUR
     good_share = _good_share(run, bounds)
     came_per_s = int(_came(run).sum()) / seconds if seconds else None
-    return Outcome(
+    return SimulatedOutcome(
         planned_for_per_s=run.cascade.planned_for_per_s,
         keeps_slo=run.cascade.keeps_slo,
         requests=len(requests),
@@ -168,18 +168,18 @@ def outcome(run: CascadeRun, bounds: Bounds) -> Outcome:
     )
 
 
-def spread(seconds: Floats) -> Spread | None:
+def spread(seconds: Floats) -> TimeSpread | None:
     """Mean and percentiles; None of nothing."""
     if not len(seconds):
         return None
     p50, p90, p95, p99 = np.percentile(seconds, _PERCENTILES).tolist()
-    return Spread(mean=float(seconds.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
+    return TimeSpread(mean=float(seconds.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
-def _window(run: CascadeRun) -> Window:
+def _window(run: CascadeRun) -> CountingWindow:
     """That of the requests; where they all came at once, up to the last token."""
     window = run.requests.window
-    return Window(begins_s=window.begins_s, ends_s=min(window.ends_s, run.horizon_s))
+    return CountingWindow(begins_s=window.begins_s, ends_s=min(window.ends_s, run.horizon_s))
 
 
 def _came(run: CascadeRun) -> NDArray[np.bool_]:
@@ -188,7 +188,7 @@ def _came(run: CascadeRun) -> NDArray[np.bool_]:
     return (window.begins_s <= arrival_s) & (arrival_s <= window.ends_s)
 
 
-def _good_share(run: CascadeRun, bounds: Bounds) -> float | None:
+def _good_share(run: CascadeRun, bounds: GoodputBounds) -> float | None:
     """Share of those that came within the window and kept the bounds; without an answer none is."""
     if bounds.ttft_s is None and bounds.latency_s is None:
         return None
@@ -207,7 +207,7 @@ def _of_lives(tier: SimulatedTier, name: str) -> Floats:
     return np.array([getattr(life.table, name) for life in tier.lives])
 
 
-def _held_s(tier: SimulatedTier, asked: AskedTier, window: Window) -> Floats:
+def _held_s(tier: SimulatedTier, asked: AskedTier, window: CountingWindow) -> Floats:
     """Seconds of the window in which each replica held its GPUs.
 
     It holds them until it is closed and has ended what it had.
@@ -217,14 +217,14 @@ def _held_s(tier: SimulatedTier, asked: AskedTier, window: Window) -> Floats:
     return _within(begins_s, np.maximum(closes_s, asked.run.worked_until_s), window)
 
 
-def _within(begins_s: Floats, ends_s: Floats, window: Window) -> Floats:
+def _within(begins_s: Floats, ends_s: Floats, window: CountingWindow) -> Floats:
     """Seconds of the window that lie between."""
     ends_s = np.minimum(ends_s, window.ends_s)
     return np.asarray(np.maximum(ends_s - np.maximum(begins_s, window.begins_s), 0.0))
 
 
-def _done_in(run: TierRun, window: Window, name: str) -> Floats:
-    """What the replicas of a tier did in the window, by the name of the sum, [r]."""
+def _done_in(run: TierRun, window: CountingWindow, name: str) -> Floats:
+    """Return the work of the replicas of a tier in the window, by the name of the sum, [r]."""
     looks = {look.at_s: look for look in run.looks}
     end = looks.get(window.ends_s, run)
     return np.asarray(getattr(end, name) - getattr(looks[window.begins_s], name))

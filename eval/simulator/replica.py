@@ -38,7 +38,7 @@ class Waiting(NamedTuple):
 
 
 class SoFar(NamedTuple):
-    """What an engine has done until some moment, and the requests that it has then."""
+    """Hold the work of an engine until some moment, and its requests at that moment."""
 
     energy_j: float
     busy_s: float
@@ -55,7 +55,7 @@ class _Running(NamedTuple):
     output_tokens: int
 
 
-class Replica:
+class SimulatedReplica:
     """One engine; times are seconds, requests are places in the lists that the caller gave.
 
     Attributes:
@@ -132,7 +132,7 @@ class Replica:
         return self._cut(at_s)
 
     def so_far(self, at_s: float) -> SoFar:
-        """What it has done until `at_s`, which is not after `next_s`.
+        """Return the work until `at_s`, which is not after `next_s`.
 
         Of the stretch under way the part of its seconds that has passed counts.
         """

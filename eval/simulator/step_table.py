@@ -1,4 +1,4 @@
-"""What every step of a replica takes, in seconds and joules, looked up instead of computed.
+"""Look up the seconds and joules of every step of a replica, instead of computing them.
 
 The planner's model of time and power is a sum: of a part for the tokens that a step computes, one
 for the sequences in it, and one for the tokens in the KV cache. So three tables hold all of it, and
@@ -26,7 +26,7 @@ from hybridserve_llm.profiles.step_work import Floats, StepWork, step_work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaShape:
-    """What a replica's steps follow from.
+    """Hold the values that decide what a replica's steps take.
 
     Attributes:
         max_num_seqs: Sequences that run at a time.

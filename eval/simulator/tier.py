@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from eval.simulator.replica import Replica
+from eval.simulator.replica import SimulatedReplica
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import Floats, Ints, Requests
 
@@ -39,7 +39,7 @@ class ReplicaLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What each replica has done until `at_s`, and the requests that it has then, [r]."""
+    """Hold the work of each replica until `at_s`, and its requests at that moment, [r]."""
 
     at_s: float
     energy_j: Floats
@@ -50,7 +50,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRun:
-    """What a tier did with n requests.
+    """Hold the results of a tier for n requests.
 
     Attributes:
         first_token_s: When the first token was there, [n]; NaN where the tier refused it.
@@ -98,7 +98,7 @@ def run_tier(
     room = min(life.table.max_request_tokens for life in lives)
     fits = requests.prompt_tokens + requests.output_tokens <= room
     first_token_s, finish_s, chosen = [-1.0] * n, [-1.0] * n, [-1] * n
-    replicas = [Replica(life.table, first_token_s, finish_s) for life in lives]
+    replicas = [SimulatedReplica(life.table, first_token_s, finish_s) for life in lives]
     looks = _run(replicas, lives, requests, fits.tolist(), chosen, looks_s)
     for replica in replicas:
         replica.close_window()
@@ -119,7 +119,7 @@ def run_tier(
 
 
 def _run(
-    replicas: Sequence[Replica],
+    replicas: Sequence[SimulatedReplica],
     lives: Sequence[ReplicaLife],
     requests: Requests,
     fits: list[bool],
@@ -171,7 +171,7 @@ def _run(
 
 
 def _look(
-    replicas: Sequence[Replica],
+    replicas: Sequence[SimulatedReplica],
     ends: list[tuple[float, int]],
     outstanding: list[int],
     at_s: float,
@@ -200,7 +200,7 @@ def _changes(lives: Sequence[ReplicaLife]) -> list[tuple[float, int, int]]:
 
 
 def _end(
-    replicas: Sequence[Replica], ends: list[tuple[float, int]], outstanding: list[int]
+    replicas: Sequence[SimulatedReplica], ends: list[tuple[float, int]], outstanding: list[int]
 ) -> None:
     end_s, place = heappop(ends)
     replica = replicas[place]

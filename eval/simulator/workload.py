@@ -1,4 +1,4 @@
-"""Requests to simulate: when each arrives, and how long its prompt and its answer are."""
+"""Make the requests to simulate: their arrival times, and the lengths of prompts and answers."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ _FILLING_SHARE, _FILLING_S = 0.1, 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Seconds between which joules and goodput are counted, the same for all cascades."""
+class CountingWindow:
+    """Hold the seconds between which joules and goodput are counted, the same for all cascades."""
 
     begins_s: float
     ends_s: float
@@ -24,7 +24,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
-    """n requests in order of arrival.
+    """Hold n requests in order of arrival.
 
     Attributes:
         arrival_s: Seconds since the start, never falling, [n].
@@ -41,29 +41,29 @@ class Requests:
 
     @property
     def span_s(self) -> float:
-        """Seconds from the first arrival to the last."""
+        """Return the seconds from the first arrival to the last."""
         return float(self.arrival_s[-1] - self.arrival_s[0])
 
     @property
     def mean_per_s(self) -> float:
-        """Requests a second; infinite where all come at once."""
+        """Return the requests a second; infinite where all come at once."""
         return len(self) / self.span_s if self.span_s else np.inf
 
     @property
-    def window(self) -> Window:
-        """From a tenth of the span, 300 s at most, to the last arrival.
+    def window(self) -> CountingWindow:
+        """Return the window from a tenth of the span, 300 s at most, to the last arrival.
 
-        Before it engines fill, after it they drain, the slower the longer. Requests that all come
-        at once have all time, to infinity.
+        Engines fill before it and drain after it. Where all requests come at once the window has no
+        end.
         """
         if not self.span_s:
-            return Window(begins_s=0.0, ends_s=np.inf)
+            return CountingWindow(begins_s=0.0, ends_s=np.inf)
         filling_s = min(_FILLING_SHARE * self.span_s, _FILLING_S)
         begin_s, end_s = float(self.arrival_s[0]), float(self.arrival_s[-1])
-        return Window(begins_s=begin_s + filling_s, ends_s=end_s)
+        return CountingWindow(begins_s=begin_s + filling_s, ends_s=end_s)
 
     def taken(self, index: Ints) -> "Requests":
-        """Those of `index`, in its order."""
+        """Return the requests of `index`, in its order."""
         return Requests(
             arrival_s=self.arrival_s[index],
             prompt_tokens=self.prompt_tokens[index],
@@ -72,7 +72,7 @@ class Requests:
 
 
 def checked_requests(arrival_s: Floats, prompt_tokens: Ints, output_tokens: Ints) -> Requests:
-    """The requests in order of arrival, time counted from the first; lengths of 0 become 1.
+    """Return the requests in order of arrival, time counted from the first; lengths of 0 become 1.
 
     Raises:
         ConfigError: There are none, or a time or a length is not a number of at least 0.
@@ -94,7 +94,7 @@ def checked_requests(arrival_s: Floats, prompt_tokens: Ints, output_tokens: Ints
 
 
 def overlaid(requests: Requests, copies: int, *, seed: int) -> Requests:
-    """`copies` of the trace on top of each other, each turned by a random part of its span.
+    """Lay `copies` of the trace over each other, each turned by a random part of its span.
 
     A copy's requests that the turn pushes past the end come in at the start, so that the rate is
     the trace's times `copies` at both ends. The first copy is not turned.
@@ -117,7 +117,7 @@ def overlaid(requests: Requests, copies: int, *, seed: int) -> Requests:
 
 
 def poisson(lengths: Requests, *, requests_per_s: float, n_requests: int, seed: int) -> Requests:
-    """A Poisson process whose requests have lengths drawn from those of `lengths`.
+    """Draw a Poisson process whose requests have lengths drawn from those of `lengths`.
 
     Raises:
         ConfigError: The rate is not above 0, or there are no requests.

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from eval.commands.option_values import cost, natural, positive, share
+from eval.commands.option_values import model_cost, natural, positive, share
 from eval.recorded.recorded_costs import costs_for, outcomes_at
 from eval.recorded.records_csv import read_records
 from eval.recorded.splits import DEFAULT_N_CERTIFY, DEFAULT_N_FIT
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--delta", type=share, default=0.1)
     parser.add_argument("--n-fit", type=positive, default=DEFAULT_N_FIT)
     parser.add_argument("--n-certify", type=positive, default=DEFAULT_N_CERTIFY)
-    parser.add_argument("--cost", type=cost, action="append", default=[], metavar="MODEL=X")
+    parser.add_argument("--cost", type=model_cost, action="append", default=[], metavar="MODEL=X")
     parser.add_argument("--workers", type=positive, default=1, help="processes")
     parser.add_argument("--out", type=Path, metavar="JSONL", help="add each seed's figures to it")
     parser.add_argument("--merge", action="store_true", help="print the table from such files")

@@ -1,16 +1,27 @@
-"""`hs-eval check-simulator`: the simulator against a formula, a log, and a running engine."""
+"""Check the simulator against a formula, a log, and a running engine.
+
+python -m eval.studies.check_simulator birth-death | log | engine OPTIONS
+"""
 
 import argparse
 import asyncio
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from eval.commands.command import Command, options_from
 from eval.commands.option_values import natural, positive, positive_number, share
 from eval.simulation.azure_trace import read_azure_trace
 from eval.simulation.known_tiers import facts_of_model
 from eval.simulator.step_table import ReplicaShape
 from eval.studies.birth_death_check import LOADS, BirthDeathCheck, birth_death_check
+from eval.studies.check_simulator_tables import print_check
 from eval.studies.engine_log import read_engine_log
 from eval.studies.engine_log_check import EngineLogCheck, engine_log_check
 from eval.studies.live_calibration import EngineLimits
@@ -22,19 +33,62 @@ from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.memory import kv_capacity_tokens
 
+_PROGRAM = "python -m eval.studies.check_simulator"
 _MEMORY_SHARE = 0.9
 _PROBE_TIMEOUT_S = 60.0
 # Ordinary words: prompts are drawn from their tokens.
 _WORDS = "one two three add sum word letter count name list sort back more less what is the of and"
 
 
-def add_check_simulator(command: argparse.ArgumentParser) -> None:
-    """Adds the three checks and their options."""
-    command.description = "How far the simulator is off."
-    checks = command.add_subparsers(dest="check", required=True)
-    _add_birth_death(checks.add_parser("birth-death", help="against the planner's queueing model"))
-    _add_log(checks.add_parser("log", help="against the log of a real vLLM"))
-    _add_engine(checks.add_parser("engine", help="against an engine that runs"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BirthDeathOptions:
+    """Hold the options of `birth-death`: a trace of lengths, and the loads to simulate."""
+
+    trace: Path
+    loads: tuple[float, ...]
+    requests: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLogOptions:
+    """Hold the options of `log`: the log, and the replica that wrote it.
+
+    `kv_cache_tokens` is None where its size has to be calibrated, too.
+    """
+
+    log: Path
+    model: str
+    gpu_type: str
+    tensor_parallel_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    kv_cache_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningEngineOptions:
+    """Hold the options of `engine`: where it is, its limits, and how it is measured.
+
+    Attributes:
+        pid: The engine's first process; None leaves its CPU time unknown.
+        loads: Shares of what it carries.
+        window_s: Seconds of a closed-loop window; `run_s` those of a run at one load.
+        top_logprobs: Alternatives per token; below 0 for none.
+    """
+
+    url: str
+    model: str
+    pid: int | None
+    loads: tuple[float, ...]
+    repeats: int
+    window_s: float
+    run_s: float
+    top_logprobs: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    kv_cache_tokens: int
+    seed: int
 
 
 def _add_birth_death(command: argparse.ArgumentParser) -> None:
@@ -44,7 +98,7 @@ def _add_birth_death(command: argparse.ArgumentParser) -> None:
     add("--loads", type=_shares, default=LOADS, metavar="X,X,...", help="default 0.1 to 0.8")
     add("--requests", type=positive, default=20_000, metavar="N",
         help="at each load (default 20000)")  # fmt: skip
-    _add_common(command)
+    _add_seed(command)
 
 
 def _add_log(command: argparse.ArgumentParser) -> None:
@@ -58,7 +112,7 @@ def _add_log(command: argparse.ArgumentParser) -> None:
     add("--max-num-batched-tokens", type=positive, default=2048, metavar="N", help="default 2048")
     add("--kv-cache-tokens", type=positive, metavar="N",
         help="as the engine said at its start; without it its size is calibrated, too")  # fmt: skip
-    _add_common(command)
+    _add_seed(command)
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:
@@ -81,39 +135,41 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
         help="its own (default 2048)")  # fmt: skip
     add("--kv-cache-tokens", type=positive, default=1_000_000, metavar="N",
         help="its own (default: no limit to speak of)")  # fmt: skip
-    _add_common(command)
+    _add_seed(command)
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_seed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=natural, default=0, help="of all draws (default 0)")
-    command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def check_simulator(
-    options: argparse.Namespace, tell: Callable[[str], None]
-) -> BirthDeathCheck | EngineLogCheck | LiveEngineCheck:
-    """Runs the check that was asked for; `tell` hears what is under way.
-
-    Raises:
-        ConfigError: A file or an option is wrong.
-        CannotBeDone: The engine cannot be measured.
-        HybridServeError: The engine fails.
-    """
-    if options.check == "birth-death":
-        tell("simulating")
+def _run_birth_death(options: BirthDeathOptions, console: Console) -> BirthDeathCheck:
+    with console.status("simulating"):
         return birth_death_check(
             read_azure_trace(options.trace),
             loads=options.loads,
             n_requests=options.requests,
             seed=options.seed,
         )
-    if options.check == "log":
-        tell("calibrating on each half")
+
+
+def _run_log(options: EngineLogOptions, console: Console) -> EngineLogCheck:
+    with console.status("calibrating on each half"):
         return _log_check(options)
-    return asyncio.run(_engine_check(options, tell))
 
 
-def _log_check(options: argparse.Namespace) -> EngineLogCheck:
+def _run_engine(options: RunningEngineOptions, console: Console) -> LiveEngineCheck:
+    """Measure a running engine, and simulate it.
+
+    Raises:
+        ConfigError: An option is wrong.
+        CannotBeDone: The engine cannot be measured.
+        HybridServeError: The engine fails.
+    """
+    with console.status("beginning") as status:
+        return asyncio.run(_engine_check(options, status.update))
+
+
+def _log_check(options: EngineLogOptions) -> EngineLogCheck:
     kind, facts = gpu_type(options.gpu_type), facts_of_model(options.model)
     log = read_engine_log(options.log)
     if len(log.requests) < 4:
@@ -136,7 +192,7 @@ def _log_check(options: argparse.Namespace) -> EngineLogCheck:
 
 
 async def _engine_check(
-    options: argparse.Namespace, tell: Callable[[str], None]
+    options: RunningEngineOptions, tell: Callable[[str], None]
 ) -> LiveEngineCheck:
     clock = SystemClock()
     try:
@@ -176,5 +232,46 @@ async def _engine_check(
 
 
 def _shares(text: str) -> tuple[float, ...]:
-    """Numbers between 0 and 1 with commas between them."""
+    """Read numbers between 0 and 1 with commas between them."""
     return tuple(share(part) for part in text.split(","))
+
+
+CHECKS: Mapping[str, Command[Any, Any]] = {
+    "birth-death": Command(
+        description="Check the simulator against the planner's queueing model.",
+        add_options=_add_birth_death,
+        read=partial(options_from, BirthDeathOptions),
+        run=_run_birth_death,
+        show=print_check,
+    ),
+    "log": Command(
+        description="Check the simulator against the log of a real vLLM.",
+        add_options=_add_log,
+        read=partial(options_from, EngineLogOptions),
+        run=_run_log,
+        show=print_check,
+    ),
+    "engine": Command(
+        description="Check the simulator against an engine that runs.",
+        add_options=_add_engine,
+        read=partial(options_from, RunningEngineOptions),
+        run=_run_engine,
+        show=print_check,
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one check and return its exit status, as `hybridserve_llm/program.py` lists them."""
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description="Measure how far the simulator is off."
+    )
+    checks = parser.add_subparsers(dest="check", required=True)
+    for name, check in CHECKS.items():
+        check.fill(checks.add_parser(name, help=check.description))
+    values = parser.parse_args(arguments)
+    return CHECKS[values.check].execute(_PROGRAM, values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

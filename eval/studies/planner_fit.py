@@ -1,18 +1,24 @@
-"""`hs-eval planner-fit`: fits the model of step time and power, and says how far off it is.
+"""Fit the model of step time and power, and say how far off it is.
+
+    python -m eval.studies.planner_fit --measurements CSV [--json]
 
 The constants that the product ships (`hybridserve_llm/profiles/`) are what this program fits to the
 public measurements named there. docs/planner-fit.md has its figures.
 """
 
+import argparse
+import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from eval.commands.command import Command, options_from
 from eval.studies.planner_fit_constants import Fit, fit_constants
 from eval.studies.planner_fit_points import MeasuredCurve, Measurements, read_measurements
 from eval.studies.planner_fit_scores import (
@@ -30,7 +36,14 @@ from eval.studies.planner_fit_scores import (
 )
 
 _PREFIX: dict[Family, str] = {"dense": "", "moe": "moe_", "hybrid": "hybrid_"}
-_TABLE_WIDTH = 80
+_PROGRAM = "python -m eval.studies.planner_fit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerFitOptions:
+    """Hold the options of this study: the CSV file of measured runs."""
+
+    measurements: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +175,33 @@ def _n_points(curves: Iterable[MeasuredCurve], family: Family) -> int:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--measurements", type=Path, required=True, metavar="CSV", help="one row a run"
+    )
+
+
+def _run(options: PlannerFitOptions, console: Console) -> PlannerFit:
+    with console.status("leaving every model out once"):
+        return planner_fit(options.measurements)
+
+
+COMMAND = Command(
+    description="Fit the model of step time and power to measured runs, and say how far it is off "
+    "on models it was not fitted to, before and after two measured points.",
+    add_options=_add_options,
+    read=partial(options_from, PlannerFitOptions),
+    run=_run,
+    show=print_planner_fit,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study and return its exit status, as `hybridserve_llm/program.py` lists them."""
+    return COMMAND.main(_PROGRAM, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

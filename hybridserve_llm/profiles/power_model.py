@@ -19,7 +19,7 @@ from hybridserve_llm.profiles.step_work import Floats, step_work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConstants:
-    """Hold shares of TDP; fitted by `hs-eval planner-fit`.
+    """Hold shares of TDP; fitted by `eval/studies/planner_fit.py`.
 
     Attributes:
         busy_share: Share of a GPU that runs any step.

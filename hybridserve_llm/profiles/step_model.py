@@ -12,7 +12,7 @@ from hybridserve_llm.profiles.step_work import Floats, StepWork, step_work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepConstants:
-    """Hold what the datasheet does not say of a step; fitted by `hs-eval planner-fit`.
+    """Hold what the datasheet does not say of a step; fitted by `eval/studies/planner_fit.py`.
 
     Attributes:
         bandwidth_share: Share of the datasheet's bandwidth that is reached in reading weights.
@@ -71,8 +71,8 @@ class StageTime:
         )
 
 
-# `hs-eval planner-fit` on 371 runs of 26 dense and MoE models with vLLM 0.11 on H100, of the
-# ML.ENERGY leaderboard v3 (github.com/ml-energy/leaderboard); see docs/planner-fit.md.
+# `eval/studies/planner_fit.py` on 371 runs of 26 dense and MoE models with vLLM 0.11 on H100, of
+# the ML.ENERGY leaderboard v3 (github.com/ml-energy/leaderboard); see docs/planner-fit.md.
 H100_STEP = StepConstants(
     bandwidth_share=0.873,
     expert_bandwidth_share=0.612,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridserve_llm.program import add_version_option
 from launch.options import Seconds, WholeNumber
 
 _HIGHEST_CONCURRENCY = 4096
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="hs-profile",
         description="Measure each tier's engine at a few loads and write a profile of it.",
     )
+    add_version_option(parser)
     _add_subject(parser)
     _add_load(parser)
     parser.add_argument(

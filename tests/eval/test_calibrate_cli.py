@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from eval.calibrate import main
-from eval.commands.calibrate_options import parser
+from eval.calibrate import COMMANDS, main
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[..., Any]
@@ -355,14 +354,10 @@ def test_records_may_come_through_a_pipe(
 
 
 def test_every_option_has_its_row_in_the_page() -> None:
-    (commands,) = (
-        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    options = {
-        option
-        for command in commands.choices.values()
-        for option in command._option_string_actions
-        if option.startswith("--")
-    }
+    options = set()
+    for entry in COMMANDS.entries.values():
+        parser = argparse.ArgumentParser()
+        entry.load().fill(parser)
+        options |= {name for name in parser._option_string_actions if name.startswith("--")}
     page = (Path(__file__).parents[2] / "docs/calibrate.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(--[\w-]+)", page, flags=re.MULTILINE)) == options

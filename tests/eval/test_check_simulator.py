@@ -1,4 +1,4 @@
-"""`hs-eval check-simulator`: agreement with the planner's queueing model, and the command line."""
+"""The study `check_simulator`: agreement with the queueing model, and the command line."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.cli import main
 from eval.simulator.workload import checked_requests
 from eval.studies.birth_death_check import birth_death_check
+from eval.studies.check_simulator import main
 from hybridserve_llm.errors import ConfigError
 
 
@@ -58,7 +58,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    status = main(["check-simulator", *map(str, arguments)])
+    status = main([*map(str, arguments)])
     told = capsys.readouterr()
     return status, told.out, told.err
 

@@ -1,4 +1,4 @@
-"""`hs-eval planner-fit`: on runs made by the model itself, and on files that are not in order."""
+"""The study `planner_fit`: on runs made by the model itself, and on files that are not in order."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.cli import main
+from eval.studies.planner_fit import main
 from eval.studies.planner_fit_constants import fit_constants
 from eval.studies.planner_fit_points import read_measurements
 from eval.studies.planner_fit_scores import after_two_points, mape, predicted, read_off_tables
@@ -132,9 +132,9 @@ def test_missing_columns_and_files_end_the_program_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "m.csv", [], ("model", "gpu"))
-    assert main(["planner-fit", "--measurements", str(path)]) == 2
+    assert main(["--measurements", str(path)]) == 2
     assert "lack the columns num_gpus, avg_batch_size" in capsys.readouterr().err
-    assert main(["planner-fit", "--measurements", str(tmp_path / "none.csv")]) == 2
+    assert main(["--measurements", str(tmp_path / "none.csv")]) == 2
     assert "cannot read measurements" in capsys.readouterr().err
 
 
@@ -194,9 +194,7 @@ def test_json_has_every_figure(
         *rows_of("Qwen/Qwen3-30B-A3B", 1),
         *rows_of("Qwen/Qwen3-8B", 1, gpu="B200"),
     ]
-    assert (
-        main(["planner-fit", "--json", "--measurements", str(write(tmp_path / "m.csv", rows))]) == 0
-    )
+    assert main(["--json", "--measurements", str(write(tmp_path / "m.csv", rows))]) == 0
     printed = json.loads(capsys.readouterr().out)
     for key in ("step_time_mape_lomo", "energy_mape_lomo", "step_time_mape_2pt", "energy_mape_2pt"):
         assert 0 <= printed[key] < 60
@@ -214,7 +212,7 @@ def test_one_model_without_power_is_judged_by_guesses_alone(
 ) -> None:
     columns = [name for name in COLUMNS if name not in ("avg_power_w", "energy_per_token_j")]
     path = write(tmp_path / "m.csv", rows_of("Qwen/Qwen3-8B", 1), columns)
-    assert main(["planner-fit", "--json", "--measurements", str(path)]) == 0
+    assert main(["--json", "--measurements", str(path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["step_time_mape_lomo"] > 0
     assert printed["energy_mape_lomo"] is None
@@ -223,7 +221,7 @@ def test_one_model_without_power_is_judged_by_guesses_alone(
 
 def test_the_table_fits_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "m.csv", rows_of("Qwen/Qwen3-8B", 1))
-    assert main(["planner-fit", "--measurements", str(path)]) == 0
+    assert main(["--measurements", str(path)]) == 0
     out = capsys.readouterr().out
     assert "constants of H100-80GB" in out
     assert max(map(len, out.splitlines())) <= 80

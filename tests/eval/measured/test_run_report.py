@@ -362,7 +362,7 @@ def test_a_file_that_tells_no_thresholds_goes_with_one_that_does(run_path: Path)
     ("header", "words"),
     [
         ({"certificate": None}, "had no certificate"),
-        ({"certificate": {"created": "last year"}}, "and the run tells last year"),
+        ({"certificate": {"created": "last year"}}, "and that of the run is last year"),
         ({"state": "last_tier_only"}, "sent everything to its last tier"),
     ],
 )

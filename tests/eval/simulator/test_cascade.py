@@ -14,7 +14,7 @@ from eval.simulator.cascade import (
     drawn_visits,
     run_cascade,
 )
-from eval.simulator.outcome import Bounds, outcome
+from eval.simulator.outcome import GoodputBounds, outcome
 from eval.simulator.step_table import StepTable
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import Requests, checked_requests
@@ -74,7 +74,7 @@ def test_a_request_that_asks_both_tiers_by_hand() -> None:
     # giant's first token after 3 + 2 s.
     assert run.finish_s.tolist() == [9.0]
     assert run.first_token_s.tolist() == [5.0]
-    found = outcome(run, Bounds(latency_s=10.0))
+    found = outcome(run, GoodputBounds(latency_s=10.0))
     # Small: 3 s at 100 W, 6 s at 5 W. Giant: 3 steps of 200 J, 3 s at 10 W before them. One of
     # four GPUs is parked for 9 s: 9 J. 330 + 630 + 9 = 969.
     assert found.tiers[0].energy_j == pytest.approx(330.0)
@@ -97,7 +97,7 @@ def test_a_request_too_long_for_a_tier_goes_on_to_the_next() -> None:
     run = run_cascade(two_tiers(reach=0.0), requests((0.0, 1500, 2), (0.0, 2500, 2)), seed=0)
     assert run.answered_by.tolist() == [1, -1]
     assert np.isnan(run.finish_s[1])
-    found = outcome(run, Bounds())
+    found = outcome(run, GoodputBounds())
     assert (found.failed, found.goodput_per_s) == (1, None)
     assert (found.tiers[0].refused, found.tiers[1].refused) == (2, 1)
     assert found.tiers[0].latency_s is None
@@ -112,7 +112,7 @@ def test_a_replica_takes_requests_while_it_is_open_and_ends_what_it_has() -> Non
     )
     # The second is not ready at 7; at 9 it has fewer requests; at 11 the first is closed.
     assert run.tiers[0].run.replica.tolist() == [0, 0, 1, 1]
-    found = outcome(run, Bounds())
+    found = outcome(run, GoodputBounds())
     # The first holds its GPU until 27, when its 20 tokens are done, the second from 4 on. The
     # window is 1.1 to 11 s, in which they hold theirs for 9.9 and for 7 s.
     assert found.horizon_s == 27.0
@@ -133,7 +133,7 @@ def test_a_backlog_is_not_paid_for_after_the_last_arrival() -> None:
     alone = tier("only", 1.0, ReplicaLife(table=replace(TABLE, max_num_seqs=1)))
     cascade = SimulatedCascade(tiers=(alone,), n_gpus=1, parked_w=1.0)
     stream = requests(*((float(i), 1, 100) for i in range(10)))
-    found = outcome(run_cascade(cascade, stream, seed=0), Bounds(latency_s=250.0))
+    found = outcome(run_cascade(cascade, stream, seed=0), GoodputBounds(latency_s=250.0))
     assert (found.horizon_s, found.window_ends_s) == (1000.0, 9.0)
     # From 0.9 to 9 s at 100 J a second; nothing ends in it.
     assert found.energy_j == pytest.approx(810.0)
@@ -144,7 +144,9 @@ def test_a_backlog_is_not_paid_for_after_the_last_arrival() -> None:
 
 
 def test_a_request_that_every_tier_refuses_takes_no_time() -> None:
-    found = outcome(run_cascade(two_tiers(), requests((0.0, 5000, 2)), seed=0), Bounds(ttft_s=1.0))
+    found = outcome(
+        run_cascade(two_tiers(), requests((0.0, 5000, 2)), seed=0), GoodputBounds(ttft_s=1.0)
+    )
     assert (found.failed, found.horizon_s, found.energy_j) == (1, 0.0, 0.0)
     assert (found.good_share, found.goodput_per_s) == (0.0, None)
     assert found.tiers[0].busy_share is None
@@ -203,7 +205,7 @@ def test_a_tier_with_longer_answers_takes_longer() -> None:
     )
     # Small: 3 s. Giant: 6 tokens, 2 s each.
     assert run.finish_s.tolist() == [15.0]
-    found = outcome(run, Bounds())
+    found = outcome(run, GoodputBounds())
     assert found.answer_tokens == 6
     # No prompt is shorter than a token.
     assert [tier.prompt_tokens for tier in found.tiers] == [10, 1]
@@ -225,7 +227,7 @@ def stays_s(run: CascadeRun, place: int) -> list[tuple[float, float]]:
 
 def worked_s(run: CascadeRun, place: int) -> float:
     """Seconds of the window in which the only replica of a tier had a request at least."""
-    found = outcome(run, Bounds())
+    found = outcome(run, GoodputBounds())
     total, until_s = 0.0, found.window_begins_s
     for begin_s, end_s in sorted(stays_s(run, place)):
         begin_s, end_s = max(begin_s, until_s), min(end_s, found.window_ends_s)
@@ -276,7 +278,7 @@ def test_looks_add_up_to_the_whole(given_: Requests, one_s: float, other_s: floa
 @given(CASCADES, STREAMS, st.integers(0, 5))
 def test_nothing_is_lost_or_made_up(cascade: SimulatedCascade, given_: Requests, seed: int) -> None:
     run = run_cascade(cascade, given_, seed=seed)
-    found = outcome(run, Bounds())
+    found = outcome(run, GoodputBounds())
     seconds = found.window_ends_s - found.window_begins_s
     # Every request is answered once, by the last tier that it asked.
     assert np.all(run.answered_by >= 0)
@@ -302,7 +304,7 @@ def test_nothing_is_lost_or_made_up(cascade: SimulatedCascade, given_: Requests,
 def test_the_same_seed_gives_the_same_outcome(
     cascade: SimulatedCascade, given_: Requests, seed: int
 ) -> None:
-    bounds = Bounds(ttft_s=5.0)
+    bounds = GoodputBounds(ttft_s=5.0)
     first = outcome(run_cascade(cascade, given_, seed=seed), bounds)
     again = outcome(run_cascade(cascade, given_, seed=seed), bounds)
     assert first.as_json() == again.as_json()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.simulator.cascade import SimulatedCascade, run_cascade
-from eval.simulator.gears import Gear, GearChange, GearRules, gear_changes, geared_tiers
-from eval.simulator.outcome import Bounds, outcome
+from eval.simulator.gears import GearChange, GearRules, SimulatedGear, gear_changes, geared_tiers
+from eval.simulator.outcome import GoodputBounds, outcome
 from eval.simulator.step_table import StepTable
 from eval.simulator.workload import checked_requests
 from hybridserve_llm.errors import CannotBeDone
@@ -74,8 +74,8 @@ def test_no_change_while_replicas_load() -> None:
     )
 
 
-LOW = Gear(requests_per_s=2.0, tables=((TABLE,),))
-HIGH = Gear(requests_per_s=5.0, tables=((TABLE, WIDE),))
+LOW = SimulatedGear(requests_per_s=2.0, tables=((TABLE,),))
+HIGH = SimulatedGear(requests_per_s=5.0, tables=((TABLE, WIDE),))
 CHANGES = (
     GearChange(at_s=0.0, gear=0),
     GearChange(at_s=100.0, gear=1),
@@ -91,7 +91,7 @@ def test_replicas_of_both_gears_stay_and_others_load_and_close() -> None:
 
 
 def test_another_shape_is_ready_before_the_old_one_closes() -> None:
-    other = Gear(requests_per_s=5.0, tables=((WIDE,),))
+    other = SimulatedGear(requests_per_s=5.0, tables=((WIDE,),))
     (tier,) = geared_tiers([("only", 1.0)], [LOW, other], CHANGES[:2], RULES, n_gpus=3)
     times = sorted((life.table.n_gpus, life.ready_s, life.closes_s) for life in tier.lives)
     assert times == [(1, 0.0, 130.0), (2, 130.0, np.inf)]
@@ -104,7 +104,7 @@ def test_loading_is_paid_for() -> None:
     cascade = SimulatedCascade(tiers=tiers, n_gpus=3, parked_w=3.0)
     at_s = np.arange(0.0, 400.0, 10.0)
     requests = checked_requests(at_s, np.full(40, 1), np.full(40, 5))
-    found = outcome(run_cascade(cascade, requests, seed=0), Bounds())
+    found = outcome(run_cascade(cascade, requests, seed=0), GoodputBounds())
     # 395 s in all: the last comes at 390 and takes 5 steps. The window is 39 to 390 s, 351 in all.
     # The wide replica has its two GPUs from 100 to 300 s, or until it has ended what it has; it
     # loads 30 s at 5 W.
@@ -126,7 +126,7 @@ STREAMS = st.lists(st.floats(0, 600), min_size=2, max_size=200).map(sorted)
 @given(STREAMS)
 def test_some_replica_takes_requests_at_any_time(at_s: list[float]) -> None:
     times = np.array(at_s)
-    gears = [LOW, HIGH, Gear(requests_per_s=9.0, tables=((WIDE, WIDE),))]
+    gears = [LOW, HIGH, SimulatedGear(requests_per_s=9.0, tables=((WIDE, WIDE),))]
     changes = gear_changes(times, [gear.requests_per_s / 20 for gear in gears], RULES)
     (tier,) = geared_tiers([("only", 1.0)], gears, changes, RULES, n_gpus=9)
     for moment in np.linspace(0, 700, 71):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.simulator.replica import Replica
+from eval.simulator.replica import SimulatedReplica
 from eval.simulator.step_table import StepTable
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import checked_requests
@@ -37,10 +37,12 @@ TABLE = StepTable(
 )
 
 
-def alone(table: StepTable, *requests: tuple[float, int, int]) -> tuple[Replica, list[float]]:
+def alone(
+    table: StepTable, *requests: tuple[float, int, int]
+) -> tuple[SimulatedReplica, list[float]]:
     """One replica after all its requests, and when each was done."""
     first_token_s, finish_s = [-1.0] * len(requests), [-1.0] * len(requests)
-    replica = Replica(table, first_token_s, finish_s)
+    replica = SimulatedReplica(table, first_token_s, finish_s)
     for place, (at_s, prompt_tokens, output_tokens) in enumerate(requests):
         while replica.next_s <= at_s:
             replica.end_stretch()

@@ -1,0 +1,3 @@
+"""Hold the version of the project, where every part may import it."""
+
+__version__ = "0.1.0"
