@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from eval.commands.calibrate_options import check_options, parser
 from eval.commands.calibrate_prompts import how_to_go_on, record_attempts
@@ -23,10 +22,12 @@ from eval.recorded.splits import (
     bootstrap_splits,
     disjoint_splits,
 )
-from eval.reports.calibration_result import Report, report_of
+from eval.reports.calibration_result import CalibrationReport, calibration_report
+from eval.reports.calibration_tables import calibration_in_terminal
 from hybridserve_llm.calibration.certify import Promise, calibrate, calibrate_knee
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError, HybridServeError
+from hybridserve_llm.reporting.blocks import print_blocks
 
 _EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130
 _TABLE_WIDTH = 80
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.certified else _EXIT_CANNOT
 
 
-def _calibrated(data: CalibrationData, splits: Splits, options: argparse.Namespace) -> Report:
+def _calibrated(
+    data: CalibrationData, splits: Splits, options: argparse.Namespace
+) -> CalibrationReport:
     fit, certify, seed = splits.fit, splits.certify, options.seed
     if options.preset == "energy":
         calibration = calibrate_knee(
@@ -73,7 +76,7 @@ def _calibrated(data: CalibrationData, splits: Splits, options: argparse.Namespa
         calibration = calibrate(
             fit, certify, promise, seed=seed, keeps_all_tiers=options.keep_all_tiers
         )
-    return report_of(
+    return calibration_report(
         calibration,
         splits,
         cost_source=data.cost_source,
@@ -93,37 +96,7 @@ def _splits(options: argparse.Namespace, outcomes: Outcomes) -> Splits:
     )
 
 
-def _print_report(report: Report, data: CalibrationData) -> None:
-    """The result in words and two tables, at 80 columns."""
+def _print_report(report: CalibrationReport, data: CalibrationData) -> None:
+    """Print the result in words and two tables, at 80 columns."""
     console = Console(width=_TABLE_WIDTH, highlight=False, markup=False)
-    console.print(report.headline(), soft_wrap=False)
-    tiers = Table(
-        box=None, header_style="bold", title="on the test questions", title_justify="left"
-    )
-    for heading in ("tier", "cost", "accuracy", "answers", "asked"):
-        tiers.add_column(heading, justify="left" if heading == "tier" else "right")
-    for tier in report.tiers:
-        tiers.add_row(
-            tier.name,
-            f"{tier.cost:.4g}",
-            f"{tier.accuracy:.3f}",
-            f"{tier.answered:.1%}",
-            f"{tier.asked:.1%}",
-        )
-    console.print(tiers)
-    chains = Table(
-        box=None,
-        header_style="bold",
-        title="chains, as judged on the fit questions",
-        title_justify="left",
-    )
-    chains.add_column("chain")
-    chains.add_column("expected cost", justify="right")
-    chains.add_column("of the last tier alone", justify="right")
-    for chain in report.chains[:6]:
-        gate = "gate > " if chain.has_gate else ""
-        name = gate + " > ".join(chain.tiers)
-        chains.add_row(name, f"{chain.mean_cost:.4g}", f"{chain.cost_share:.1%}")
-    console.print(chains)
-    for line in (*report.remarks(), *data.remarks()):
-        console.print(line, soft_wrap=False)
+    print_blocks(calibration_in_terminal(report, data.remarks()), console)

@@ -1,28 +1,27 @@
-"""The files that `hs-calibrate` writes: who answers what, the certificate, the report."""
+"""Write the files of `hs-calibrate`: who answers what, the certificate, the report."""
 
 import argparse
 import csv
-import platform
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from eval.commands.certificate_file import write_certificate
 from eval.recorded.calibration_data import CalibrationData
 from eval.recorded.splits import Splits
-from eval.reports.calibration_result import Report
-from eval.reports.provenance import Provenance, command_line, commit_of_project, this_machine
-from hybridserve_llm.calibration.artefact import Origin
+from eval.reports.calibration_result import CalibrationReport
+from eval.reports.provenance import provenance_of
+from hybridserve_llm.calibration.artefact import Origin, certificate_of
+from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.policies import sampling_of
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.page import replace_file
 from hybridserve_llm.values.requests import Endpoint
 
 
 def write_files(
-    options: argparse.Namespace, data: CalibrationData, splits: Splits, report: Report
+    options: argparse.Namespace, data: CalibrationData, splits: Splits, report: CalibrationReport
 ) -> None:
-    """Every file that was asked for.
+    """Write every file that was asked for.
 
     Raises:
         ConfigError: A file cannot be written, or matplotlib is not installed for the report.
@@ -37,11 +36,33 @@ def write_files(
         )
         write_certificate(options.certificate, report, splits.certify, origin)
     if options.report is not None:
-        _write_report(options.report, data, splits, report, now=now)
+        _write_report(options.report, data, splits, report)
+
+
+def write_certificate(
+    path: Path, report: CalibrationReport, certify: Outcomes, origin: Origin
+) -> None:
+    """Write the certificate of `report`; its cascade's cost is that of the test questions.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    last_cost = float(certify.costs[certify.last])
+    certificate = certificate_of(
+        report.calibration,
+        certify,
+        n_fit=report.n_fit,
+        mean_cost=last_cost / report.cost_ratio,
+        origin=origin,
+    )
+    try:
+        replace_file(path, certificate.to_json())
+    except OSError as exc:
+        raise ConfigError(f"cannot write certificate {path}: {exc.strerror}") from exc
 
 
 def origin_of(data: CalibrationData, *, preset: str, created: str) -> Origin:
-    """Where the data came from; records of CSV files come from no cascade that is known."""
+    """Return where the data came from; records of CSV files come from no cascade that is known."""
     header = data.header
     return Origin(
         created=created,
@@ -55,8 +76,8 @@ def origin_of(data: CalibrationData, *, preset: str, created: str) -> Origin:
     )
 
 
-def _write_decisions(path: Path, report: Report) -> None:
-    """One row per question of the reported set."""
+def _write_decisions(path: Path, report: CalibrationReport) -> None:
+    """Write one row per question of the reported set."""
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -67,31 +88,16 @@ def _write_decisions(path: Path, report: Report) -> None:
 
 
 def _write_report(
-    folder: Path, data: CalibrationData, splits: Splits, report: Report, *, now: str
+    folder: Path, data: CalibrationData, splits: Splits, report: CalibrationReport
 ) -> None:
     try:
-        from eval.reports.page import write_report
+        from eval.reports.calibration_report import write_calibration_report
     except ModuleNotFoundError as exc:
         raise ConfigError(f"--report needs the extra 'calibrate': no module {exc.name}") from exc
-    write_report(
+    write_calibration_report(
         folder,
         report,
         splits=splits,
-        provenance=_provenance(data, now),
+        provenance=provenance_of("hs-calibrate", data.labels),
         remarks=data.remarks(),
-    )
-
-
-def _provenance(data: CalibrationData, now: str) -> Provenance:
-    by_agreement = "agreement with the last tier; nobody says what is right"
-    return Provenance(
-        command=command_line("hs-calibrate"),
-        project_version=version("hybridserve-llm"),
-        commit=commit_of_project(),
-        python_version=platform.python_version(),
-        numpy_version=version("numpy"),
-        sklearn_version=version("scikit-learn"),
-        date=now,
-        hardware=this_machine(),
-        label_source=by_agreement if data.labels == "agreement" else "reference answers",
     )

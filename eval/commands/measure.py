@@ -27,12 +27,13 @@ from eval.recorded.measured_run import RunHeader
 from eval.recorded.run_file import RunFile
 from eval.reports.provenance import command_line, commit_of_project, this_machine
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.blocks import Paragraph, print_blocks
 
 _BLOCK_QUESTIONS, _IDLE_S = 200, 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredFile:
     """What is in the file now."""
 
     path: Path
@@ -83,7 +84,7 @@ def add_measure_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON and nothing else")
 
 
-def measured(options: argparse.Namespace, console: Console) -> Measured:
+def measured(options: argparse.Namespace, console: Console) -> MeasuredFile:
     """Measures what is not in the file yet; `console` shows progress.
 
     Raises:
@@ -103,15 +104,16 @@ def measured(options: argparse.Namespace, console: Console) -> Measured:
     if options.run_code:
         check_programs_run()
     n_blocks = asyncio.run(_measure(options, prompts, console))
-    return Measured(path=options.run_file, n_questions=len(prompts.prompts), n_blocks=n_blocks)
+    return MeasuredFile(path=options.run_file, n_questions=len(prompts.prompts), n_blocks=n_blocks)
 
 
-def print_measured(found: Measured, console: Console) -> None:
-    """One line."""
-    console.print(
+def print_measured(found: MeasuredFile, console: Console) -> None:
+    """Print one line."""
+    text = (
         f"{found.path}: {found.n_questions} questions in {found.n_blocks} blocks; hs-eval report "
         "reads it"
     )
+    print_blocks([Paragraph(text)], console)
 
 
 async def _measure(options: argparse.Namespace, prompts: PromptSet, console: Console) -> int:

@@ -6,25 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from eval.commands.calibrate_options import names_in
 from eval.commands.option_values import cost, natural, threshold
 from eval.recorded.calibration_data import CalibrationData, read_calibration_data
 from eval.reports.replay_report import SEEN, ReplayReport
-from eval.rivals.other_ways import OtherWay, other_ways
+from eval.rivals.given_policies import certified_policy, threshold_policy
+from eval.rivals.other_ways import ways_at_cost
 from eval.rivals.policy_replay import ServedPolicy, Steps, decided, replay_of
 from eval.rivals.replay_figures import replay_figures
 from eval.rivals.served_records import compare
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
-from hybridserve_llm.config.certificate import Certificate, load_certificate
+from hybridserve_llm.config.certificate import load_certificate
 from hybridserve_llm.config.load import load_config
-from hybridserve_llm.errors import CannotBeDone, ConfigError
+from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.promise.certified import certified_parts
 from hybridserve_llm.promise.standing import score_policy
-
-_NEVER = float("inf")
 
 
 def add_replay_options(command: argparse.ArgumentParser) -> None:
@@ -88,23 +84,11 @@ def replay_report(options: argparse.Namespace) -> ReplayReport:
     return ReplayReport(
         policy=found.name,
         figures=figures,
-        ways=ways_beside(found.data, figures.cost, seed=options.seed),
+        ways=ways_at_cost(found.data, figures.cost, seed=options.seed),
         n_questions=outcomes.n_questions,
         cost_source=found.data.cost_source,
         remarks=(*found.data.remarks(), *([SEEN] if found.has_seen else [])),
         comparison=compare(options.served, ways, outcomes) if options.served else None,
-    )
-
-
-def ways_beside(data: CalibrationData, policy_cost: float, *, seed: int) -> tuple[OtherWay, ...]:
-    """Other ways to answer the recorded questions, at a policy's cost."""
-    outcomes = data.outcomes
-    return other_ways(
-        outcomes,
-        np.tile(outcomes.costs, (outcomes.n_questions, 1)),
-        policy_cost=policy_cost,
-        seed=seed,
-        answer_lengths=data.answer_lengths,
     )
 
 
@@ -121,7 +105,7 @@ def _named(options: argparse.Namespace) -> _Named:
         served = ServedPolicy(policy=score_policy(config))
         return _Named(served=served, data=data, name=f"thresholds of {options.config.name}")
     data = _data(options, options.chain)
-    policy = thresholds(data.outcomes.tiers, dict(options.accept))
+    policy = threshold_policy(data.outcomes.tiers, dict(options.accept))
     words = ", ".join(f"{name} at {score:g}" for name, score in options.accept)
     return _Named(served=ServedPolicy(policy=policy), data=data, name=f"accept {words}")
 
@@ -146,33 +130,6 @@ def _certified(options: argparse.Namespace) -> _Named:
         name=name,
         has_seen=certificate.data_sha256 == data.data_sha256,
     )
-
-
-def certified_policy(path: Path, certificate: Certificate, *, strict: bool) -> ServedPolicy:
-    """The certificate's policy as a server has it; `path` names it in messages.
-
-    Raises:
-        CannotBeDone: It has no such policy.
-    """
-    parts = certified_parts(certificate, certificate.tiers, is_certified=True)
-    policy = parts.strict_policy if strict else parts.policy
-    if policy is None:
-        which = "stricter policy" if strict else "policy"
-        raise CannotBeDone(f"{path} certifies no {which}")
-    return ServedPolicy(policy=policy, models=parts.models)
-
-
-def thresholds(tiers: Sequence[str], accept: dict[str, float]) -> ScorePolicy:
-    """The server's policy of one threshold a tier; a tier without one accepts nothing.
-
-    Raises:
-        ConfigError: A threshold is for the last tier, whose answer is always taken, or for none.
-    """
-    for name in accept:
-        if name not in tiers[:-1]:
-            allowed = ", ".join(tiers[:-1])
-            raise ConfigError(f"--accept {name}: not a tier below the last; allowed: {allowed}")
-    return ScorePolicy(rules=tuple(TierRule(accept_at=accept.get(name, _NEVER)) for name in tiers))
 
 
 def _write_decisions(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> None:

@@ -1,4 +1,4 @@
-"""What a replayed policy comes to: accuracy, cost and loss, with intervals over the questions."""
+"""Count accuracy, cost and loss of a replayed policy, with intervals over the questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hybridserve_llm.calibration.policies import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayFigures:
-    """A replayed policy; costs are means of a request, shares are of all questions.
+    """Hold a replayed policy's figures; costs are of a request, shares of all questions.
 
     Intervals are of 95 %: Wilson's for harm where no question is of a group, else bootstrap over
     the questions, whole groups drawn; None where there are too few questions.
@@ -39,12 +39,12 @@ class ReplayFigures:
 
     @property
     def ratio(self) -> float:
-        """Cost of the last tier alone over the policy's."""
+        """Return the cost of the last tier alone over the policy's."""
         return self.cost_last / self.cost
 
 
 def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigures:
-    """The figures of `done` on `outcomes`; `seed` draws the intervals."""
+    """Return the figures of `done` on `outcomes`; `seed` draws the intervals."""
     is_right = done.is_right(outcomes).astype(np.float64)
     differences = is_right - outcomes.is_right[:, outcomes.last]
     cost_last = float(outcomes.costs[outcomes.last])

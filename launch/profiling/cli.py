@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from hybridserve_llm.errors import ConfigError, HybridServeError
+from hybridserve_llm.reporting.blocks import print_blocks
 from launch.profiling.options import read_profile_options
 from launch.profiling.session import profile_tiers
-from launch.profiling.tables import checks_table, points_table, to_json
+from launch.profiling.tables import checks_table, points_blocks, profiles_as_json
 
 _EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130
 _TABLE_WIDTH = 80
@@ -33,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hs-profile: stopped; complete profiles are in {options.out}", file=sys.stderr)
         return _EXIT_INTERRUPTED
     if options.json:
-        print(to_json(profiled))
+        print(profiles_as_json(profiled))
         return 0
     console = Console(width=_TABLE_WIDTH, highlight=False)
     for one in profiled:
-        console.print(points_table(one))
+        print_blocks(points_blocks(one), console)
     if options.check:
-        console.print(checks_table(profiled))
+        print_blocks([checks_table(profiled)], console)
     return 0
 
 

@@ -2,10 +2,17 @@
 
 import pytest
 
-from eval.reports.blocks import Bullets, Drawing, Paragraph, Section, Table, in_markdown
-from eval.reports.readable import (
-    cost,
-    number,
+from hybridserve_llm.reporting.blocks import (
+    Bullets,
+    Drawing,
+    Paragraph,
+    Section,
+    Table,
+    in_markdown,
+)
+from hybridserve_llm.reporting.readable import (
+    decimal,
+    four_digits,
     percent,
     percent_of,
     percent_range,
@@ -72,11 +79,11 @@ def test_numbers_in_readers_units() -> None:
     assert points(-0.0042) == "-0.42 points"
     assert points(-1e-9) == "0.00 points"
     assert points_range((-0.009, 0.0006)) == "-0.90 to 0.06 points"
-    assert number(0.12345) == "0.123"
-    assert cost(0.0123456) == "0.01235"
+    assert decimal(0.12345) == "0.123"
+    assert four_digits(0.0123456) == "0.01235"
 
 
 def test_what_cannot_be_told_is_said_in_words() -> None:
-    assert percent(None) == percent_range(None) == points_range(None) == number(None)
+    assert percent(None) == percent_range(None) == points_range(None) == decimal(None)
     assert percent(None) == "not enough"
     assert percent_of(1, 0) == "unknown"

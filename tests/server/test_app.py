@@ -10,7 +10,6 @@ import httpx
 import openai
 import orjson
 import pytest
-from hybridserve_llm.promise.view import CascadeView
 from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.cascade.climb import Tier
@@ -29,6 +28,7 @@ from hybridserve_llm.errors import (
 )
 from hybridserve_llm.promise.fingerprint import fingerprint_of
 from hybridserve_llm.promise.standing import standing_of
+from hybridserve_llm.promise.view import CascadeView
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys
 from hybridserve_llm.server.error_responses import STATUS

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hybridserve_llm.promise.view import CascadeView
 
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.promise.fingerprint import fingerprint_of
 from hybridserve_llm.promise.standing import standing_of
+from hybridserve_llm.promise.view import CascadeView
 from hybridserve_llm.server.parts import Parts, promise_of
 
 Values = Callable[..., dict[str, Any]]

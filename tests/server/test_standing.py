@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hybridserve_llm.promise.view import CascadeView
 
 from hybridserve_llm.cascade.policy import Bounds, ScorePolicy, SkipRule, TierRule
 from hybridserve_llm.cascade.risk_policy import RiskBand, RiskPolicy, RiskRule
@@ -24,6 +23,7 @@ from hybridserve_llm.promise.fingerprint import (
     fingerprint_of,
 )
 from hybridserve_llm.promise.standing import STATES, Standing, standing_of
+from hybridserve_llm.promise.view import CascadeView
 from hybridserve_llm.promise.watching import agree, watch_of
 from hybridserve_llm.testing import FakeClock, FakeEngine
 from hybridserve_llm.values.answers import Assessment, Seen

@@ -17,7 +17,7 @@ from eval.recorded.attempts import RecordedAttempt
 from eval.recorded.measured_run import ALONE, CASCADE, Block, EngineUse, ServedAnswer, read_run
 from eval.recorded.run_file import differing_runs
 from eval.recorded.run_outcomes import pooled, run_outcomes, shared, total_use
-from eval.reports.run_text import certified_on
+from eval.reports.run_report import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
 Make = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""What a report on measured runs says, in reading order."""
+"""Write the report on measured runs, in reading order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +7,19 @@ from scipy import stats
 
 from eval.judging.intervals import LEVEL, Interval
 from eval.recorded.measured_run import RunHeader
-from eval.reports.blocks import Block, Bullets, Drawing, Paragraph, Section
-from eval.reports.calibration_text import verdict
 from eval.reports.provenance import Provenance
-from eval.reports.readable import cost, percent, points, points_range
 from eval.reports.replay_report import SEEN
 from eval.reports.run_confidence import confidence_blocks
+from eval.reports.run_drawings import (
+    deferral_of_run,
+    latency,
+    pareto_of_run,
+    shares,
+    wasted,
+)
 from eval.reports.run_figures import RunFigures
-from eval.reports.run_svg import deferral_svg, latency_svg, pareto_svg, shares_svg, wasted_svg
 from eval.reports.run_tables import (
-    beside_last,
+    beside_last_over_http,
     cost_table,
     iso_table,
     kind_table,
@@ -26,8 +29,16 @@ from eval.reports.run_tables import (
     regret_table,
     tier_table,
 )
-from eval.reports.ways_table import FITTED_NOTE
+from eval.reports.shared_tables import FITTED_NOTE, verdict
 from hybridserve_llm.config.certificate import PolicyPart
+from hybridserve_llm.reporting.blocks import Bullets, Paragraph, ReportBlock, Section
+from hybridserve_llm.reporting.readable import (
+    four_digits,
+    percent,
+    points,
+    points_range,
+    reversed_range,
+)
 
 FULL_BLOCK = 6
 """Blocks of fewer times as many questions as are asked at a time are said to be short."""
@@ -53,17 +64,19 @@ _ORACLE = (
 )
 
 
-def sections(
+def run_sections(
     data: RunFigures,
     headers: Sequence[RunHeader],
     provenance: Provenance,
     policy: PolicyPart | None,
 ) -> tuple[Section, ...]:
-    """The whole report from its headline to its provenance.
+    """Return the whole report from its headline to its provenance.
 
     `policy` is the certificate's; None where no certificate was given to the report.
     """
-    confidence = (Section("Confidence", confidence_blocks(data)),) if data.metrics else ()
+    confidence = (
+        (Section("Confidence", confidence_blocks(data)),) if data.confidence.metrics else ()
+    )
     path = (iso_table(data),) if data.iso else ()
     return (
         Section(
@@ -71,15 +84,15 @@ def sections(
             (Paragraph(headline(data), is_headline=True), Bullets(_remarks(data, headers))),
         ),
         Section("Certificate", certificate(data, headers, policy)),
-        Section("Accuracy", (beside_last(data), kind_table(data))),
+        Section("Accuracy", (beside_last_over_http(data), kind_table(data))),
         Section(
             "Cost",
             (
                 cost_table(data),
                 Bullets(_how_counted(data)),
                 tier_table(data),
-                _shares(data),
-                _wasted(data),
+                shares(data),
+                wasted(data),
             ),
         ),
         Section(
@@ -87,14 +100,14 @@ def sections(
             (
                 measured_ways(data),
                 Paragraph(_WAYS),
-                _pareto(data),
-                _deferral(data),
+                pareto_of_run(data),
+                deferral_of_run(data),
                 regret_table(data),
                 Paragraph(_ORACLE),
                 *path,
             ),
         ),
-        Section("Latency", (*_seconds(data), _latency(data))),
+        Section("Latency", (*_seconds(data), latency(data))),
         *confidence,
         Section("Replay of the decisions", (Paragraph(replayed(data)),)),
         Section("Where the numbers come from", (origin_table(data, headers, provenance),)),
@@ -102,8 +115,8 @@ def sections(
 
 
 def headline(data: RunFigures) -> str:
-    """The result in two sentences."""
-    total, last = data.total, data.tiers[-1]
+    """Return the result in two sentences."""
+    total, last = data.costs.total, data.last
     interval = total.ratio_interval
     of = f" (95 %: {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     perfect = (
@@ -111,22 +124,24 @@ def headline(data: RunFigures) -> str:
         if total.share_of_perfect is not None
         else ""
     )
+    found, unit = data.answers, data.unit
     return (
-        f"On {data.n} questions the cascade is right at {percent(data.accuracy)}, {last} alone at "
-        f"{percent(data.accuracy_last)}: {points(data.difference)} "
-        f"({points_range(data.difference_interval)}). A request costs {cost(total.cascade)} "
-        f"{data.unit} instead of {cost(total.alone)}: {total.ratio:.2f}x cheaper{of}{perfect}."
+        f"On {data.counts.n} questions the cascade is right at {percent(found.accuracy)}, {last} "
+        f"alone at {percent(found.accuracy_last)}: {points(found.difference)} "
+        f"({points_range(found.difference_interval)}). A request costs "
+        f"{four_digits(total.cascade)} {unit} instead of {four_digits(total.alone)}: "
+        f"{total.ratio:.2f}x cheaper{of}{perfect}."
     )
 
 
 def _remarks(data: RunFigures, headers: Sequence[RunHeader]) -> tuple[str, ...]:
-    kept, last = 1 - data.asked[data.tiers[-1]], data.tiers[-1]
+    kept, last = data.share_kept, data.last
     lines = [
         f"{percent(kept)} of the questions never reached {last}.",
-        f"{percent(data.certified_share)} of the cascade's answers were covered by its "
+        f"{percent(data.answers.certified_share)} of the cascade's answers were covered by its "
         "certificate.",
-        f"The watch had {data.n_shadowed} accepted answers asked of {last} again; what that cost "
-        "is part of the cascade's cost. It draws many in the first hours after a start, later "
+        f"The watch had {data.counts.n_shadowed} accepted answers asked of {last} again; what that "
+        "cost is part of the cascade's cost. It draws many in the first hours after a start, later "
         "about the share that is configured.",
     ]
     header = headers[0]
@@ -135,20 +150,21 @@ def _remarks(data: RunFigures, headers: Sequence[RunHeader]) -> tuple[str, ...]:
             f"Blocks of {header.block_questions} questions, {header.concurrency} at a time, are "
             "short: engines work with small batches for much of a block, which costs more."
         )
-    if data.n_left_out:
+    if data.counts.n_left_out:
         lines.append(
-            f"Left out, not answered in every way or not graded: {data.n_left_out} questions."
+            "Left out, not answered in every way or not graded: "
+            f"{data.counts.n_left_out} questions."
         )
-    if data.n_last_differs:
+    if data.counts.n_last_differs:
         lines.append(
             f"{last}, asked with and without log-probabilities, was right once and wrong once at "
-            f"{data.n_last_differs} questions; the answer without them counts."
+            f"{data.counts.n_last_differs} questions; the answer without them counts."
         )
     return tuple(lines)
 
 
 def _how_counted(data: RunFigures) -> tuple[str, ...]:
-    last = data.tiers[-1]
+    last = data.last
     lines = [
         f"The cascade pays for all {len(data.tiers)} tiers' engines, {last} alone for its own; the "
         "front end is not counted. The last tier alone is asked without log-probabilities, the "
@@ -159,7 +175,7 @@ def _how_counted(data: RunFigures) -> tuple[str, ...]:
     if data.unit == "J":
         return (
             *lines,
-            f"Joules are of {data.energy_sources}; idle joules are those booked as idle.",
+            f"Joules are of {data.counts.energy_sources}; idle joules are those booked as idle.",
         )
     return (
         *lines,
@@ -171,17 +187,17 @@ def _how_counted(data: RunFigures) -> tuple[str, ...]:
 
 def certificate(
     data: RunFigures, headers: Sequence[RunHeader], policy: PolicyPart | None
-) -> tuple[Block, ...]:
-    """What was certified, and what these questions say of it."""
+) -> tuple[ReportBlock, ...]:
+    """Return what was certified, and what these questions say of it."""
     told = headers[0].certificate
     if told is None or not told.get("certified"):
         return (Paragraph("The cascade told no certificate: nothing is promised."),)
     counted = () if policy is None else (Paragraph(certified_on(policy, told)),)
-    return Paragraph(promised(told)), *counted, Paragraph(_test(data, told, headers))
+    return Paragraph(certificate_in_words(told)), *counted, Paragraph(_test(data, told, headers))
 
 
 def certified_on(policy: PolicyPart, told: dict[str, Any]) -> str:
-    """What was counted on the certify questions; the bound is Clopper and Pearson's."""
+    """Return the counts on the certify questions; the bound is Clopper and Pearson's."""
     lines = (
         f"Certify questions: of {policy.n} the policy loses {policy.n_lost} and rescues "
         f"{policy.n_rescued}; p = {policy.p_value:.3g} of the "
@@ -194,8 +210,8 @@ def certified_on(policy: PolicyPart, told: dict[str, Any]) -> str:
     return f"{lines} Exact bound of the harm at {1 - told['delta']:g}: {points(bound)}."
 
 
-def promised(told: dict[str, Any]) -> str:
-    """What a certificate's summary promises, and what it was made from."""
+def certificate_in_words(told: dict[str, Any]) -> str:
+    """Return what a certificate's summary promises, and what it was made from."""
     return (
         f"{' > '.join(told['chain'])}: {told['loss']} loss at most {told['epsilon']:g} with "
         f"probability {1 - told['delta']:g}, from {told['n_certify']} certify and "
@@ -204,16 +220,16 @@ def promised(told: dict[str, Any]) -> str:
 
 
 def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) -> str:
-    """What the questions say of the promise; nothing where it was made from them."""
+    """Return the test of the promise; none where the promise was made from these questions."""
     epsilon, loss = told["epsilon"], told["loss"]
-    value, span, how = data.harm, data.harm_interval, "bootstrap over groups"
-    if not data.has_groups:
-        span, how = _exact(data.n_harmed, data.n), "exact"
+    value, span, how = data.answers.harm, data.answers.harm_interval, "bootstrap over groups"
+    if not data.counts.has_groups:
+        span, how = _exact(data.answers.n_harmed, data.counts.n), "exact"
     if loss == "net":
-        own, how = data.difference_interval, "bootstrap"
-        value, span = -data.difference, None if own is None else (-own[1], -own[0])
+        how = "bootstrap"
+        value, span = -data.answers.difference, reversed_range(data.answers.difference_interval)
     shown = (
-        f"on the {data.n} questions of this report the {loss} loss is {points(value)} "
+        f"on the {data.counts.n} questions of this report the {loss} loss is {points(value)} "
         f"(95 %: {points_range(span)}; {how})."
     )
     if any(header.is_of_seen_questions for header in headers):
@@ -222,13 +238,13 @@ def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) 
 
 
 def _exact(n_hits: int, n: int) -> Interval:
-    """Clopper and Pearson's interval of a share of independent questions."""
+    """Return Clopper and Pearson's interval of a share of independent questions."""
     found = stats.binomtest(n_hits, n).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)
 
 
 def replayed(data: RunFigures) -> str:
-    """How the server's decisions compare with a replay of the tiers' own answers."""
+    """Compare the server's decisions with a replay of the tiers' own answers, in words."""
     found = data.comparison
     if found is None:
         return "No certificate was given to the report, so nothing was replayed."
@@ -244,74 +260,9 @@ def replayed(data: RunFigures) -> str:
     )
 
 
-def _pareto(data: RunFigures) -> Drawing:
-    ways = "; ".join(f"{way.name} {percent(way.accuracy)} at {cost(way.cost)}" for way in data.ways)
-    description = (
-        f"Scatter plot of accuracy against {data.unit} a request. The cascade, measured: "
-        f"{percent(data.accuracy)} at {cost(data.total.cascade)}. {ways}."
-    )
-    caption = (
-        "Up and to the left is better. The line of policies is replayed from the tiers' own "
-        "blocks, the star was measured over HTTP, with all engines working beside each other."
-    )
-    title = f"Accuracy against {data.unit}"
-    svg = pareto_svg(data, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
-
-
-def _deferral(data: RunFigures) -> Drawing:
-    last = data.tiers[-1]
-    description = (
-        f"Accuracy against the share of questions that never reach {last}; the cascade: "
-        f"{percent(data.accuracy)} at {percent(1 - data.asked[last])}."
-    )
-    caption = "The policies should stay above the dashed line, on which chance decides."
-    title = "Deferral curve"
-    svg = deferral_svg(data, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
-
-
-def _shares(data: RunFigures) -> Drawing:
-    parts = "; ".join(
-        f"{tier} answers {percent(data.answered[tier])} and costs "
-        f"{cost(data.total.cascade_by_tier[tier])}"
-        for tier in data.tiers
-    )
-    title = "Who answers, and whom it costs"
-    description = f"Two stacked bars: {parts} {data.unit} a request."
-    svg = shares_svg(data, title=title, description=description)
-    caption = "Above the share of answers by tier, below the share of the cascade's cost by tier."
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
-
-
-def _wasted(data: RunFigures) -> Drawing:
-    total = data.total
-    description = (
-        f"Bars: {data.tiers[-1]} alone {cost(total.alone)}, the cascade {cost(total.cascade)}, of "
-        f"which {cost(total.wasted)} for attempts whose answer was not taken and "
-        f"{cost(total.shadows)} for shadows of the watch; perfect chain "
-        f"{cost(total.perfect_chain)} {data.unit} a request."
-    )
-    title = "The cost of wasted attempts"
-    svg = wasted_svg(data, title=title, description=description)
-    caption = "What a request costs, and how much of it went into answers that were not taken."
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
-
-
-def _seconds(data: RunFigures) -> tuple[Block, ...]:
-    """Tables of seconds to the last byte and, of streams, to the first token."""
-    whole = latency_table(data.latencies, "last byte")
-    if not data.first_tokens:
+def _seconds(data: RunFigures) -> tuple[ReportBlock, ...]:
+    """Return tables of seconds to the last byte and, of streams, to the first token."""
+    whole = latency_table(data.times.latencies, "last byte")
+    if not data.times.first_tokens:
         return (whole,)
-    return whole, latency_table(data.first_tokens, "first token"), Paragraph(_STREAMED)
-
-
-def _latency(data: RunFigures) -> Drawing:
-    description = "; ".join(
-        f"{one.name}: median {one.median_s:.3f} s, 95th percentile {one.p95_s:.3f} s"
-        for one in data.latencies
-    )
-    title = "Latency"
-    svg = latency_svg(data, title=title, description=description)
-    caption = "Share of requests that were answered within so many seconds; to the left is better."
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
+    return whole, latency_table(data.times.first_tokens, "first token"), Paragraph(_STREAMED)
