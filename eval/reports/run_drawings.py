@@ -68,7 +68,7 @@ def _curves(data: RunFigures) -> Curves:
     )
 
 
-def shares(data: RunFigures) -> Drawing:
+def answer_and_cost_shares(data: RunFigures) -> Drawing:
     """Return who answers, and the cost of each tier's work, wasted attempts included."""
     costs, answered = data.costs.total.cascade_by_tier, data.answers.answered
     parts = "; ".join(

@@ -11,10 +11,10 @@ from eval.reports.provenance import Provenance
 from eval.reports.replay_report import SEEN
 from eval.reports.run_confidence import confidence_blocks
 from eval.reports.run_drawings import (
+    answer_and_cost_shares,
     deferral_of_run,
     latency,
     pareto_of_run,
-    shares,
     wasted,
 )
 from eval.reports.run_figures import RunFigures
@@ -91,7 +91,7 @@ def run_sections(
                 cost_table(data),
                 Bullets(_how_counted(data)),
                 tier_table(data),
-                shares(data),
+                answer_and_cost_shares(data),
                 wasted(data),
             ),
         ),

@@ -36,7 +36,7 @@ class ReportBlock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Represent a paragraph of plain text; with `keeps_line` a terminal does not break it."""
+    """Represent a paragraph of plain text; `print_blocks` breaks no line that `keeps_line`."""
 
     text: str
     is_headline: bool = False
@@ -54,8 +54,6 @@ class Paragraph:
 
     def rich(self) -> Text:
         """Return the text, in as many lines as it needs."""
-        if self.keeps_line:
-            return Text(self.text, no_wrap=True, overflow="ignore")
         return Text(self.text, overflow="fold")
 
 
@@ -186,7 +184,8 @@ class Section:
 def print_blocks(blocks: Iterable[ReportBlock], console: Console) -> None:
     """Print the blocks below each other."""
     for block in blocks:
-        console.print(block.rich())
+        keeps_line = isinstance(block, Paragraph) and block.keeps_line
+        console.print(block.rich(), soft_wrap=keeps_line)
 
 
 def in_markdown(text: str) -> str:
