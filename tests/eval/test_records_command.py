@@ -1,6 +1,8 @@
 """`hs-eval records`: recorded answers with measured joules, as JSON and as tables."""
 
+import contextlib
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,10 +36,12 @@ def options(cascade_csv: Path, energy_csv: Path) -> list[str]:
     return ["records", str(cascade_csv), "--energy", str(energy_csv), "--gpu", "H100"]
 
 
-@pytest.fixture
-def result(options: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert main([*options, "--epsilon", "0.02", "0.05", "--json"]) == 0
-    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def result(options: list[str]) -> dict[str, Any]:
+    """Run the command once for all tests that read its JSON; none of them changes it."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*options, "--epsilon", "0.02", "0.05", "--json"]) == 0
+    printed: dict[str, Any] = json.loads(out.getvalue())
     return printed
 
 

@@ -245,7 +245,7 @@ def test_a_window_too_short_for_a_request_is_told(
 def test_ctrl_c_leaves_nothing_behind(
     config_file: Callable[..., Path], tmp_path: Path, left_over: Callable[[], list[str]]
 ) -> None:
-    arguments = quick(config_file({}, {}), tmp_path / "out", "--window-s", "60")
+    arguments = quick(config_file({}, {}), tmp_path / "out", "--window-s", "2")
     process = subprocess.Popen(
         [sys.executable, "-m", "launch.profiling.cli", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
