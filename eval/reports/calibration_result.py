@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from eval.judging.accuracy_and_cost import JudgedPolicy, judged_policy, tier_alone
 from eval.judging.ways import Way
 from eval.recorded.splits import Splits
-from hybridserve_llm.calibration.artefact import is_watch_blind
+from hybridserve_llm.calibration.artefact import is_watch_blind, policy_rules
 from hybridserve_llm.calibration.certify import Calibration
 from hybridserve_llm.calibration.outcomes import State
 from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, replay
@@ -190,19 +188,9 @@ def calibration_report(
 
 def policy_as_json(policy: WholePolicy, tiers: list[str]) -> list[dict[str, Any]]:
     """Return the rule of every state that can be reached, tiers by name; -inf (never) is null."""
-    reached = sorted(_reachable(policy))
-    return [
-        {
-            "asked": [tiers[i] for i in state],
-            "accept_at_risk": _finite(rule.accept_at_most),
-            "else_ask": [
-                {"risk_above": _finite(band.risk_above), "tier": tiers[band.to_tier]}
-                for band in rule.bands
-            ],
-        }
-        for state in reached
-        for rule in (policy.rules[state],)
-    ]
+    reached = _reachable(policy)
+    rules = zip(sorted(policy.rules), policy_rules(policy, tiers), strict=True)
+    return [rule.model_dump(mode="json") for state, rule in rules if state in reached]
 
 
 def _reachable(policy: WholePolicy) -> set[State]:
@@ -216,7 +204,3 @@ def _reachable(policy: WholePolicy) -> set[State]:
         nexts = {(*state, band.to_tier) for band in policy.rules[state].bands}
         frontier += [s for s in nexts if s in policy.rules and s not in found]
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -16,6 +16,8 @@ from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.reporting.blocks import Bullets, Table, print_blocks
 from hybridserve_llm.reporting.readable import four_digits, or_dash
 
+_SIZES = ("n_fit", "n_certify", "n_test", "n_incomplete")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
@@ -94,12 +96,9 @@ class RecordsReport:
             "prompt_weight": self.prompt_weight,
             "loss": self.loss,
             "delta": self.delta,
-            "n_fit": self.n_fit,
-            "n_certify": self.n_certify,
-            "n_test": self.n_test,
-            "n_incomplete": self.n_incomplete,
-            "holdout": self.is_holdout,
+            **{name: getattr(self, name) for name in _SIZES},
             "seed": self.seed,
+            "holdout": self.is_holdout,
             "assumptions": self.assumptions(),
         }
 

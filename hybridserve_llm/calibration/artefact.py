@@ -133,7 +133,7 @@ def _policy(step: Step, calibration: Calibration, certify: Outcomes) -> PolicyPa
     done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
     level = calibration.promise.delta / calibration.n_walkable
     return PolicyPart(
-        rules=_rules(step.policy, certify.tiers),
+        rules=policy_rules(step.policy, certify.tiers),
         share=step.policy.share,
         n=step.n,
         n_lost=step.n_lost,
@@ -155,7 +155,8 @@ def _n_disagreed(done: Replay, outcomes: Outcomes) -> int:
     return int((is_below & (given != outcomes.answers[:, outcomes.last])).sum())
 
 
-def _rules(policy: WholePolicy, tiers: Sequence[str]) -> tuple[RulePart, ...]:
+def policy_rules(policy: WholePolicy, tiers: Sequence[str]) -> tuple[RulePart, ...]:
+    """Return the rule of every state, in the order of states; -inf (never) is None."""
     return tuple(
         RulePart(
             asked=tuple(tiers[i] for i in state),
