@@ -106,13 +106,6 @@ class _Table:
     costs: Floats
     seed: int
 
-    @property
-    def last_cost(self) -> float:
-        return float(self.costs[:, self.outcomes.last].mean())
-
-    def ratio(self, cost: float) -> float | None:
-        return self.last_cost / cost if cost else None
-
     def counted(self, name: str, done: Replay, *, is_fitted: bool = False) -> Way:
         is_right, groups = done.is_right(self.outcomes), self.outcomes.groups
         return replace(
@@ -133,20 +126,33 @@ def _only(outcomes: Outcomes, answering: Ints) -> Replay:
 def _random(table: _Table, policy_cost: float) -> Iterator[Way]:
     """Yield random escalation as dear as the policy, from the tier that is best for it here.
 
-    Every question pays for the tier, and a random share of them for the last one too; figures are
-    expectations. Nothing where every lower tier alone is dearer than the policy.
+    Nothing where every lower tier alone is dearer than the policy.
     """
-    outcomes, last = table.outcomes, table.outcomes.last
-    rates, own = outcomes.is_right.mean(axis=0), table.costs.mean(axis=0)
-    best: tuple[float, float] | None = None
-    for tier in range(last):
-        if own[tier] <= policy_cost:
-            left = policy_cost - own[tier]
-            share = float(min(left / own[last], 1.0)) if own[last] else 1.0
-            accuracy = float(share * rates[last] + (1 - share) * rates[tier])
-            best = max(best or (-1.0, 0.0), (accuracy, float(own[tier] + share * own[last])))
-    if best is not None:
-        yield Way(name=RANDOM, accuracy=best[0], cost=best[1], ratio=table.ratio(best[1]))
+    outcomes, own = table.outcomes, table.costs.mean(axis=0)
+    affordable = [tier for tier in range(outcomes.last) if own[tier] <= policy_cost]
+    ways = [random_escalation(tier, outcomes, own, policy_cost) for tier in affordable]
+    if ways:
+        yield max(ways, key=lambda way: (way.accuracy, way.cost))
+
+
+def random_escalation(tier: int, outcomes: Outcomes, costs: Floats, policy_cost: float) -> Way:
+    """Return expected figures of random escalation from `tier` that costs as much as a policy.
+
+    Every question pays for the tier, and a random share of them for the last one too; the share is
+    0 where that is too dear. `costs` are means of a request, [n_tiers].
+    """
+    rates, own, last = outcomes.is_right.mean(axis=0), float(costs[tier]), float(costs[-1])
+    share = min(max((policy_cost - own) / last, 0.0), 1.0) if last else 1.0
+    cost = own + share * last
+    names = outcomes.tiers
+    return Way(
+        name=RANDOM,
+        accuracy=float(share * rates[-1] + (1 - share) * rates[tier]),
+        cost=cost,
+        ratio=last / cost if cost else None,
+        chain=(names[tier], names[-1]),
+        asked={**dict.fromkeys(names, 0.0), names[tier]: 1.0, names[-1]: share},
+    )
 
 
 Paths = Callable[[Outcomes], list[tuple[Rival, float]]]

@@ -26,6 +26,7 @@ from eval.judging.ways import Way, count_way
 from eval.recorded.question_tokens import QuestionTokens
 from eval.recorded.splits import Splits
 from eval.rivals.calibrated_score import CalibratedChain, CalibratedScores, fit_calibrated_scores
+from eval.rivals.other_ways import LENGTH, ORACLE, PERFECT, RANDOM, ROUTER, random_escalation
 from eval.rivals.prompt_router import PromptRouter, router_paths
 from eval.rivals.raw_score import SAVING_PER_TIER as RAW_SAVING_PER_TIER
 from eval.rivals.raw_score import ScoreChain, raw_score_paths
@@ -37,9 +38,7 @@ from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay, replay
 
 CASCADE = "cascade"
-RAW, CALIBRATED, LENGTH = "best raw score", "one calibrated score", "length only"
-ROUTER, ROUTED, RANDOM = "router on the prompt", "random routing", "random escalation"
-PERFECT, ORACLE = "perfect chain", "oracle"
+RAW, CALIBRATED, ROUTED = "best raw score", "one calibrated score", "random routing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,39 +224,13 @@ def _row(
 
 
 def _at_equal_energy(fit: Outcomes, counts: _Counts, energy_j: float) -> Way:
-    """Return random escalation from the tier that is best for it on the fit split.
-
-    It costs `energy_j` a request.
-
-    Every question pays for the tier, and a share of them, drawn at random, for the last one too.
-    Where that is dearer even without escalation, the tier is asked for nothing.
-    """
-    last, costs = counts.test.last, [float(cost) for cost in fit.costs]
-
-    def share_kept(own_j: float, last_j: float) -> float:
-        return float(np.clip((own_j + last_j - energy_j) / last_j, 0.0, 1.0))
-
-    def accuracy(outcomes: Outcomes, tier: int, kept: float) -> float:
-        rates = outcomes.is_right.mean(axis=0)
-        return float(kept * rates[tier] + (1 - kept) * rates[last])
-
-    affordable = [tier for tier in range(last) if costs[tier] <= energy_j]
+    """Return random escalation of cost `energy_j`, from the tier that is best on the fit split."""
+    test = counts.test
+    affordable = [tier for tier in range(test.last) if fit.costs[tier] <= energy_j]
     if not affordable or energy_j >= counts.last_j:
-        return counts.alone(RANDOM, last, is_certified=None)
-    tier = max(affordable, key=lambda t: accuracy(fit, t, share_kept(costs[t], costs[last])))
-    own_j = float(counts.energies_j[:, tier].mean())
-    kept = share_kept(own_j, counts.last_j)
-    total_j = own_j + (1 - kept) * counts.last_j
-    asked = dict.fromkeys(counts.test.tiers, 0.0)
-    asked |= {counts.test.tiers[tier]: 1.0, counts.test.tiers[last]: 1 - kept}
-    return Way(
-        name=RANDOM,
-        chain=(counts.test.tiers[tier], counts.test.tiers[last]),
-        accuracy=accuracy(counts.test, tier, kept),
-        cost=total_j,
-        ratio=counts.last_j / total_j,
-        asked=asked,
-    )
+        return counts.alone(RANDOM, test.last, is_certified=None)
+    tier = max(affordable, key=lambda t: random_escalation(t, fit, fit.costs, energy_j).accuracy)
+    return random_escalation(tier, test, counts.energies_j.mean(axis=0), energy_j)
 
 
 def _fixed(counts: _Counts) -> Iterator[Way]:
