@@ -150,7 +150,10 @@ def _draw_lot(axes: Axes, curves: Curves) -> None:
 
 def _draw_marks(axes: Axes, ways: Sequence[Way], color: str, marker: str, label: str) -> None:
     x, y = [way.cost for way in ways], [way.accuracy for way in ways]
-    axes.plot(x, y, color=color, marker=marker, markersize=8, linestyle="none", label=label)
+    axes.plot(
+        x, y, color=color, marker=marker, markersize=8, markeredgecolor=BLACK, markeredgewidth=0.4,
+        linestyle="none", label=label,
+    )  # fmt: skip
 
 
 def _scale_costs(axes: Axes, costs: list[float]) -> None:

@@ -54,7 +54,8 @@ def deferral_of_run(data: RunFigures) -> Drawing:
 def _curves(data: RunFigures) -> Curves:
     ideals = [way for way in data.ways if way.name in (PERFECT, ORACLE)]
     others = data.ways[len(data.tiers) :]
-    tiers = data.ways[: len(data.tiers)]
+    alone = zip(data.tiers, data.ways, strict=False)  # these come first
+    tiers = tuple(way.named(name) for name, way in alone)
     return Curves(
         unit=f"{data.unit} a request, waiting included",
         path=data.path,
