@@ -78,7 +78,7 @@ def done_without_risk(answering: Ints, was_asked: Bools) -> Replay:
 class RandomShare:
     """Take the answers of one tier to a random `share` of the questions, else those of the last.
 
-    With `asks_first` every question pays for `tier`, as in a cascade whose score tells nothing;
+    With `asks_first` every question pays for `tier`, as in a cascade whose score shows nothing;
     without it the draw comes before anything is asked, and a question pays for one tier alone.
     """
 

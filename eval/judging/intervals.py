@@ -87,7 +87,7 @@ def resampled(
 ) -> Floats | None:
     """Return a figure of rows drawn anew, whole `groups` of them together, [n_resamples].
 
-    None where there are fewer than FEWEST_TO_RESAMPLE groups, or where a draw does not tell it.
+    None where there are fewer than FEWEST_TO_RESAMPLE groups, or where a draw does not give it.
     """
     if len(groups) < FEWEST_TO_RESAMPLE:
         return None

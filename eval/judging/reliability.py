@@ -1,7 +1,7 @@
 """Judge how far confidence can be believed: reliability bins, calibration error and ranking.
 
 Bins hold equal numbers of answers. The calibration error of a finite sample is above zero even for
-confidence that is perfectly calibrated, so that floor is simulated and stands beside it.
+confidence that is perfectly calibrated, so that floor is simulated and stands next to it.
 """
 
 from dataclasses import dataclass

@@ -216,7 +216,7 @@ _FIGURES: dict[str, _Figure] = {
     **{f"coverage at {100 * risk:g} % wrong": _coverage(risk) for risk in TARGET_RISKS},
 }
 _NO_INTERVAL = frozenset({"Spiegelhalter p"})
-# A resample has noise of its own beside that of the data, and noise alone makes a calibration
+# A resample has noise of its own next to that of the data, and noise alone makes a calibration
 # error: resamples lie above the figure, by as much as the figure is too high itself.
 _RAISED_BY_NOISE = frozenset({"ECE (15 equal-mass bins)"})
 

@@ -1,6 +1,6 @@
 """Count the numbers behind the calibration report, all on the test questions.
 
-Whoever draws or prints reads them from here. None stands where a number cannot be told.
+Whoever draws or prints reads them from here. None stands where a number is unknown.
 """
 
 from dataclasses import asdict, dataclass

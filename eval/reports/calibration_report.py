@@ -54,10 +54,10 @@ _AS_GROUPS = (
     "counts as much as one of few"
 )
 _RANKING = (
-    "ECE is above zero even where confidence is perfect, since questions are finitely many: beside "
-    "it stands what perfect confidence would show here on average, and what it would exceed once "
-    "in twenty times (simulated). Brier: mean squared error, less is better. AUROC: how often a "
-    "right answer has more confidence than a wrong one; 0.5 is chance."
+    "ECE is above zero even where confidence is perfect, since questions are finitely many. Next "
+    "to it stands what perfect confidence would show here on average, and what it would exceed "
+    "once in twenty times (simulated). Brier: mean squared error, less is better. AUROC: how often "
+    "a right answer has more confidence than a wrong one; 0.5 is chance."
 )
 
 

@@ -55,7 +55,7 @@ def compared_with_last(data: CalibrationFigures) -> Table:
         rows = tuple((name, value, "by construction") for name, value, _ in rows)
     wasted, total = cascade.wasted_cost, cascade.total.cost
     return Table(
-        caption=f"The cascade beside {last.name} alone, on the {data.n_test} test questions",
+        caption=f"The cascade compared with {last.name} alone, on the {data.n_test} test questions",
         header=QUANTITIES,
         rows=(
             *rows,

@@ -19,7 +19,7 @@ from eval.reports.run_drawings import (
 )
 from eval.reports.run_figures import RunFigures
 from eval.reports.run_tables import (
-    beside_last_over_http,
+    compared_over_http,
     cost_table,
     iso_table,
     kind_table,
@@ -55,7 +55,7 @@ _STREAMED = (
     "with its last; what goes on to the last tier has waited for the tiers below before."
 )
 _ORACLE = (
-    "The oracle knows beforehand who is right, so nobody can be as good; the distance tells how "
+    "The oracle knows beforehand who is right, so nobody can be as good; the distance shows how "
     "much better decisions could do. As many forwarded: it sends exactly as many questions to the "
     "last tier as the cascade, those that gain most by it, and answers every other one by a lower "
     "tier that is right, where one is. At the cascade's accuracy: it answers as many questions "
@@ -84,7 +84,7 @@ def run_sections(
             (Paragraph(headline(data), is_headline=True), Bullets(_remarks(data, headers))),
         ),
         Section("Certificate", certificate(data, headers, policy)),
-        Section("Accuracy", (beside_last_over_http(data), kind_table(data))),
+        Section("Accuracy", (compared_over_http(data), kind_table(data))),
         Section(
             "Cost",
             (
@@ -96,7 +96,7 @@ def run_sections(
             ),
         ),
         Section(
-            "Beside other ways",
+            "Compared with other ways",
             (
                 measured_ways(data),
                 Paragraph(_WAYS),
@@ -189,39 +189,44 @@ def certificate(
     data: RunFigures, headers: Sequence[RunHeader], policy: PolicyPart | None
 ) -> tuple[ReportBlock, ...]:
     """Return what was certified, and what these questions say of it."""
-    told = headers[0].certificate
-    if told is None or not told.get("certified"):
-        return (Paragraph("The cascade told no certificate: nothing is promised."),)
-    counted = () if policy is None else (Paragraph(certified_on(policy, told)),)
-    return Paragraph(certificate_in_words(told)), *counted, Paragraph(_test(data, told, headers))
+    summary = headers[0].certificate
+    if summary is None or not summary.get("certified"):
+        return (Paragraph("The cascade reported no certificate: nothing is promised."),)
+    counted = () if policy is None else (Paragraph(certified_on(policy, summary)),)
+    return (
+        Paragraph(certificate_in_words(summary)),
+        *counted,
+        Paragraph(_test(data, summary, headers)),
+    )
 
 
-def certified_on(policy: PolicyPart, told: dict[str, Any]) -> str:
+def certified_on(policy: PolicyPart, summary: dict[str, Any]) -> str:
     """Return the counts on the certify questions; the bound is Clopper and Pearson's."""
     lines = (
         f"Certify questions: of {policy.n} the policy loses {policy.n_lost} and rescues "
         f"{policy.n_rescued}; p = {policy.p_value:.3g} of the "
         "hypothesis that the loss is above epsilon."
     )
-    if told["loss"] != "harm" or policy.share < 1:
+    if summary["loss"] != "harm" or policy.share < 1:
         return lines
     at = stats.binomtest(policy.n_lost, policy.n, alternative="less")
-    bound = float(at.proportion_ci(1 - told["delta"], method="exact").high)
-    return f"{lines} Exact bound of the harm at {1 - told['delta']:g}: {points(bound)}."
+    bound = float(at.proportion_ci(1 - summary["delta"], method="exact").high)
+    return f"{lines} Exact bound of the harm at {1 - summary['delta']:g}: {points(bound)}."
 
 
-def certificate_in_words(told: dict[str, Any]) -> str:
+def certificate_in_words(summary: dict[str, Any]) -> str:
     """Return what a certificate's summary promises, and what it was made from."""
     return (
-        f"{' > '.join(told['chain'])}: {told['loss']} loss at most {told['epsilon']:g} with "
-        f"probability {1 - told['delta']:g}, from {told['n_certify']} certify and "
-        f"{told['n_fit']} fit questions ({told['labels']} labels), made {told['created']}."
+        f"{' > '.join(summary['chain'])}: {summary['loss']} loss at most {summary['epsilon']:g} "
+        f"with probability {1 - summary['delta']:g}, from {summary['n_certify']} certify and "
+        f"{summary['n_fit']} fit questions ({summary['labels']} labels), made "
+        f"{summary['created']}."
     )
 
 
-def _test(data: RunFigures, told: dict[str, Any], headers: Sequence[RunHeader]) -> str:
+def _test(data: RunFigures, summary: dict[str, Any], headers: Sequence[RunHeader]) -> str:
     """Return the test of the promise; none where the promise was made from these questions."""
-    epsilon, loss = told["epsilon"], told["loss"]
+    epsilon, loss = summary["epsilon"], summary["loss"]
     value, span, how = data.answers.harm, data.answers.harm_interval, "bootstrap over groups"
     if not data.counts.has_groups:
         span, how = _exact(data.answers.n_harmed, data.counts.n), "exact"

@@ -33,13 +33,13 @@ def measured_ways(data: RunFigures) -> Table:
     )
 
 
-def beside_last_over_http(data: RunFigures) -> Table:
+def compared_over_http(data: RunFigures) -> Table:
     """Return the cascade compared with the last tier alone, in accuracy."""
     found = data.answers
     last = percent_range(found.accuracy_last_interval)
     own = percent_range(found.accuracy_interval)
     return Table(
-        caption=f"The cascade beside {data.last} alone, both over HTTP",
+        caption=f"The cascade compared with {data.last} alone, both over HTTP",
         header=QUANTITIES,
         rows=(
             ("accuracy of the cascade", percent(found.accuracy), own),

@@ -74,4 +74,4 @@ def verdict(interval: Interval | None, epsilon: float) -> str:
         return "All of it is within epsilon."
     if interval is not None and interval[0] > epsilon:
         return "All of it is above epsilon: the promise is not kept here."
-    return "That does not tell whether the loss is within epsilon."
+    return "That does not show whether the loss is within epsilon."

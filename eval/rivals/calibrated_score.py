@@ -1,7 +1,7 @@
 """Fit the rival with one calibrated score per tier: ours without agreement and gate.
 
-The risk of accepting a tier's answer is fitted to the tier's own score alone, whatever tiers were
-asked before it. Path, choice of the chain and skip bands are those of ours.
+The risk of accepting a tier's answer is fitted to the tier's own score alone, no matter what tiers
+were asked before it. Path, choice of the chain and skip bands are those of ours.
 """
 
 from collections.abc import Mapping, Sequence

@@ -38,11 +38,11 @@ def points_blocks(profiled: Profiled) -> tuple[Table, Paragraph]:
 
 def _power_in_words(profile: Profile) -> str:
     """Return where the watts come from, or why there are none."""
-    told = next((point for point in profile.points if point.power_reason), profile.points[0])
-    reason = f": {told.power_reason}" if told.power_reason else ""
+    point = next((one for one in profile.points if one.power_reason), profile.points[0])
+    reason = f": {point.power_reason}" if point.power_reason else ""
     idle = f"; idle {or_dash(profile.idle_w, '.1f')} W"
     bare = "" if profile.bare_idle_w is None else f", {profile.bare_idle_w:.1f} W without engine"
-    return f"W: {told.power_source}{reason}{idle}{bare}"
+    return f"W: {point.power_source}{reason}{idle}{bare}"
 
 
 def checks_table(profiled: Sequence[Profiled]) -> Table:

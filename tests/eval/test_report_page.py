@@ -208,8 +208,8 @@ def test_the_promise_on_harm_in_words(report: CalibrationReport, data: Calibrati
     [
         ((-0.01, 0.02), "All of it is within epsilon."),
         ((0.021, 0.03), "above epsilon: the promise is not kept here."),
-        ((0.01, 0.03), "does not tell"),
-        (None, "does not tell"),
+        ((0.01, 0.03), "does not show"),
+        (None, "does not show"),
     ],
 )
 def test_the_check_on_test_questions(interval: tuple[float, float] | None, said: str) -> None:

@@ -264,7 +264,7 @@ def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
     other = with_header(path, tmp_path / "other.jsonl", certificate=told)
     assert main(["report", str(other), "--markdown", str(text)]) == 0
     # The exact interval of 30 in 240 independent questions, 8.6 to 17.4 %, would be all above.
-    assert "bootstrap over groups). That does not tell" in text.read_text()
+    assert "bootstrap over groups). That does not show" in text.read_text()
 
 
 def test_runs_of_other_settings_are_not_pooled(
