@@ -1,11 +1,11 @@
 """Count accuracy, cost and loss of a replayed policy, with intervals over the questions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eval.judging.intervals import Interval, paired_interval, share_interval
+from eval.judging.ways import by_tier_name
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay
 
@@ -66,13 +66,9 @@ def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigu
         cost_last=cost_last,
         saved=float(saved.mean()),
         saved_interval=interval(saved),
-        asked=_shares(outcomes.tiers, done.was_asked.mean(axis=0)),
-        answered=_shares(
+        asked=by_tier_name(outcomes.tiers, done.was_asked.mean(axis=0)),
+        answered=by_tier_name(
             outcomes.tiers, np.bincount(done.answering, minlength=len(outcomes.tiers))
             / outcomes.n_questions,
         ),
     )  # fmt: skip
-
-
-def _shares(tiers: Sequence[str], shares: Floats) -> dict[str, float]:
-    return {name: float(share) for name, share in zip(tiers, shares, strict=True)}
