@@ -14,9 +14,8 @@ from eval.commands.asking_options import (
     add_asking_options,
     add_attempts_options,
 )
-from eval.commands.calibration import CalibrationResult, calibrated
+from eval.commands.calibration import CalibrationResult, calibrated, print_calibration
 from eval.commands.calibration_options import CalibrationOptions, add_calibration_options
-from eval.commands.calibration_tables import print_calibration
 from eval.commands.command import Command, options_from
 from eval.commands.recording import ask_cascade, how_to_go_on
 from eval.questions.prompts import PromptSet, read_prompts

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eval.commands.calibration import CalibrationResult, calibrated
+from eval.commands.calibration import CalibrationResult, calibrated, print_calibration
 from eval.commands.calibration_options import CalibrationOptions, add_calibration_options
-from eval.commands.calibration_tables import print_calibration
 from eval.commands.command import Command, options_from
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from eval.commands.calibration_files import write_calibration_files
 from eval.commands.calibration_options import CalibrationOptions
 from eval.recorded.calibration_data import CalibrationData, read_calibration_data
@@ -14,17 +16,19 @@ from eval.recorded.splits import (
     bootstrap_splits,
     disjoint_splits,
 )
-from eval.reports.calibration_result import Report, report_of
+from eval.reports.calibration_result import CalibrationReport, calibration_report
+from eval.reports.calibration_tables import calibration_in_terminal
 from hybridserve_llm.calibration.certify import Promise, calibrate, calibrate_knee
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.program import ExitStatus
+from hybridserve_llm.reporting.blocks import print_blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationResult:
     """Hold the report of a calibration, and the data that it was made from."""
 
-    report: Report
+    report: CalibrationReport
     data: CalibrationData
 
     def as_json(self) -> dict[str, Any]:
@@ -35,6 +39,11 @@ class CalibrationResult:
     def status(self) -> ExitStatus:
         """Return the exit status: 3 where nothing could be certified."""
         return ExitStatus.DONE if self.report.certified else ExitStatus.CANNOT_BE_DONE
+
+
+def print_calibration(result: CalibrationResult, console: Console) -> None:
+    """Print the result in words and two tables, at 80 columns."""
+    print_blocks(calibration_in_terminal(result.report, result.data.remarks()), console)
 
 
 def calibrated(path: Path, options: CalibrationOptions) -> CalibrationResult:
@@ -52,7 +61,9 @@ def calibrated(path: Path, options: CalibrationOptions) -> CalibrationResult:
     return CalibrationResult(report=report, data=data)
 
 
-def _report(data: CalibrationData, splits: Splits, options: CalibrationOptions) -> Report:
+def _report(
+    data: CalibrationData, splits: Splits, options: CalibrationOptions
+) -> CalibrationReport:
     fit, certify, seed = splits.fit, splits.certify, options.seed
     if options.preset == "energy":
         calibration = calibrate_knee(
@@ -63,7 +74,7 @@ def _report(data: CalibrationData, splits: Splits, options: CalibrationOptions) 
         calibration = calibrate(
             fit, certify, promise, seed=seed, keeps_all_tiers=options.keep_all_tiers
         )
-    return report_of(
+    return calibration_report(
         calibration,
         splits,
         cost_source=data.cost_source,

@@ -1,27 +1,25 @@
-"""Write the files of a calibration: who answers what, the certificate, the report."""
+"""Write the files of `hs-calibrate`: who answers what, the certificate, the report."""
 
 import csv
-import os
-import platform
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from eval.commands.calibration_options import CalibrationOptions
 from eval.recorded.calibration_data import CalibrationData
 from eval.recorded.splits import Splits
-from eval.reports.calibration_result import Report
-from eval.reports.provenance import Provenance, command_line, commit_of_project, this_machine
+from eval.reports.calibration_result import CalibrationReport
+from eval.reports.provenance import provenance_of
 from hybridserve_llm.calibration.artefact import Origin, certificate_of
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.cascade.policies import sampling_of
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.page import replace_file
 from hybridserve_llm.values.requests import Endpoint
 
 
 def write_calibration_files(
-    options: CalibrationOptions, data: CalibrationData, splits: Splits, report: Report
+    options: CalibrationOptions, data: CalibrationData, splits: Splits, report: CalibrationReport
 ) -> None:
     """Write every file that the options ask for.
 
@@ -38,7 +36,29 @@ def write_calibration_files(
         )
         _write_certificate(options.certificate, report, splits.certify, origin)
     if options.report is not None:
-        _write_report(options.report, data, splits, report, now=now)
+        _write_report(options.report, data, splits, report)
+
+
+def _write_certificate(
+    path: Path, report: CalibrationReport, certify: Outcomes, origin: Origin
+) -> None:
+    """Write the certificate of `report`; its cascade's cost is that of the test questions.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    last_cost = float(certify.costs[certify.last])
+    certificate = certificate_of(
+        report.calibration,
+        certify,
+        n_fit=report.n_fit,
+        mean_cost=last_cost / report.cost_ratio,
+        origin=origin,
+    )
+    try:
+        replace_file(path, certificate.to_json())
+    except OSError as exc:
+        raise ConfigError(f"cannot write certificate {path}: {exc.strerror}") from exc
 
 
 def _origin(data: CalibrationData, options: CalibrationOptions, *, created: str) -> Origin:
@@ -56,7 +76,7 @@ def _origin(data: CalibrationData, options: CalibrationOptions, *, created: str)
     )
 
 
-def _write_decisions(path: Path, report: Report) -> None:
+def _write_decisions(path: Path, report: CalibrationReport) -> None:
     """Write one row per question of the reported set."""
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -67,56 +87,17 @@ def _write_decisions(path: Path, report: Report) -> None:
         raise ConfigError(f"cannot write {path}: {exc}") from exc
 
 
-def _write_certificate(path: Path, report: Report, certify: Outcomes, origin: Origin) -> None:
-    """Write the certificate of `report`, whole or not at all.
-
-    Its cascade's cost is that of the test questions.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
-    last_cost = float(certify.costs[certify.last])
-    certificate = certificate_of(
-        report.calibration,
-        certify,
-        n_fit=report.n_fit,
-        mean_cost=last_cost / report.cost_ratio,
-        origin=origin,
-    )
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(certificate.to_json(), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write certificate {path}: {exc.strerror}") from exc
-
-
 def _write_report(
-    folder: Path, data: CalibrationData, splits: Splits, report: Report, *, now: str
+    folder: Path, data: CalibrationData, splits: Splits, report: CalibrationReport
 ) -> None:
     try:  # matplotlib is an extra
-        from eval.reports.page import write_report
+        from eval.reports.calibration_report import write_calibration_report
     except ModuleNotFoundError as exc:
         raise ConfigError(f"--report needs the extra 'calibrate': no module {exc.name}") from exc
-    write_report(
+    write_calibration_report(
         folder,
         report,
         splits=splits,
-        provenance=_provenance(data, now),
+        provenance=provenance_of("hs-calibrate", data.labels),
         remarks=data.remarks(),
-    )
-
-
-def _provenance(data: CalibrationData, now: str) -> Provenance:
-    by_agreement = "agreement with the last tier; nobody says what is right"
-    return Provenance(
-        command=command_line("hs-calibrate"),
-        project_version=version("hybridserve-llm"),
-        commit=commit_of_project(),
-        python_version=platform.python_version(),
-        numpy_version=version("numpy"),
-        sklearn_version=version("scikit-learn"),
-        date=now,
-        hardware=this_machine(),
-        label_source=by_agreement if data.labels == "agreement" else "reference answers",
     )

@@ -24,6 +24,8 @@ from eval.questions.prompts import Rows, read_prompts, rows_of_file
 from eval.questions.ready_formats import READY_FORMATS
 from eval.recorded.attempts import Attempts, read_attempts
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.blocks import Bullets, print_blocks
+from hybridserve_llm.reporting.readable import four_digits, percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +158,18 @@ def _run(options: CollectOptions, console: Console) -> Collected:
 
 
 def print_collected(found: Collected, console: Console) -> None:
-    """Print one line for each tier."""
-    for tier in found.tiers:
-        right = "not graded" if tier.accuracy is None else f"{100 * tier.accuracy:.1f} % right"
-        joules = "joules unknown" if tier.energy_j is None else f"{tier.energy_j:.4g} J a request"
-        if 0 < tier.n_metered < tier.n_answered:
-            joules = f"joules of {tier.n_metered} known"
-        console.print(
-            f"{tier.name}: {tier.n_answered} answered, {tier.n_failed} failed, {right}, {joules}"
-        )
+    """Print a line a tier."""
+    print_blocks([Bullets(tuple(map(_in_words, found.tiers)))], console)
+
+
+def _in_words(tier: CollectedTier) -> str:
+    right = "not graded" if tier.accuracy is None else f"{percent(tier.accuracy)} right"
+    joules = "joules unknown"
+    if tier.energy_j is not None:
+        joules = f"{four_digits(tier.energy_j)} J a request"
+    elif 0 < tier.n_metered < tier.n_answered:
+        joules = f"joules of {tier.n_metered} known"
+    return f"{tier.name}: {tier.n_answered} answered, {tier.n_failed} failed, {right}, {joules}"
 
 
 def _counted(attempts: Attempts, name: str) -> CollectedTier:

@@ -25,6 +25,7 @@ from eval.questions.ready_formats import READY_FORMATS
 from eval.recorded.measured_run import RunFile, RunHeader
 from eval.reports.provenance import command_line, commit_of_project, this_machine
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.blocks import Paragraph, print_blocks
 
 _BLOCK_QUESTIONS, _IDLE_S = 200, 10.0
 
@@ -136,10 +137,11 @@ def _run(options: MeasureOptions, console: Console) -> MeasureResult:
 
 def print_measured(found: MeasureResult, console: Console) -> None:
     """Print one line."""
-    console.print(
+    text = (
         f"{found.path}: {found.n_questions} questions in {found.n_blocks} blocks; hs-eval report "
         "reads it"
     )
+    print_blocks([Paragraph(text)], console)
 
 
 async def _measure(options: MeasureOptions, prompts: PromptSet, console: Console) -> int:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from eval.commands.command import Command, options_from
 from eval.commands.option_values import comma_separated, model_cost, natural, tier_threshold
-from eval.commands.served_policies import certified_policy, threshold_policy, ways_at_cost
 from eval.recorded.calibration_data import CalibrationData, read_calibration_data
 from eval.reports.replay_report import SEEN, ReplayReport, print_replay_report
+from eval.rivals.given_policies import certified_policy, threshold_policy
+from eval.rivals.other_ways import ways_at_cost
 from eval.rivals.policy_replay import ServedPolicy, Steps, decided, replay_of
 from eval.rivals.replay_figures import replay_figures
 from eval.rivals.served_records import compare

@@ -1,11 +1,8 @@
 """Run `hs-eval report`: write measured runs as one HTML file, and as Markdown."""
 
 import argparse
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +10,14 @@ from rich.console import Console
 
 from eval.commands.command import Command, options_from
 from eval.commands.option_values import natural
-from eval.commands.served_policies import certified_policy
 from eval.recorded.measured_run import RunHeader, read_run
 from eval.recorded.run_outcomes import PooledRun, pooled
-from eval.reports.provenance import Provenance, command_line, commit_of_project, this_machine
-from eval.rivals.policy_replay import ServedPolicy
+from eval.reports.provenance import provenance_of
+from eval.rivals.given_policies import certified_policy
 from hybridserve_llm.config.certificate import Certificate, load_certificate
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.blocks import Paragraph, print_blocks
+from hybridserve_llm.reporting.page import html_page, markdown_page, replace_file
 
 if TYPE_CHECKING:
     from eval.reports.run_figures import RunFigures
@@ -47,7 +45,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """Hold the figures of measured runs, their headline, and the files that were written."""
+    """Hold what was counted, in words and as JSON, and the files that hold it."""
 
     figures: "RunFigures"
     headline: str
@@ -88,39 +86,49 @@ def _run_report(options: ReportOptions) -> RunReport:
         CannotBeDone: Neither joules nor CPU-seconds were measured.
     """
     try:  # matplotlib is an extra
-        from eval.reports.page import html_page, markdown_page, replace_file
         from eval.reports.run_figures import run_figures
-        from eval.reports.run_text import headline, sections
+        from eval.reports.run_report import headline, run_sections
     except ModuleNotFoundError as exc:
         raise ConfigError(f"report needs the extra 'calibrate': no module {exc.name}") from exc
     run = pooled([read_run(path) for path in options.runs])
-    figures = run_figures(run, _served(options.certificate, run), seed=options.seed)
-    provenance = _provenance(run.header)
-    policy = load_certificate(options.certificate).policy if options.certificate else None
-    parts = sections(figures, run.headers, provenance, policy)
+    certificate = _own_certificate(options.certificate, run)
+    served, policy = None, None
+    if options.certificate is not None and certificate is not None:
+        served = certified_policy(options.certificate, certificate, strict=False)
+        policy = certificate.policy
+    figures = run_figures(run, served, seed=options.seed)
+    provenance = provenance_of("hs-eval", run.header.asked.labels)
+    parts = run_sections(figures, run.headers, provenance, policy)
     data = {"figures": figures.as_json(), "provenance": dict(provenance.rows())}
     texts = {
-        options.html: html_page(parts, data, title=_TITLE),
-        options.markdown: markdown_page(parts, title=_TITLE),
+        options.html: html_page(_TITLE, parts, data),
+        options.markdown: markdown_page(_TITLE, parts),
     }
     written = tuple(path for path in texts if path is not None)
     for path in written:
-        replace_file(path, texts[path])
+        _write(path, texts[path])
     return RunReport(figures=figures, headline=headline(figures), written=written)
 
 
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text)
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc}; name another file") from exc
+
+
 def print_run_report(report: RunReport, console: Console) -> None:
-    """Print the headline, and the files that hold the rest."""
-    console.print(report.headline)
-    for path in report.written:
-        console.print(f"Written: {path}", soft_wrap=True)
+    """Print the headline, and where the rest is."""
+    written = [Paragraph(f"Written: {path}", keeps_line=True) for path in report.written]
+    print_blocks([Paragraph(report.headline), *written], console)
 
 
-def _served(path: Path | None, run: PooledRun) -> ServedPolicy | None:
-    """Return the policy of the certificate; None where no certificate was given.
+def _own_certificate(path: Path | None, run: PooledRun) -> Certificate | None:
+    """Return the certificate of the cascade that was measured; None where none was given.
 
     Raises:
-        ConfigError: It is not the certificate of the cascade that was measured.
+        ConfigError: It is not the certificate of that cascade.
     """
     if path is None:
         return None
@@ -132,7 +140,7 @@ def _served(path: Path | None, run: PooledRun) -> ServedPolicy | None:
             f"{path} is for the cascade {own}, and the run is of {fingerprint.get('hash')}"
         )
     _check_is_its_certificate(path, certificate, run.header)
-    return certified_policy(path, certificate, strict=False)
+    return certificate
 
 
 def _check_is_its_certificate(path: Path, certificate: Certificate, header: RunHeader) -> None:
@@ -158,22 +166,6 @@ def _check_is_its_certificate(path: Path, certificate: Certificate, header: RunH
             f"{path}: the cascade of the run sent everything to its last tier, and decided "
             "nothing by its certificate; leave --certificate out"
         )
-
-
-def _provenance(header: RunHeader) -> Provenance:
-    by_agreement = "agreement with the last tier; nobody says what is right"
-    labels = header.asked.labels
-    return Provenance(
-        command=command_line("hs-eval"),
-        project_version=version("hybridserve-llm"),
-        commit=commit_of_project(),
-        python_version=platform.python_version(),
-        numpy_version=version("numpy"),
-        sklearn_version=version("scikit-learn"),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        hardware=this_machine(),
-        label_source=by_agreement if labels == "agreement" else "reference answers",
-    )
 
 
 COMMAND = Command(

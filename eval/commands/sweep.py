@@ -14,20 +14,21 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from eval.commands.command import Command, options_from
 from eval.commands.option_values import comma_separated, model_cost, natural, positive
-from eval.commands.served_policies import threshold_policy, ways_at_cost
+from eval.judging.ways import Way
 from eval.recorded.calibration_data import read_calibration_data
-from eval.reports.readable import percent
-from eval.reports.ways_table import FITTED_NOTE, ways_in_terminal
-from eval.rivals.other_ways import OtherWay
+from eval.reports.shared_tables import FITTED_NOTE, ways_table
+from eval.rivals.given_policies import threshold_policy
+from eval.rivals.other_ways import ways_at_cost, ways_json
 from eval.rivals.policy_replay import ServedPolicy, decided, replay_of
 from eval.rivals.replay_figures import ReplayFigures, replay_figures
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.calibration.policies import Replay
 from hybridserve_llm.calibration.risk_models import states_below
+from hybridserve_llm.reporting.blocks import Paragraph, Table, print_blocks
+from hybridserve_llm.reporting.readable import four_digits, percent
 
 _MOST_POLICIES = 100
 """Most policies of one chain: longer chains get fewer thresholds for each tier."""
@@ -75,13 +76,13 @@ class SweepResult:
     n_policies: int
     n_questions: int
     cost_source: str
-    ways: tuple[OtherWay, ...]
+    ways: tuple[Way, ...]
     beside: float
 
     def as_json(self) -> dict[str, Any]:
         """Return one JSON object."""
         front = [{**asdict(one), "ratio": one.figures.ratio} for one in self.front]
-        return {**asdict(self), "front": front}
+        return {**asdict(self), "front": front, "ways": ways_json(self.ways)}
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
@@ -134,30 +135,33 @@ def _swept(options: SweepOptions) -> SweepResult:
 
 
 def print_sweep(found: SweepResult, console: Console) -> None:
-    """Print the front as a table of 80 columns."""
-    table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = f"{len(found.front)} of {found.n_policies} policies that no other one beats"
-    table.add_column("accept at score")
-    for heading in ("right", "harm", "cost", "ratio"):
-        table.add_column(heading, justify="right")
-    for one in found.front:
-        parts = [f"{name} {one.accept[name]:.4g}" for name in one.chain[:-1]]
-        figures = one.figures
-        table.add_row(
-            " > ".join([*parts, one.chain[-1]]),
-            percent(figures.accuracy),
-            percent(figures.harm),
-            f"{figures.cost:.4g}",
-            f"{figures.ratio:.2f}",
-        )
-    console.print(table)
-    caption = f"other ways, at a cost of {found.beside:.4g}"
-    console.print(ways_in_terminal(found.ways, caption=caption))
-    console.print(FITTED_NOTE)
-    console.print(
-        f"Cost: {found.cost_source}. Chosen on the {found.n_questions} questions they are measured "
-        "on: no promise; hs-calibrate makes one."
+    """Print the front and other ways, as tables of 80 columns."""
+    front = Table.of(
+        found.front,
+        f"{len(found.front)} of {found.n_policies} policies that no other one beats",
+        {
+            "accept at score": _in_words,
+            "right": lambda one: percent(one.figures.accuracy),
+            "harm": lambda one: percent(one.figures.harm),
+            "cost": lambda one: four_digits(one.figures.cost),
+            "ratio": lambda one: f"{one.figures.ratio:.2f}",
+        },
     )
+    blocks = (
+        front,
+        ways_table(found.ways, caption=f"other ways, at a cost of {four_digits(found.beside)}"),
+        Paragraph(FITTED_NOTE),
+        Paragraph(
+            f"Cost: {found.cost_source}. Chosen on the {found.n_questions} questions they are "
+            "measured on: no promise; hs-calibrate makes one."
+        ),
+    )
+    print_blocks(blocks, console)
+
+
+def _in_words(one: SweptPolicy) -> str:
+    parts = [f"{name} {four_digits(one.accept[name])}" for name in one.chain[:-1]]
+    return " > ".join([*parts, one.chain[-1]])
 
 
 def _cost_near_last(front: tuple[SweptPolicy, ...]) -> float:

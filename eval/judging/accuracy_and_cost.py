@@ -1,28 +1,19 @@
-"""What ways of answering come to on a set of questions: tiers alone, a policy, the ideal ones."""
+"""Judge tiers alone, a policy and the ideal ways of answering on a set of questions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eval.judging.baselines import oracle, perfect_chain
 from eval.judging.intervals import Interval, paired_interval, wilson_interval
+from eval.judging.ways import Way
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Outcomes
-from hybridserve_llm.calibration.policies import Replay, Risks, WholePolicy, replay
+from hybridserve_llm.calibration.policies import Replay, WholePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccuracyAndCost:
-    """A way of answering every question: its accuracy and its mean cost per question."""
-
-    name: str
-    accuracy: float
-    accuracy_interval: Interval | None
-    mean_cost: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedPolicy:
-    """A policy on the questions; shares are of all of them, by tier in the order of `tiers`.
+class JudgedPolicy:
+    """Hold a policy's figures; shares are of all questions, by tier in the order of `tiers`.
 
     Attributes:
         total: Its accuracy, and its cost with every tier asked.
@@ -30,7 +21,7 @@ class ServedPolicy:
         wasted_cost: Mean cost per question of asking tiers whose answer was not taken.
     """
 
-    total: AccuracyAndCost
+    total: Way
     tiers: tuple[str, ...]
     chain: tuple[str, ...]
     has_gate: bool
@@ -44,13 +35,13 @@ class ServedPolicy:
 
     @property
     def is_last_alone(self) -> bool:
-        """Whether the last tier answers everything."""
+        """Return whether the last tier answers everything."""
         return len(self.chain) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPoint:
-    """One policy: `share_kept` of the questions never reaches the last tier."""
+    """Hold where one policy lies; `share_kept` of the questions never reaches the last tier."""
 
     share_kept: float
     accuracy: float
@@ -58,25 +49,26 @@ class PolicyPoint:
     is_certified: bool
 
 
-def accuracy_and_cost(name: str, is_right: Bools, costs: Floats) -> AccuracyAndCost:
-    """The means of answers and costs, both of shape [n_questions]."""
+def accuracy_and_cost(name: str, is_right: Bools, costs: Floats) -> Way:
+    """Return the means of answers and costs, both of shape [n_questions]."""
     n, n_right = len(is_right), int(is_right.sum())
-    return AccuracyAndCost(
+    return Way(
         name=name,
         accuracy=n_right / n,
         accuracy_interval=wilson_interval(n_right, n),
-        mean_cost=float(costs.mean()),
+        cost=float(costs.mean()),
     )
 
 
-def tier_alone(outcomes: Outcomes, tier: int) -> AccuracyAndCost:
-    """What asking one tier for everything gives."""
+def tier_alone(outcomes: Outcomes, tier: int) -> Way:
+    """Return the figures of asking one tier for everything."""
     costs = np.full(outcomes.n_questions, outcomes.costs[tier])
-    return accuracy_and_cost(outcomes.tiers[tier], outcomes.is_right[:, tier], costs)
+    found = accuracy_and_cost(outcomes.tiers[tier], outcomes.is_right[:, tier], costs)
+    return replace(found, cost=float(outcomes.costs[tier]))
 
 
-def oracle_and_perfect_chain(outcomes: Outcomes) -> tuple[AccuracyAndCost, AccuracyAndCost]:
-    """Each question answered by the cheapest tier that does no harm (`baselines.py`).
+def oracle_and_perfect_chain(outcomes: Outcomes) -> tuple[Way, Way]:
+    """Return the ways that answer each question by the cheapest harmless tier (`baselines.py`).
 
     The oracle pays for that tier alone, the perfect chain for every tier up to it. Where the last
     tier is wrong nothing does harm, so the first tier answers.
@@ -88,15 +80,14 @@ def oracle_and_perfect_chain(outcomes: Outcomes) -> tuple[AccuracyAndCost, Accur
     )
 
 
-def served_policy(
-    policy: WholePolicy, risks: Risks, outcomes: Outcomes, *, seed: int
-) -> ServedPolicy:
-    """What `policy` does on `outcomes`; `seed` draws the interval of the difference."""
-    done = replay(policy, risks, outcomes)
+def judged_policy(
+    policy: WholePolicy, done: Replay, outcomes: Outcomes, *, seed: int
+) -> JudgedPolicy:
+    """Return what `policy` did on `outcomes`; `seed` draws the interval of the difference."""
     is_right, costs = done.is_right(outcomes), done.costs(outcomes)
     differences = is_right.astype(np.float64) - outcomes.is_right[:, outcomes.last]
     n_harmed = int(done.is_lost(outcomes).sum())
-    return ServedPolicy(
+    return JudgedPolicy(
         total=accuracy_and_cost("cascade", is_right, costs),
         tiers=outcomes.tiers,
         chain=tuple(outcomes.tiers[tier] for tier in policy.chain),
@@ -112,7 +103,7 @@ def served_policy(
 
 
 def policy_point(done: Replay, outcomes: Outcomes, *, is_certified: bool) -> PolicyPoint:
-    """Where one replayed policy lies."""
+    """Return the place of one replayed policy in a drawing."""
     return PolicyPoint(
         share_kept=float((~done.was_asked[:, outcomes.last]).mean()),
         accuracy=float(done.is_right(outcomes).mean()),

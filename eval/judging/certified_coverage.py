@@ -1,4 +1,4 @@
-"""How many answers of a tier may be taken so that few of them are wrong, with a bound that holds.
+"""Find how many answers of a tier may be taken so that few are wrong, with a bound that holds.
 
 Fixed-sequence testing, as certificates are made (`calibration/walk.py`), of another loss: there the
 harm among all questions, here the share of wrong answers among those that are taken. Thresholds on
@@ -23,7 +23,7 @@ N_STEPS, FIRST_STEP = 100, 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedCoverage:
-    """The most answers, surest first, of which at most `risk` are wrong.
+    """Hold the most answers, surest first, of which at most `risk` are wrong.
 
     Attributes:
         risk: The target: wrong answers of questions like these among those that are taken.
@@ -46,7 +46,7 @@ class CertifiedCoverage:
 def certified_coverage(
     confidence: Floats, is_right: Bools, risk: float, *, delta: float = CERTIFIED_DELTA
 ) -> CertifiedCoverage:
-    """The laxest threshold that a walk from strict to lax certifies.
+    """Return the laxest threshold that a walk from strict to lax certifies.
 
     Args:
         confidence: Of independent questions, [n]; NaN where there is none, which is never taken.
@@ -54,7 +54,7 @@ def certified_coverage(
         risk: Greatest share of wrong answers among those that are taken.
         delta: Chance that the share is larger all the same.
     """
-    path = thresholds(confidence, risk, delta)
+    path = confidence_thresholds(confidence, risk, delta)
     best = CertifiedCoverage(
         risk=risk,
         share=0.0 if len(path) else None,
@@ -80,8 +80,8 @@ def certified_coverage(
     return best
 
 
-def thresholds(confidence: Floats, risk: float, delta: float) -> Floats:
-    """The path, strict to lax: where a hundredth more of the answers is taken, ties whole.
+def confidence_thresholds(confidence: Floats, risk: float, delta: float) -> Floats:
+    """Return the path, strict to lax: a hundredth more of the answers at each step, ties whole.
 
     It looks at confidence alone and at no answer, so the test may be made on the same questions. It
     begins with FIRST_STEP of them, and not before a threshold could pass: few answers show little,
@@ -95,11 +95,11 @@ def thresholds(confidence: Floats, risk: float, delta: float) -> Floats:
 
 
 def fewest_taken(risk: float, delta: float) -> int:
-    """How many answers, all of them right, show that at most `risk` are wrong."""
+    """Return how many answers, all of them right, show that at most `risk` are wrong."""
     return math.ceil(math.log(delta) / math.log1p(-risk))
 
 
 def one_of_each(groups: list[Ints], *, seed: int) -> Ints:
-    """A random row of each group: the test needs independent questions."""
+    """Return a random row of each group: the test needs independent questions."""
     rng = np.random.default_rng(seed)
     return np.array([rng.choice(rows) for rows in groups], dtype=np.int64)

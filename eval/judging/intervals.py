@@ -1,4 +1,4 @@
-"""95 % intervals of what was counted on a set of questions."""
+"""Compute 95 % intervals of figures that were counted on a set of questions."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -17,7 +17,7 @@ FEWEST_DRAWS = 5
 
 
 def wilson_interval(n_hits: int, n: int) -> Interval | None:
-    """Wilson's score interval of a share; None without questions.
+    """Return Wilson's score interval of a share; None without questions.
 
     Source: Wilson, JASA 22 (1927); it takes the questions as independent.
     """
@@ -28,7 +28,7 @@ def wilson_interval(n_hits: int, n: int) -> Interval | None:
 
 
 def share_interval(is_hit: Bools, groups: Sequence[Hashable], *, seed: int) -> Interval | None:
-    """Interval of the share of hits, shape [n]: Wilson's, or where any group is set a bootstrap.
+    """Return the interval of the share of hits, [n]: Wilson's, with groups a bootstrap.
 
     The bootstrap draws whole groups (`paired_interval`, None as there): Wilson's takes questions as
     independent, and is too narrow where those of one group depend on each other.
@@ -39,12 +39,12 @@ def share_interval(is_hit: Bools, groups: Sequence[Hashable], *, seed: int) -> I
 
 
 def has_groups(groups: Sequence[Hashable]) -> bool:
-    """Whether any question is of a group."""
+    """Return whether any question is of a group."""
     return any(group is not None for group in groups)
 
 
 def mean_interval(values: Floats) -> Interval | None:
-    """Student's t interval of the mean of independent draws, shape [n].
+    """Return Student's t interval of the mean of independent draws, shape [n].
 
     None of fewer than FEWEST_DRAWS: it would be wider than anything that was drawn.
     Source: Student, Biometrika 6 (1908).
@@ -61,7 +61,7 @@ def mean_interval(values: Floats) -> Interval | None:
 def paired_interval(
     differences: Floats, groups: Sequence[Hashable], *, seed: int
 ) -> Interval | None:
-    """Percentile bootstrap interval of the mean of paired differences, shape [n].
+    """Return the percentile bootstrap interval of the mean of paired differences, shape [n].
 
     Whole groups are drawn, as the questions of one depend on each other; a question whose group is
     None is one of its own. None where there are fewer than FEWEST_TO_RESAMPLE groups, or where no
@@ -85,9 +85,9 @@ def resampled(
     seed: int,
     n_resamples: int = N_RESAMPLES,
 ) -> Floats | None:
-    """A figure of rows drawn anew, whole `groups` of them together, [n_resamples].
+    """Return a figure of rows drawn anew, whole `groups` of them together, [n_resamples].
 
-    None where there are fewer than FEWEST_TO_RESAMPLE groups, or where a draw does not tell it.
+    None where there are fewer than FEWEST_TO_RESAMPLE groups, or where a draw does not give it.
     """
     if len(groups) < FEWEST_TO_RESAMPLE:
         return None
@@ -106,13 +106,13 @@ def resampled(
 
 
 def percentiles(drawn: Floats) -> Interval:
-    """The middle LEVEL of what was drawn."""
+    """Return the interval that holds the middle LEVEL of the drawn values."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def _by_group(differences: Floats, groups: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """Sum of differences and number of questions of each group, both [n_groups]."""
+    """Return the sum of differences and the number of questions of each group, both [n_groups]."""
     keys = [("row", i) if group is None else ("group", group) for i, group in enumerate(groups)]
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     rows = np.array([index[key] for key in keys], dtype=np.int64)

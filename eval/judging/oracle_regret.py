@@ -1,4 +1,4 @@
-"""How far a cascade is from the oracle, which knows beforehand which tier is right.
+"""Measure how far a cascade is from the oracle, which knows beforehand which tier is right.
 
 Two distances, since a cascade can be worse in two ways: how much more often right the oracle is
 where it forwards as many questions to the last tier, and how much cheaper where it is as often
@@ -17,7 +17,7 @@ from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OracleRegret:
-    """A cascade beside the oracle; intervals are of 95 %, None where nothing differs.
+    """Compare a cascade with the oracle; intervals are of 95 %, None where nothing differs.
 
     Attributes:
         forwarded: Share of the questions that reach the last tier, the oracle's too.
@@ -38,7 +38,7 @@ class OracleRegret:
 
 
 def oracle_regret(data: RunOutcomes, *, seed: int) -> OracleRegret:
-    """Counts both distances; intervals draw questions anew, whole groups together."""
+    """Count both distances; intervals draw questions anew, whole groups together."""
     last, groups = data.outcomes.last, question_groups(data.outcomes)
     is_right = np.asarray(data.outcomes.is_right, dtype=bool)
     kept_right = np.asarray(is_right[:, :last].any(axis=1), dtype=bool)
@@ -72,7 +72,7 @@ def oracle_regret(data: RunOutcomes, *, seed: int) -> OracleRegret:
 
 
 def best_accuracy(kept_right: Bools, last_right: Bools, n_forwarded: int) -> float:
-    """Accuracy where exactly `n_forwarded` questions go to the last tier, those that gain most.
+    """Return the accuracy where the `n_forwarded` questions that gain most go to the last tier.
 
     `kept_right` says where some lower tier is right: the oracle takes the answer of that one.
     """
@@ -82,7 +82,7 @@ def best_accuracy(kept_right: Bools, last_right: Bools, n_forwarded: int) -> flo
 
 
 def least_cost(is_right: Bools, costs: Floats, n_right: int) -> float | None:
-    """Least mean cost of answering `n_right` questions right, each by one tier that is paid for.
+    """Return the least mean cost of `n_right` right answers, each by one tier that is paid for.
 
     Both arrays are [n_questions, n_tiers]. A question costs its lowest tier, or its lowest tier
     that is right; the questions at which being right costs least more are answered right. None
@@ -97,7 +97,7 @@ def least_cost(is_right: Bools, costs: Floats, n_right: int) -> float | None:
 
 
 def _unless_constant(drawn: Floats | None) -> Interval | None:
-    """An interval of no width would claim more than was seen."""
+    """Return the interval; None of no width, as that would claim more than was seen."""
     if drawn is None or np.ptp(drawn) == 0:
         return None
     return percentiles(drawn)

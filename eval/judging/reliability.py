@@ -1,7 +1,7 @@
-"""How far confidence can be believed: reliability bins, calibration error and ranking.
+"""Judge how far confidence can be believed: reliability bins, calibration error and ranking.
 
 Bins hold equal numbers of answers. The calibration error of a finite sample is above zero even for
-confidence that is perfectly calibrated, so that floor is simulated and stands beside it.
+confidence that is perfectly calibrated, so that floor is simulated and stands next to it.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ N_SIMULATIONS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """Answers of like confidence: how many, their mean confidence, the share that is right."""
+    """Hold answers of like confidence: number, mean confidence, and the share that is right."""
 
     n: int
     mean_confidence: float
@@ -31,7 +31,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """How one tier's confidence compares with its accuracy; None where there is not enough.
+    """Compare one tier's confidence with its accuracy; None where there are too few answers.
 
     Attributes:
         n: Answers with a confidence.
@@ -56,12 +56,12 @@ class Reliability:
 
     @property
     def n_all(self) -> int:
-        """Answers with a confidence and without."""
+        """Return the number of answers with a confidence and without."""
         return self.n + self.n_unscored
 
 
 def reliability_of(tier: str, confidence: Floats, is_right: Bools, *, seed: int) -> Reliability:
-    """Reliability of `confidence`, shape [n], NaN where there is none; `seed` for simulating."""
+    """Return the reliability of `confidence`, [n], NaN where there is none; `seed` simulates."""
     known = ~np.isnan(confidence)
     said, right = confidence[known], is_right[known]
     n = len(said)
@@ -81,7 +81,7 @@ def reliability_of(tier: str, confidence: Floats, is_right: Bools, *, seed: int)
 
 
 def equal_mass_bins(confidence: Floats, is_right: Bools, n_bins: int) -> tuple[ReliabilityBin, ...]:
-    """Bins of rising confidence whose sizes differ by at most one; the larger ones come first."""
+    """Return bins of rising confidence; sizes differ by at most one, the larger come first."""
     if n_bins == 0:
         return ()
     order = np.argsort(confidence, kind="stable")
@@ -97,7 +97,7 @@ def equal_mass_bins(confidence: Floats, is_right: Bools, n_bins: int) -> tuple[R
 
 
 def calibration_error(confidence: Floats, is_right: Bools, n_bins: int = N_ECE_BINS) -> float:
-    """Expected calibration error: mean over answers of |accuracy - mean confidence| of their bin.
+    """Return the expected calibration error: mean of |accuracy - mean confidence| of bins.
 
     Source: Naeini et al., AAAI 2015, with bins of equal mass. Needs at least `n_bins` answers.
     """
@@ -110,13 +110,13 @@ def perfect_errors(
     n_bins: int = N_ECE_BINS,
     n_simulations: int = N_SIMULATIONS,
 ) -> Floats:
-    """Calibration errors where each answer is right with just its confidence, [n_simulations]."""
+    """Return calibration errors where each answer is right with its confidence, [n_simulations]."""
     draws = [rng.random(len(confidence)) < confidence for _ in range(n_simulations)]
     return _errors(confidence, np.array(draws), n_bins)
 
 
 def _errors(confidence: Floats, is_right: Bools, n_bins: int) -> Floats:
-    """Calibration errors of `is_right`, shape [n_sets, n], one for each set."""
+    """Return calibration errors of `is_right`, shape [n_sets, n], one for each set."""
     order = np.argsort(confidence, kind="stable")
     sizes = [len(part) for part in np.array_split(order, n_bins)]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)

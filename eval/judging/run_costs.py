@@ -1,4 +1,4 @@
-"""What a request cost in a measured run, each way of it, in one way of counting."""
+"""Count the cost of a request in a measured run, for each way of answering."""
 
 import math
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import numpy as np
 
 from eval.judging.baselines import perfect_chain
 from eval.judging.intervals import LEVEL, Interval
+from eval.judging.ways import by_tier_name
 from eval.recorded.measured_run import ALONE, CASCADE
 from eval.recorded.run_outcomes import PooledRun, RunOutcomes, Use
-from hybridserve_llm.calibration.outcomes import Floats
 
 N_BLOCK_RESAMPLES = 2000
 FEWEST_BLOCKS = 10
@@ -18,7 +18,7 @@ FEWEST_BLOCKS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostFigures:
-    """What a request cost in one way of counting; `ratio` is alone over cascade.
+    """Hold the cost of a request in one way of counting; `ratio` is alone over cascade.
 
     Attributes:
         ratio_interval: 95 %, bootstrap over blocks, both ways' block of a number drawn together.
@@ -41,7 +41,7 @@ class CostFigures:
 
 
 def cost_figures(run: PooledRun, data: RunOutcomes, use: Use, seed: int) -> CostFigures:
-    """Means over the questions that count; the ratio's interval is over whole blocks."""
+    """Return means over the questions that count; the ratio's interval is over whole blocks."""
     was_asked = perfect_chain(data.outcomes).was_asked
     perfect = float((was_asked * data.costs).sum(axis=1).mean())
     cascade, alone = float(data.cascade_costs.sum(axis=1).mean()), float(data.costs[:, -1].mean())
@@ -55,13 +55,13 @@ def cost_figures(run: PooledRun, data: RunOutcomes, use: Use, seed: int) -> Cost
         share_of_perfect=(alone - cascade) / (alone - perfect) if alone > perfect else None,
         wasted=float((data.cascade_costs * (data.was_asked & ~taken)).sum(axis=1).mean()),
         shadows=_shadow_cost(run, use) / sum(len(b.answers) for _, b in run.of_way(CASCADE)),
-        tiers=by_tier(run.tiers, data.costs.mean(axis=0)),
-        cascade_by_tier=by_tier(run.tiers, data.cascade_costs.mean(axis=0)),
+        tiers=by_tier_name(run.tiers, data.costs.mean(axis=0)),
+        cascade_by_tier=by_tier_name(run.tiers, data.cascade_costs.mean(axis=0)),
     )
 
 
 def _shadow_cost(run: PooledRun, use: Use) -> float:
-    """What shadows cost the last tier, block by block in proportion to tokens."""
+    """Return the cost of shadows to the last tier, block by block in proportion to tokens."""
     last, total = run.tiers[-1], 0.0
     for _, block in run.of_way(CASCADE):
         attempts = [a for answer in block.answers for a in answer.attempts if a.tier == last]
@@ -73,7 +73,7 @@ def _shadow_cost(run: PooledRun, use: Use) -> float:
 
 
 def _ratio_interval(run: PooledRun, use: Use, seed: int) -> Interval | None:
-    """Of alone over cascade, cost a question, from the sums of whole blocks."""
+    """Return the interval of alone over cascade, cost a question, from sums of whole blocks."""
     last = run.tiers[-1]
 
     def costs(way: str, tiers: tuple[str, ...]) -> dict[tuple[int, int], tuple[float, int]]:
@@ -95,8 +95,3 @@ def _ratio_interval(run: PooledRun, use: Use, seed: int) -> Interval | None:
     ratios = (drawn[:, 2] / drawn[:, 3]) / (drawn[:, 0] / drawn[:, 1])
     low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def by_tier(tiers: tuple[str, ...], values: Floats) -> dict[str, float]:
-    """The values under the tiers' names."""
-    return {name: float(value) for name, value in zip(tiers, values, strict=True)}

@@ -1,4 +1,4 @@
-"""Latencies of a measured run, and the cascade by kinds of questions."""
+"""Count latencies of a measured run, and the cascade by kinds of questions."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from hybridserve_llm.calibration.outcomes import Bools, Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Seconds of requests, at the client; median and 95th percentile."""
+    """Hold seconds of requests at the client: median and 95th percentile."""
 
     name: str
     n: int
@@ -27,7 +27,7 @@ FEWEST_TO_RANK = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """Questions of one kind.
+    """Hold the figures of the questions of one kind.
 
     `auroc` is, by tier below the last, that of its confidence in its own answers; None where it is
     right at all of them or at none, or where there are fewer than FEWEST_TO_RANK. Empty without a
@@ -45,12 +45,12 @@ class GroupRow:
 
 
 def latencies(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
-    """To the last byte: of the last tier alone, the cascade, and its answers by who gave them."""
+    """Return seconds to the last byte: last tier alone, the cascade, and it by who answered."""
     return _by_who_answered(tiers, data, data.cascade_latency_s, data.alone_latency_s)
 
 
 def first_tokens(tiers: tuple[str, ...], data: RunOutcomes) -> tuple[Latency, ...]:
-    """The same to the first token; empty where nothing was asked as a stream."""
+    """Return the same to the first token; empty where nothing was asked as a stream."""
     return _by_who_answered(tiers, data, data.cascade_ttft_s, data.alone_ttft_s)
 
 
@@ -81,7 +81,7 @@ def _by_who_answered(
 def kinds(
     data: RunOutcomes, run: PooledRun, confidence: Floats | None, *, seed: int
 ) -> tuple[GroupRow, ...]:
-    """By the type of the first tier's answer, and by the length of the prompt in thirds.
+    """Return figures by type of the first tier's answer, and by thirds of the prompt's length.
 
     `confidence` is of each tier asked alone, [n_questions, n_tiers]; None where there is none.
     `seed` draws the intervals.

@@ -1,4 +1,4 @@
-"""How good a score or a confidence is, beyond one threshold: ranking, rejection, probability.
+"""Judge a score or a confidence beyond one threshold: ranking, rejection, probability.
 
 Arrays are by question, [n]. Answers of equal score are taken in random order, in expectation. NaN,
 which is no score, ranks below all others.
@@ -22,7 +22,7 @@ _SURE = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One figure with its 95 % interval; None where it cannot be told."""
+    """Hold one figure with its 95 % interval; None where it is unknown."""
 
     name: str
     value: float | None
@@ -30,7 +30,7 @@ class Metric:
 
 
 def by_falling_score(score: Floats, values: Floats) -> Floats:
-    """`values` from the highest score to the lowest; means of ties stand in their places, [n]."""
+    """Return `values` from the highest score to the lowest, ties as their means, [n]."""
     known = np.where(np.isnan(score), -np.inf, score)
     distinct, place = np.unique(-known, return_inverse=True)
     sums = np.bincount(place, weights=values, minlength=len(distinct))
@@ -39,7 +39,7 @@ def by_falling_score(score: Floats, values: Floats) -> Floats:
 
 
 def risk_coverage_area(score: Floats, is_right: Bools) -> float:
-    """AURC: mean over all coverages k/n of the share of errors among the k surest answers.
+    """Return AURC: mean over coverages k/n of the share of errors among the k surest answers.
 
     Source: Geifman et al., ICLR 2019 (arXiv 1805.08206), section 3.
     """
@@ -48,12 +48,15 @@ def risk_coverage_area(score: Floats, is_right: Bools) -> float:
 
 
 def excess_risk_coverage_area(score: Floats, is_right: Bools) -> float:
-    """E-AURC: AURC above that of a score that ranks every right answer first. Source: as AURC."""
+    """Return E-AURC: AURC above that of a score that ranks all right answers first.
+
+    Source: as AURC.
+    """
     return risk_coverage_area(score, is_right) - _best_area(is_right)
 
 
 def rejection_ratio(score: Floats, is_right: Bools) -> float | None:
-    """PRR, over rejection of 0 to 100 %; 1 is the best ranking, 0 a random one.
+    """Return PRR, over rejection of 0 to 100 %; 1 is the best ranking, 0 a random one.
 
     (area of accuracy under rejection - random) / (best - random), as LM-Polygraph 0.7 computes it
     with its default `max_rejection=1.0`. None where all answers are right, or none is.
@@ -69,7 +72,7 @@ def _best_area(is_right: Bools) -> float:
 
 
 def deferral_curve(score: Floats, is_right: Bools, last_is_right: Bools) -> Floats:
-    """Accuracy where the lowest-scored k questions go to the last tier, k = 0 to n, [n + 1].
+    """Return accuracy where the k lowest-scored questions go to the last tier, [n + 1], k = 0 to n.
 
     Source: Gupta et al., ICLR 2024 (arXiv 2404.10136), section 3.
     """
@@ -79,13 +82,13 @@ def deferral_curve(score: Floats, is_right: Bools, last_is_right: Bools) -> Floa
 
 
 def deferral_area(score: Floats, is_right: Bools, last_is_right: Bools) -> float:
-    """AUDC: the area under the deferral curve over the share that is forwarded, 0 to 1."""
+    """Return AUDC: the area under the deferral curve over the forwarded share, 0 to 1."""
     curve = deferral_curve(score, is_right, last_is_right)
     return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
 
 
 def normalised_deferral_area(score: Floats, is_right: Bools, last_is_right: Bools) -> float | None:
-    """(AUDC - random) / (best - random); random forwarding is 0, forwarding what gains first is 1.
+    """Return (AUDC - random) / (best - random): 0 is random, 1 forwards what gains first.
 
     None where forwarding gains and loses nothing.
     """
@@ -98,7 +101,7 @@ def normalised_deferral_area(score: Floats, is_right: Bools, last_is_right: Bool
 
 
 def coverage_at(score: Floats, is_right: Bools, risk: float) -> float:
-    """The largest share of surest answers of which at most `risk` are wrong, ties whole."""
+    """Return the largest share of surest answers of which at most `risk` are wrong, ties whole."""
     known = np.where(np.isnan(score), -np.inf, score)
     order = np.argsort(-known, kind="stable")
     errors = np.cumsum(~is_right[order])
@@ -109,38 +112,38 @@ def coverage_at(score: Floats, is_right: Bools, risk: float) -> float:
 
 
 def auroc(score: Floats, is_hit: Bools) -> float | None:
-    """Probability that a hit has the higher score; None where all or none are hits."""
+    """Return the probability that a hit has the higher score; None where all or none are hits."""
     if not 0 < is_hit.sum() < len(is_hit):
         return None
     return float(roc_auc_score(is_hit, _filled(score)))
 
 
 def error_precision(score: Floats, is_right: Bools) -> float | None:
-    """Average precision of low scores at finding errors (AUPRC-error); None without errors."""
+    """Return AUPRC-error: average precision of low scores at finding errors; None without."""
     if is_right.all():
         return None
     return float(average_precision_score(~is_right, -_filled(score)))
 
 
 def brier(confidence: Floats, is_right: Bools) -> float:
-    """Mean squared difference of confidence and 1 (right) or 0 (wrong)."""
+    """Return the mean squared difference of confidence and 1 (right) or 0 (wrong)."""
     return float(((confidence - is_right) ** 2).mean())
 
 
 def brier_skill(confidence: Floats, is_right: Bools) -> float | None:
-    """1 - Brier / that of saying the accuracy every time; None where that is 0."""
+    """Return 1 - Brier / that of saying the accuracy every time; None where that is 0."""
     plain = brier(np.full(len(is_right), is_right.mean()), is_right)
     return 1 - brier(confidence, is_right) / plain if plain > _SURE else None
 
 
 def log_loss(confidence: Floats, is_right: Bools) -> float:
-    """Mean negative log-likelihood, in nats."""
+    """Return the mean negative log-likelihood, in nats."""
     said = np.clip(confidence, _SURE, 1 - _SURE)
     return float(-np.where(is_right, np.log(said), np.log1p(-said)).mean())
 
 
 def spiegelhalter_p(confidence: Floats, is_right: Bools) -> float | None:
-    """Two-sided p-value of Spiegelhalter's test that confidence is calibrated.
+    """Return the two-sided p-value of Spiegelhalter's test that confidence is calibrated.
 
     Z = sum (y - p)(1 - 2p) / sqrt(sum (1 - 2p)^2 p (1 - p)). Source: Spiegelhalter, Statistics in
     Medicine 5 (1986). None where every p is 0, 1/2 or 1.
@@ -156,7 +159,7 @@ def spiegelhalter_p(confidence: Floats, is_right: Bools) -> float | None:
 def metrics_of(
     confidence: Floats, is_right: Bools, last_is_right: Bools, groups: list[Ints], *, seed: int
 ) -> tuple[Metric, ...]:
-    """Every figure of one tier's confidence; intervals draw whole `groups` of rows.
+    """Return every figure of one tier's confidence; intervals draw whole `groups` of rows.
 
     They are percentiles of the bootstrap; those of the calibration error are shifted by its bias.
     Figures of probability are of the answers that have a confidence, figures of ranking of all.
@@ -181,7 +184,7 @@ _Figure = Callable[[Floats, Bools, Bools], float | None]
 
 
 def _of_known(figure: Callable[[Floats, Bools], float | None]) -> _Figure:
-    """A figure of the answers that have a confidence; None where they are too few for bins."""
+    """Return a figure of answers that have a confidence; None where too few for bins do."""
 
     def of(confidence: Floats, is_right: Bools, _: Bools) -> float | None:
         known = ~np.isnan(confidence)
@@ -213,11 +216,11 @@ _FIGURES: dict[str, _Figure] = {
     **{f"coverage at {100 * risk:g} % wrong": _coverage(risk) for risk in TARGET_RISKS},
 }
 _NO_INTERVAL = frozenset({"Spiegelhalter p"})
-# A resample has noise of its own beside that of the data, and noise alone makes a calibration
+# A resample has noise of its own next to that of the data, and noise alone makes a calibration
 # error: resamples lie above the figure, by as much as the figure is too high itself.
 _RAISED_BY_NOISE = frozenset({"ECE (15 equal-mass bins)"})
 
 
 def _filled(score: Floats) -> Floats:
-    """Scores with the least float where there is none: libraries refuse infinities."""
+    """Return scores, the least float where there is none: libraries refuse infinities."""
     return np.where(np.isnan(score), np.finfo(np.float64).min / 4, score)

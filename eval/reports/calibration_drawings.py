@@ -1,88 +1,113 @@
-"""The calibration report's figures with their captions and their descriptions in words."""
+"""Draw the calibration report's figures, with captions and descriptions in words."""
 
-from eval.judging.reliability import N_SHOWN_BINS
-from eval.reports.blocks import Drawing
-from eval.reports.calibration_figures import ReportData, RiskHistogram
-from eval.reports.calibration_svg import deferral_svg, pareto_svg, reliability_svg, risk_svg
-from eval.reports.readable import NOT_ENOUGH, cost, percent
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eval.reports.calibration_figures import CalibrationFigures, RiskHistogram
+from eval.reports.curves import Curves, deferral, pareto
+from eval.reports.reliability_drawing import reliability_drawing
+from eval.reports.svg import BLACK, SKY, VERMILLION, Words, drawn, write_across
+from hybridserve_llm.reporting.blocks import Drawing
+from hybridserve_llm.reporting.readable import four_digits, percent
 
 
-def pareto(data: ReportData) -> Drawing:
-    """Accuracy against cost."""
-    cascade, last = data.cascade.total, data.last
-    tiers = "; ".join(f"{t.name} {percent(t.accuracy)} at {cost(t.mean_cost)}" for t in data.alone)
-    description = (
-        f"Scatter plot of accuracy against mean cost per question. Tiers alone: {tiers}. Cascade: "
-        f"{percent(cascade.accuracy)} at {cost(cascade.mean_cost)}. Perfect chain: "
-        f"{percent(data.perfect_chain.accuracy)} at {cost(data.perfect_chain.mean_cost)}. Oracle: "
-        f"{percent(data.oracle.accuracy)} at {cost(data.oracle.mean_cost)}."
+def pareto_of_test(data: CalibrationFigures) -> Drawing:
+    """Return accuracy against cost."""
+    shown = (*data.alone, data.cascade.total, data.perfect_chain, data.oracle)
+    ways = "; ".join(f"{w.name} {percent(w.accuracy)} at {four_digits(w.cost)}" for w in shown)
+    words = Words(
+        title="Accuracy against cost",
+        description="Scatter plot of accuracy against mean cost per question, for each tier alone, "
+        f"the cascade, the perfect chain and the oracle: {ways}.",
+        caption=f"Accuracy against mean cost per question, every tier asked included ({_n(data)}). "
+        "Up and to the left is better: the path should reach the height of "
+        f"{data.last.name} far to its left. {_path(data)}",
     )
-    caption = (
-        f"Accuracy against mean cost per question, every tier asked included ({_n(data)}). Up and "
-        f"to the left is better: the path should reach the height of {last.name} far to its left. "
-        f"{_path(data)}"
-    )
-    title = "Accuracy against cost"
-    svg = pareto_svg(data, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
+    return pareto(curves_of(data), words)
 
 
-def deferral(data: ReportData) -> Drawing:
-    """Accuracy against the share of questions kept from the last tier."""
+def deferral_of_test(data: CalibrationFigures) -> Drawing:
+    """Return accuracy against the share of questions kept from the last tier."""
     first, last = data.path.points[0], data.path.points[-1]
-    description = (
-        "Line plot of accuracy against the share of questions that never reach the last tier, from "
-        f"{percent(first.accuracy)} at {percent(first.share_kept)} to {percent(last.accuracy)} at "
-        f"{percent(last.share_kept)}; the last tier alone has {percent(data.last.accuracy)}."
+    words = Words(
+        title="Deferral curve",
+        description="Line plot of accuracy against the share of questions that never reach the "
+        f"last tier, from {percent(first.accuracy)} at {percent(first.share_kept)} to "
+        f"{percent(last.accuracy)} at {percent(last.share_kept)}; the last tier alone has "
+        f"{percent(data.last.accuracy)}.",
+        caption=f"Accuracy against the share of questions that never reach the last tier "
+        f"({_n(data)}). The path should stay above the dashed line, on which chance decides who "
+        f"goes to the last tier and {data.path.fallback.name} answers the rest, and above the "
+        f"dotted line as far to the right as possible. {_path(data)}",
     )
-    caption = (
-        f"Accuracy against the share of questions that never reach the last tier ({_n(data)}). "
-        "The path should stay above the dashed line, on which chance decides who goes to the last "
-        f"tier and {data.path.fallback.name} answers the rest, and above the dotted line as far to "
-        f"the right as possible. {_path(data)}"
-    )
-    title = "Deferral curve"
-    svg = deferral_svg(data, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
+    return deferral(curves_of(data), words)
 
 
-def reliability(data: ReportData) -> Drawing:
-    """Confidence against the share of right answers, tier by tier."""
-    errors = "; ".join(
-        f"{tier.tier}: {NOT_ENOUGH if tier.ece is None else f'{tier.ece:.3f}'}"
-        for tier in data.reliabilities
+def curves_of(data: CalibrationFigures) -> Curves:
+    """Return what both curves show."""
+    path = data.path
+    return Curves(
+        unit="mean cost per question",
+        path=path.points,
+        path_name="policies of the chain"
+        if path.is_served
+        else "policies of the best chain, not served",
+        cascade=data.cascade.total.named("served policy, with 95 % interval")
+        if path.is_served
+        else None,
+        share_kept=1 - data.cascade.asked[-1],
+        tiers=data.alone,
+        fallback=path.fallback,
+        ideals=(data.perfect_chain, data.oracle),
+        epsilon=data.epsilon,
     )
-    description = (
-        "One panel for each tier below the last: share of right answers against confidence. "
-        f"Calibration errors: {errors}."
-    )
-    caption = (
-        f"Confidence against the share of answers that are right ({_n(data)}). Each point stands "
-        f"for an equal part of a tier's answers, at most {N_SHOWN_BINS} points; bars are 95 % "
-        "intervals. Points on the dashed line mean that confidence can be taken at its word, "
-        "above it that it is too low, below it too high. The panels show different ranges."
-    )
-    title = "Reliability diagrams"
-    svg = reliability_svg(data.reliabilities, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
 
 
-def risk(data: ReportData) -> Drawing:
-    """Risks of the first tier's answers."""
-    risks = data.risks
-    description = (
-        f"Histogram of the risk of {risks.n_scored} answers of {risks.tier}; accepting "
-        f"{sum(risks.n_harmful)} of them would do harm, stacked on top."
-    )
+def reliability_of_test(data: CalibrationFigures) -> Drawing:
+    """Return confidence against the share of right answers, tier by tier."""
+    return reliability_drawing(data.reliabilities, _n(data))
+
+
+def risk(risks: RiskHistogram) -> Drawing:
+    """Return the risks of the first tier's answers, and where they are accepted."""
     unscored = f" {risks.n_unscored} answers without a score are not shown; they escalate."
-    caption = (
-        f"Risk of accepting the answers of {risks.tier}, the chain's first tier, before any other "
-        f"is asked (n = {risks.n_scored} test questions). Harmful ones should gather on the right. "
-        f"{_accepted(risks)}{unscored if risks.n_unscored else ''}"
+    words = Words(
+        title=f"Risk of the answers of {risks.tier}",
+        description=f"Histogram of the risk of {risks.n_scored} answers of {risks.tier}; accepting "
+        f"{sum(risks.n_harmful)} of them would do harm, stacked on top.",
+        caption=f"Risk of accepting the answers of {risks.tier}, the chain's first tier, before "
+        f"any other is asked (n = {risks.n_scored} test questions). Harmful ones should gather on "
+        f"the right. {_accepted(risks)}{unscored if risks.n_unscored else ''}",
     )
-    title = f"Risk of the answers of {risks.tier}"
-    svg = risk_svg(risks, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)
+    return drawn("risk", 4.2, lambda figure: _draw_risks(figure, risks), words)
+
+
+def _draw_risks(figure: Figure, risks: RiskHistogram) -> None:
+    axes = figure.add_subplot()
+    axes.set(xlabel=f"risk of accepting the answer of {risks.tier}", ylabel="questions")
+    axes.set_xlim(0, risks.edges[-1])
+    starts, width = risks.edges[:-1], risks.edges[1] - risks.edges[0]
+    harmless = axes.bar(
+        starts, risks.n_harmless, width, align="edge", color=SKY, edgecolor="white"
+    )  # fmt: skip
+    harmful = axes.bar(
+        starts, risks.n_harmful, width, bottom=risks.n_harmless, align="edge", color=VERMILLION,
+        edgecolor="white", hatch="////",
+    )  # fmt: skip
+    labels: dict[str, Artist] = {
+        "accepting does no harm": harmless[0],
+        "accepting does harm": harmful[0],
+    }
+    if risks.accept_at_most is not None and not risks.accepts_all:
+        line = axes.axvline(risks.accept_at_most, color=BLACK, linestyle="--")
+        labels[f"accepted up to {risks.accept_at_most:.3f}"] = line
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if risks.n_scored == 0:
+        axes.set_ylim(0, 1)
+        write_across(axes, "no answer has a score")
+    figure.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=3)
 
 
 def _accepted(risks: RiskHistogram) -> str:
@@ -93,11 +118,11 @@ def _accepted(risks: RiskHistogram) -> str:
     return "Answers left of the dashed line are accepted."
 
 
-def _n(data: ReportData) -> str:
+def _n(data: CalibrationFigures) -> str:
     return f"n = {data.n_test} test questions"
 
 
-def _path(data: ReportData) -> str:
+def _path(data: CalibrationFigures) -> str:
     path = data.path
     chain = " > ".join(path.chain) + (" with a gate" if path.has_gate else "")
     if path.is_served:

@@ -1,6 +1,6 @@
-"""The numbers behind the calibration report, all counted on the test questions.
+"""Count the numbers behind the calibration report, all on the test questions.
 
-Whoever draws or prints reads them from here. None stands where a number cannot be told.
+Whoever draws or prints reads them from here. None stands where a number is unknown.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 
 from eval.judging.accuracy_and_cost import (
-    AccuracyAndCost,
+    JudgedPolicy,
     PolicyPoint,
-    ServedPolicy,
     oracle_and_perfect_chain,
     policy_point,
-    served_policy,
-    tier_alone,
 )
 from eval.judging.reliability import Reliability, reliability_of
+from eval.judging.ways import Way
 from eval.recorded.splits import Splits
-from eval.reports.calibration_result import Report
+from eval.reports.calibration_result import CalibrationReport
 from hybridserve_llm.calibration.certify import Calibration, path_to_walk
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Outcomes
 from hybridserve_llm.calibration.policies import WholePolicy, replay
@@ -30,7 +28,7 @@ N_RISK_BINS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPath:
-    """The policies of one chain, strict to lax.
+    """Hold the policies of one chain, strict to lax.
 
     Attributes:
         is_served: Whether this is the chain that is served.
@@ -41,12 +39,12 @@ class PolicyPath:
     has_gate: bool
     is_served: bool
     points: tuple[PolicyPoint, ...]
-    fallback: AccuracyAndCost
+    fallback: Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskHistogram:
-    """Risks of one tier's answers, counted in bins between `edges`, shape [n_bins + 1].
+    """Hold the risks of one tier's answers, counted in bins between `edges`, shape [n_bins + 1].
 
     Attributes:
         accept_at_most: Threshold of the served policy; None where it accepts nothing of this tier.
@@ -61,18 +59,18 @@ class RiskHistogram:
 
     @property
     def n_scored(self) -> int:
-        """Answers that have a risk."""
+        """Return the number of answers that have a risk."""
         return sum(self.n_harmless) + sum(self.n_harmful)
 
     @property
     def accepts_all(self) -> bool:
-        """Whether the threshold lies above every risk."""
+        """Return whether the threshold lies above every risk."""
         return self.accept_at_most is not None and self.accept_at_most > self.edges[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportData:
-    """Everything that is drawn or printed.
+class CalibrationFigures:
+    """Hold everything that is drawn or printed.
 
     Attributes:
         n_seen: Test questions that were fitted or certified on too; above 0 after a bootstrap.
@@ -83,38 +81,47 @@ class ReportData:
     n_seen: int
     has_groups: bool
     epsilon: float
-    alone: tuple[AccuracyAndCost, ...]
-    cascade: ServedPolicy
-    oracle: AccuracyAndCost
-    perfect_chain: AccuracyAndCost
+    alone: tuple[Way, ...]
+    cascade: JudgedPolicy
+    oracle: Way
+    perfect_chain: Way
     reliabilities: tuple[Reliability, ...]
     path: PolicyPath
     risks: RiskHistogram
 
     @property
-    def last(self) -> AccuracyAndCost:
-        """The last tier alone."""
+    def last(self) -> Way:
+        """Return the last tier alone."""
         return self.alone[-1]
 
     def as_json(self) -> dict[str, Any]:
-        """Objects, lists, numbers and null only."""
-        return asdict(self)
+        """Return objects, lists, numbers and null only."""
+        found = asdict(self)
+        found["alone"] = [_way_json(way) for way in self.alone]
+        found |= {"oracle": _way_json(self.oracle), "perfect_chain": _way_json(self.perfect_chain)}
+        found["cascade"]["total"] = _way_json(self.cascade.total)
+        found["path"]["fallback"] = _way_json(self.path.fallback)
+        return found
 
 
-def report_data(report: Report, splits: Splits) -> ReportData:
-    """Replays the report's calibration on the test questions of the `splits` it came from."""
+def _way_json(way: Way) -> dict[str, Any]:
+    return way.as_json("name", "accuracy", "accuracy_interval", cost_name="mean_cost")
+
+
+def calibration_figures(report: CalibrationReport, splits: Splits) -> CalibrationFigures:
+    """Replay the report's calibration on the test questions of the `splits` it came from."""
     calibration, test = report.calibration, splits.test
-    alone = tuple(tier_alone(test, tier) for tier in range(len(test.tiers)))
+    alone = report.tiers
     oracle, perfect_chain = oracle_and_perfect_chain(test)
     path = _path(calibration, splits, alone)
     seen = {*splits.fit.questions, *splits.certify.questions}
-    return ReportData(
+    return CalibrationFigures(
         n_test=test.n_questions,
         n_seen=sum(question in seen for question in test.questions),
         has_groups=any(group is not None for group in test.groups),
         epsilon=calibration.promise.epsilon,
         alone=alone,
-        cascade=served_policy(calibration.policy, calibration.risks(test), test, seed=report.seed),
+        cascade=report.cascade,
         oracle=oracle,
         perfect_chain=perfect_chain,
         reliabilities=_reliabilities(calibration, test, report.seed),
@@ -126,7 +133,7 @@ def report_data(report: Report, splits: Splits) -> ReportData:
 def risk_histogram(
     tier: str, risk: Floats, is_harmful: Bools, accept_at_most: float | None
 ) -> RiskHistogram:
-    """Counts of the risks, shape [n], NaN where unknown, from 0 to the next twentieth above all."""
+    """Count the risks, shape [n], NaN where unknown, from 0 to the next twentieth above all."""
     known = ~np.isnan(risk)
     highest = float(risk[known].max(initial=0.0))
     edges = np.linspace(0.0, max(float(np.ceil(highest * 20)), 1.0) / 20, N_RISK_BINS + 1)
@@ -142,12 +149,10 @@ def risk_histogram(
     )
 
 
-def _path(
-    calibration: Calibration, splits: Splits, alone: tuple[AccuracyAndCost, ...]
-) -> PolicyPath:
-    """The path of the served chain, found on the fit split and replayed on the test questions.
+def _path(calibration: Calibration, splits: Splits, alone: tuple[Way, ...]) -> PolicyPath:
+    """Return the path of the served chain, replayed on the test questions.
 
-    Where nothing is served, that of the best chain of more than one tier.
+    It was found on the fit split. Where nothing is served, it is that of the best longer chain.
     """
     served, fitted, test = calibration.policy, calibration.fitted, splits.test
     is_served = len(served.chain) > 1
@@ -180,7 +185,7 @@ def _path(
 
 
 def _reliabilities(calibration: Calibration, test: Outcomes, seed: int) -> tuple[Reliability, ...]:
-    """Of every tier below the last, asked first."""
+    """Return the reliability of every tier below the last, asked first."""
     return tuple(
         reliability_of(
             test.tiers[tier],

@@ -1,52 +1,49 @@
-"""What a calibration came to: figures on the test questions, in values, words and JSON."""
+"""Hold what a calibration came to: figures on the test questions, in values, words and JSON."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from eval.judging.accuracy_and_cost import JudgedPolicy, judged_policy, tier_alone
+from eval.judging.ways import Way
 from eval.recorded.splits import Splits
-from hybridserve_llm.calibration.artefact import is_watch_blind
+from hybridserve_llm.calibration.artefact import is_watch_blind, policy_rules
 from hybridserve_llm.calibration.certify import Calibration
 from hybridserve_llm.calibration.outcomes import State
-from hybridserve_llm.calibration.policies import NO_TIER, Replay, WholePolicy, replay
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierShare:
-    """One tier on the test questions: shares are of all of them."""
-
-    name: str
-    cost: float
-    accuracy: float
-    answered: float
-    asked: float
+from hybridserve_llm.calibration.policies import NO_TIER, WholePolicy, replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainCost:
-    """One chain as judged on the fit questions; `cost_share` is of the last tier alone."""
+    """Hold one chain as judged on the fit questions; `cost_share` is of the last tier alone."""
 
     tiers: tuple[str, ...]
     has_gate: bool
     mean_cost: float
     cost_share: float
 
+    def as_json(self) -> dict[str, Any]:
+        """Return one JSON object."""
+        costs = {"mean_cost": self.mean_cost, "cost_share": self.cost_share}
+        return {"chain": list(self.tiers), "gate": self.has_gate, **costs}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Everything that `hs-calibrate` says; rates are shares of the test questions."""
+class CalibrationReport:
+    """Hold everything that `hs-calibrate` says.
+
+    Attributes:
+        tiers: Each alone, on the test questions.
+        cascade: What is served, on the test questions.
+    """
 
     calibration: Calibration
-    tiers: tuple[TierShare, ...]
+    tiers: tuple[Way, ...]
+    cascade: JudgedPolicy
     chains: tuple[ChainCost, ...]
     n_fit: int
     n_certify: int
     n_test: int
     n_incomplete: int
-    test_harm: float
-    test_accuracy: float
-    test_accuracy_last: float
     cost_ratio: float
     cost_source: str
     seed: int
@@ -56,16 +53,16 @@ class Report:
 
     @property
     def certified(self) -> bool:
-        """Whether a policy that pays was certified."""
+        """Return whether a policy that pays was certified."""
         return self.calibration.chosen is not None
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """Names of the tiers that are kept."""
+        """Return the names of the tiers that are kept."""
         return tuple(self.tiers[i].name for i in self.calibration.policy.chain)
 
     def headline(self) -> str:
-        """The result in two or three sentences."""
+        """Return the result in two or three sentences."""
         promise, chosen = self.calibration.promise, self.calibration.chosen
         if chosen is None:
             return (
@@ -77,7 +74,8 @@ class Report:
             f"probability {1 - promise.delta:g}{self._of_groups()} "
             f"(n = {chosen.n}: {chosen.n_lost} lost, {chosen.n_rescued} rescued, "
             f"p = {chosen.p_value:.3g}). On {self.n_test} test questions: "
-            f"accuracy {self.test_accuracy:.4f}, last tier {self.test_accuracy_last:.4f}; "
+            f"accuracy {self.cascade.total.accuracy:.4f}, "
+            f"last tier {self.tiers[-1].accuracy:.4f}; "
             f"{self.cost_ratio:.2f}x cheaper."
         )
 
@@ -85,12 +83,13 @@ class Report:
         return " for a random question of a random group" if self.is_of_groups else ""
 
     def _is_beyond(self) -> bool:
-        """Whether the loss over all test questions, each counted once, is beyond epsilon."""
-        promise, net = self.calibration.promise, self.test_accuracy_last - self.test_accuracy
-        return (self.test_harm if promise.loss == "harm" else net) > promise.epsilon
+        """Return whether the loss over all test questions, each counted once, is above epsilon."""
+        promise, cascade = self.calibration.promise, self.cascade
+        loss = cascade.harm_rate if promise.loss == "harm" else -cascade.difference
+        return loss > promise.epsilon
 
     def remarks(self) -> list[str]:
-        """What else a reader has to know."""
+        """Return what else a reader has to know, one sentence an entry."""
         dropped = [tier.name for tier in self.tiers if tier.name not in self.chain]
         lines = [
             f"Cost: {self.cost_source}.",
@@ -119,8 +118,8 @@ class Report:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; absent is null."""
-        promise, chosen = self.calibration.promise, self.calibration.chosen
+        """Return one JSON object; absent is null."""
+        promise, chosen, cascade = self.calibration.promise, self.calibration.chosen, self.cascade
         return {
             "chain": list(self.chain),
             "epsilon": promise.epsilon,
@@ -136,39 +135,32 @@ class Report:
             "n_lost": chosen.n_lost if chosen else None,
             "n_rescued": chosen.n_rescued if chosen else None,
             "p_value": chosen.p_value if chosen else None,
-            "test_harm": self.test_harm,
-            "test_net_loss": self.test_accuracy_last - self.test_accuracy,
-            "test_accuracy": self.test_accuracy,
-            "test_accuracy_last": self.test_accuracy_last,
-            "acceptance": {tier.name: tier.answered for tier in self.tiers},
-            "asked": {tier.name: tier.asked for tier in self.tiers},
+            "test_harm": cascade.harm_rate,
+            "test_net_loss": self.tiers[-1].accuracy - cascade.total.accuracy,
+            "test_accuracy": cascade.total.accuracy,
+            "test_accuracy_last": self.tiers[-1].accuracy,
+            "acceptance": dict(zip(cascade.tiers, cascade.answered, strict=True)),
+            "asked": dict(zip(cascade.tiers, cascade.asked, strict=True)),
             "tier_accuracy": {tier.name: tier.accuracy for tier in self.tiers},
             "cost": {tier.name: tier.cost for tier in self.tiers},
             "cost_ratio": self.cost_ratio,
             "cost_source": self.cost_source,
-            "chains": [
-                {
-                    "chain": list(c.tiers),
-                    "gate": c.has_gate,
-                    "mean_cost": c.mean_cost,
-                    "cost_share": c.cost_share,
-                }
-                for c in self.chains
-            ],
+            "chains": [chain.as_json() for chain in self.chains],
             "seed": self.seed,
         }
 
 
-def report_of(
+def calibration_report(
     calibration: Calibration, splits: Splits, *, cost_source: str, n_incomplete: int, seed: int
-) -> Report:
-    """Replays the policy on the test questions and puts the figures together."""
+) -> CalibrationReport:
+    """Replay the policy on the test questions and put the figures together."""
     test = splits.test
     done = replay(calibration.policy, calibration.risks(test), test)
     last_cost = float(test.costs[test.last])
-    return Report(
+    return CalibrationReport(
         calibration=calibration,
-        tiers=_tier_shares(splits, done),
+        tiers=tuple(tier_alone(test, tier) for tier in range(len(test.tiers))),
+        cascade=judged_policy(calibration.policy, done, test, seed=seed),
         chains=tuple(
             ChainCost(
                 tiers=tuple(test.tiers[i] for i in estimate.chain),
@@ -182,9 +174,6 @@ def report_of(
         n_certify=splits.certify.n_questions,
         n_test=test.n_questions,
         n_incomplete=n_incomplete,
-        test_harm=float(done.is_lost(test).mean()),
-        test_accuracy=float(done.is_right(test).mean()),
-        test_accuracy_last=float(test.is_right[:, test.last].mean()),
         cost_ratio=last_cost / float(done.costs(test).mean()) if calibration.chosen else 1.0,
         cost_source=cost_source,
         seed=seed,
@@ -197,39 +186,15 @@ def report_of(
     )
 
 
-def _tier_shares(splits: Splits, done: Replay) -> tuple[TierShare, ...]:
-    test = splits.test
-    return tuple(
-        TierShare(
-            name=name,
-            cost=float(test.costs[i]),
-            accuracy=float(test.is_right[:, i].mean()),
-            answered=float((done.answering == i).mean()),
-            asked=float(done.was_asked[:, i].mean()),
-        )
-        for i, name in enumerate(test.tiers)
-    )
-
-
 def policy_as_json(policy: WholePolicy, tiers: list[str]) -> list[dict[str, Any]]:
-    """The rule of every state that can be reached, tiers by name; -inf (never) is null."""
-    reached = sorted(_reachable(policy))
-    return [
-        {
-            "asked": [tiers[i] for i in state],
-            "accept_at_risk": _finite(rule.accept_at_most),
-            "else_ask": [
-                {"risk_above": _finite(band.risk_above), "tier": tiers[band.to_tier]}
-                for band in rule.bands
-            ],
-        }
-        for state in reached
-        for rule in (policy.rules[state],)
-    ]
+    """Return the rule of every state that can be reached, tiers by name; -inf (never) is null."""
+    reached = _reachable(policy)
+    rules = zip(sorted(policy.rules), policy_rules(policy, tiers), strict=True)
+    return [rule.model_dump(mode="json") for state, rule in rules if state in reached]
 
 
 def _reachable(policy: WholePolicy) -> set[State]:
-    """States with a rule that a prompt may come to."""
+    """Return the states with a rule that a prompt may come to."""
     found: set[State] = set()
     entry = NO_TIER if policy.has_gate else policy.chain[:1]
     frontier = [entry] if policy.rules else []
@@ -239,7 +204,3 @@ def _reachable(policy: WholePolicy) -> set[State]:
         nexts = {(*state, band.to_tier) for band in policy.rules[state].bands}
         frontier += [s for s in nexts if s in policy.rules and s not in found]
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

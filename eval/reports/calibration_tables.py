@@ -1,144 +1,166 @@
-"""The calibration report's tables."""
+"""Make the calibration report's tables."""
 
-from eval.judging.accuracy_and_cost import AccuracyAndCost
+from collections.abc import Sequence
+
 from eval.judging.reliability import N_ECE_BINS
-from eval.reports.blocks import Table
-from eval.reports.calibration_figures import ReportData
-from eval.reports.calibration_result import Report
+from eval.reports.calibration_figures import CalibrationFigures
+from eval.reports.calibration_result import CalibrationReport, ChainCost
 from eval.reports.provenance import Provenance
-from eval.reports.readable import (
+from eval.reports.shared_tables import QUANTITIES, asked_and_answered, loss_rows
+from hybridserve_llm.calibration.choice import SAVING_PER_TIER
+from hybridserve_llm.reporting.blocks import Bullets, Paragraph, ReportBlock, Table
+from hybridserve_llm.reporting.readable import (
     UNKNOWN,
-    cost,
-    number,
+    decimal,
+    four_digits,
     percent,
     percent_of,
     percent_range,
-    points,
-    points_range,
 )
-from hybridserve_llm.calibration.choice import SAVING_PER_TIER
 
-N_CHAINS = 10
+N_CHAINS, N_CHAINS_IN_TERMINAL = 10, 6
 """Chains that are listed; the page's data holds all."""
 
 
-def ways_of_answering(data: ReportData) -> Table:
-    """Tiers alone, the cascade, and the two ideals."""
-    cascade, ways = data.cascade, [(f"{tier.name} alone", tier) for tier in data.alone]
+def ways_of_answering(data: CalibrationFigures) -> Table:
+    """Return tiers alone, the cascade, and the two ideals."""
+    cascade, last = data.cascade, data.last
     kept = "nothing certified" if cascade.is_last_alone else " > ".join(cascade.chain)
     gate = ", with a gate" if cascade.has_gate else ""
-    ways.append((f"cascade: {kept}{gate}", cascade.total))
-    ways += [(ideal.name, ideal) for ideal in (data.perfect_chain, data.oracle)]
-    return Table(
-        caption=f"Accuracy and mean cost per question on the {data.n_test} test questions",
-        header=("who answers", "accuracy", "95 % interval", "cost", "of last tier's"),
-        rows=tuple(_way_row(name, way, data.last) for name, way in ways),
+    return Table.of(
+        [
+            *(tier.named(f"{tier.name} alone") for tier in data.alone),
+            cascade.total.named(f"cascade: {kept}{gate}"),
+            data.perfect_chain,
+            data.oracle,
+        ],
+        f"Accuracy and mean cost per question on the {data.n_test} test questions",
+        {
+            "who answers": lambda way: way.name,
+            "accuracy": lambda way: percent(way.accuracy),
+            "95 % interval": lambda way: percent_range(way.accuracy_interval),
+            "cost": lambda way: four_digits(way.cost),
+            "of last tier's": lambda way: percent_of(way.cost, last.cost),
+        },
     )
 
 
-def _way_row(name: str, way: AccuracyAndCost, last: AccuracyAndCost) -> tuple[str, ...]:
-    return (
-        name,
-        percent(way.accuracy),
-        percent_range(way.accuracy_interval),
-        cost(way.mean_cost),
-        percent_of(way.mean_cost, last.mean_cost),
-    )
-
-
-def beside_last(data: ReportData) -> Table:
-    """The cascade compared with the last tier alone."""
+def compared_with_last(data: CalibrationFigures) -> Table:
+    """Return the cascade compared with the last tier alone."""
     cascade, last = data.cascade, data.last
-    difference = cascade.difference_interval
-    net_loss = None if difference is None else (-difference[1], -difference[0])
-    rows = [
-        ("accuracy minus the last tier's", points(cascade.difference), points_range(difference)),
-        ("net loss", points(-cascade.difference), points_range(net_loss)),
-        ("harm rate", percent(cascade.harm_rate), percent_range(cascade.harm_interval)),
-    ]
+    rows = loss_rows(
+        cascade.difference, cascade.difference_interval, cascade.harm_rate, cascade.harm_interval
+    )
     if cascade.is_last_alone:  # no sample can show another difference
-        rows = [(name, value, "by construction") for name, value, _ in rows]
-    wasted, total = cascade.wasted_cost, cascade.total.mean_cost
+        rows = tuple((name, value, "by construction") for name, value, _ in rows)
+    wasted, total = cascade.wasted_cost, cascade.total.cost
     return Table(
-        caption=f"The cascade beside {last.name} alone, on the {data.n_test} test questions",
-        header=("quantity", "value", "95 % interval"),
+        caption=f"The cascade compared with {last.name} alone, on the {data.n_test} test questions",
+        header=QUANTITIES,
         rows=(
             *rows,
-            ("times cheaper", f"{last.mean_cost / total:.2f}" if total > 0 else UNKNOWN, ""),
-            ("cost of wasted attempts, per question", cost(wasted), ""),
+            ("times cheaper", f"{last.cost / total:.2f}" if total > 0 else UNKNOWN, ""),
+            ("cost of wasted attempts, per question", four_digits(wasted), ""),
             ("their share of the cost", percent_of(wasted, total), ""),
         ),
     )
 
 
-def by_tier(data: ReportData) -> Table:
-    """Shares of questions that each tier is asked and answers."""
+def shares_of_tiers(data: CalibrationFigures) -> Table:
+    """Return the shares of questions that each tier is asked and answers."""
     cascade = data.cascade
-    shares = zip(cascade.tiers, cascade.asked, cascade.answered, strict=True)
-    return Table(
-        caption=f"Who is asked and who answers, of the {data.n_test} test questions",
-        header=("tier", "is asked", "answers"),
-        rows=tuple((name, percent(asked), percent(answered)) for name, asked, answered in shares),
+    return asked_and_answered(
+        f"Who is asked and who answers, of the {data.n_test} test questions",
+        dict(zip(cascade.tiers, cascade.asked, strict=True)),
+        dict(zip(cascade.tiers, cascade.answered, strict=True)),
     )
 
 
-def calibration_of_tiers(data: ReportData) -> Table:
-    """How far the confidence of every tier below the last can be believed."""
-    return Table(
-        caption=(
-            f"Confidence on the {data.n_test} test questions; calibration error (ECE) over "
-            f"{N_ECE_BINS} bins of equal mass"
-        ),
-        header=(
-            "tier",
-            "scored",
-            "no score",
-            "ECE",
-            "ECE if perfect",
-            "95 % bound",
-            "Brier",
-            "AUROC",
-        ),
-        rows=tuple(
-            (
-                tier.tier,
-                str(tier.n),
-                str(tier.n_unscored),
-                number(tier.ece),
-                number(tier.perfect_ece),
-                number(tier.perfect_ece_high),
-                number(tier.brier),
-                number(tier.auroc),
-            )
-            for tier in data.reliabilities
-        ),
+def calibration_of_tiers(data: CalibrationFigures) -> Table:
+    """Return how far the confidence of every tier below the last can be believed."""
+    return Table.of(
+        data.reliabilities,
+        f"Confidence on the {data.n_test} test questions; calibration error (ECE) over "
+        f"{N_ECE_BINS} bins of equal mass",
+        {
+            "tier": lambda tier: tier.tier,
+            "scored": lambda tier: str(tier.n),
+            "no score": lambda tier: str(tier.n_unscored),
+            "ECE": lambda tier: decimal(tier.ece),
+            "ECE if perfect": lambda tier: decimal(tier.perfect_ece),
+            "95 % bound": lambda tier: decimal(tier.perfect_ece_high),
+            "Brier": lambda tier: decimal(tier.brier),
+            "AUROC": lambda tier: decimal(tier.auroc),
+        },
     )
 
 
-def chains(report: Report) -> Table:
-    """The chains that were compared, the best first."""
+def chains(report: CalibrationReport) -> Table:
+    """Return the chains that were compared, the best first."""
     shown = [*report.chains[:N_CHAINS], *(c for c in report.chains[N_CHAINS:] if len(c.tiers) == 1)]
-    return Table(
-        caption=(
-            f"Chains as judged on the {report.n_fit} fit questions, not the test questions: "
-            f"{len(shown)} of {len(report.chains)}, the best first, where a further tier or a gate "
-            f"has to save {100 * SAVING_PER_TIER:g} %"
-        ),
-        header=("chain", "gate", "expected cost", "of last tier's"),
-        rows=tuple(
-            (
-                " > ".join(chain.tiers),
-                "yes" if chain.has_gate else "no",
-                cost(chain.mean_cost),
-                percent(chain.cost_share),
-            )
-            for chain in shown
-        ),
+    return Table.of(
+        shown,
+        f"Chains as judged on the {report.n_fit} fit questions, not the test questions: "
+        f"{len(shown)} of {len(report.chains)}, the best first, where a further tier or a gate "
+        f"has to save {100 * SAVING_PER_TIER:g} %",
+        {
+            "chain": lambda chain: " > ".join(chain.tiers),
+            "gate": lambda chain: "yes" if chain.has_gate else "no",
+            "expected cost": lambda chain: four_digits(chain.mean_cost),
+            "of last tier's": lambda chain: percent(chain.cost_share),
+        },
     )
 
 
-def origin(report: Report, provenance: Provenance) -> Table:
-    """Command, versions, machine, questions."""
+def calibration_in_terminal(
+    report: CalibrationReport, remarks: Sequence[str]
+) -> tuple[ReportBlock, ...]:
+    """Return the result for a terminal of 80 columns; `remarks` are on the data."""
+    return (
+        Paragraph(report.headline()),
+        _tiers_in_terminal(report),
+        _chains_in_terminal(report),
+        Bullets((*report.remarks(), *remarks)),
+    )
+
+
+def _tiers_in_terminal(report: CalibrationReport) -> Table:
+    """Return cost, accuracy and shares of each tier."""
+    cascade = report.cascade
+    asked = dict(zip(cascade.tiers, cascade.asked, strict=True))
+    answered = dict(zip(cascade.tiers, cascade.answered, strict=True))
+    return Table.of(
+        report.tiers,
+        "on the test questions",
+        {
+            "tier": lambda tier: tier.name,
+            "cost": lambda tier: four_digits(tier.cost),
+            "accuracy": lambda tier: f"{tier.accuracy:.3f}",
+            "answers": lambda tier: f"{answered[tier.name]:.1%}",
+            "asked": lambda tier: f"{asked[tier.name]:.1%}",
+        },
+    )
+
+
+def _chains_in_terminal(report: CalibrationReport) -> Table:
+    """Return the best chains, in three columns."""
+
+    def name(chain: ChainCost) -> str:
+        return ("gate > " if chain.has_gate else "") + " > ".join(chain.tiers)
+
+    return Table.of(
+        report.chains[:N_CHAINS_IN_TERMINAL],
+        "chains, as judged on the fit questions",
+        {
+            "chain": name,
+            "expected cost": lambda chain: four_digits(chain.mean_cost),
+            "of the last tier alone": lambda chain: f"{chain.cost_share:.1%}",
+        },
+    )
+
+
+def origin(report: CalibrationReport, provenance: Provenance) -> Table:
+    """Return command, versions, machine and questions."""
     questions = f"{report.n_fit} to fit, {report.n_certify} to certify, {report.n_test} to test"
     return Table(
         caption="Run, versions and questions",

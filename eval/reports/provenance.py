@@ -1,4 +1,4 @@
-"""Where published numbers come from."""
+"""Say where published numbers come from."""
 
 import os
 import platform
@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -13,14 +15,14 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What a reader needs to produce the numbers anew; all in words, nothing is looked up here.
+    """Hold in words what a reader needs to produce the numbers anew.
 
     Attributes:
         command: The command line that was run.
         commit: Of this project; None where it is unknown.
         date: Of the run, ISO 8601.
-        hardware: What it ran on; "unknown" where that is not told.
-        label_source: Who says which answers are right.
+        hardware: The machine of the run; "unknown" where nobody named it.
+        label_source: Says who decided which answers are right.
     """
 
     command: str
@@ -34,7 +36,7 @@ class Provenance:
     label_source: str
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """What each entry is, and the entry, in reading order."""
+        """Return name and value of each entry, in reading order."""
         return (
             ("command", self.command),
             ("labels", self.label_source),
@@ -48,13 +50,29 @@ class Provenance:
         )
 
 
+def provenance_of(program: str, labels: str) -> Provenance:
+    """Return where the numbers of this very run come from; `labels` as in recorded attempts."""
+    by_agreement = "agreement with the last tier; nobody says what is right"
+    return Provenance(
+        command=command_line(program),
+        project_version=version("hybridserve-llm"),
+        commit=commit_of_project(),
+        python_version=platform.python_version(),
+        numpy_version=version("numpy"),
+        sklearn_version=version("scikit-learn"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        hardware=this_machine(),
+        label_source=by_agreement if labels == "agreement" else "reference answers",
+    )
+
+
 def command_line(program: str) -> str:
-    """The command line that is running, under the program's own name."""
+    """Return the command line that is running, under the program's own name."""
     return shlex.join([program, *(_by_name(word) for word in sys.argv[1:])])
 
 
 def commit_of_project() -> str | None:
-    """The commit of a working copy, `+` where it was changed since; None outside of one.
+    """Return the commit of a working copy, `+` where it was changed since; None outside of one.
 
     A repository that only holds the environment into which this is installed is not ours.
     """
@@ -65,7 +83,7 @@ def commit_of_project() -> str | None:
 
 
 def this_machine() -> str:
-    """Architecture, processor and cores of the machine that this runs on."""
+    """Return architecture, processor and cores of the machine that this runs on."""
     return f"{platform.machine()}, {_processor() or 'unknown processor'}, {os.cpu_count()} cores"
 
 
@@ -78,7 +96,7 @@ def _processor() -> str | None:
 
 
 def _by_name(word: str) -> str:
-    """A path without its folders: a report is read elsewhere."""
+    """Return a path without its folders: a report is read elsewhere."""
     return Path(word).name if word.startswith("/") else word
 
 

@@ -1,23 +1,27 @@
-"""What `hs-eval records` says: JSON, or tables of 80 columns."""
+"""Show what `hs-eval records` found: JSON, or tables of 80 columns."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from eval.judging.intervals import Interval
+from eval.judging.ways import Way
 from eval.recorded.loaded_energy import LoadedEnergy
 from eval.recorded.measured_energy import TokenEnergies
-from eval.reports.readable import points
-from eval.rivals.records_draws import Draws, Spread, WayOverDraws
-from eval.rivals.records_study import EpsilonFigures, Study, WayFigures
+from eval.rivals.records_draws import Draws, EpsilonOverDraws
+from eval.rivals.records_study import EpsilonFigures, Study
 from hybridserve_llm.calibration.loss_tests import Loss
+from hybridserve_llm.reporting.blocks import Bullets, Table, print_blocks
+from hybridserve_llm.reporting.readable import four_digits, or_dash
+
+_SIZES = ("n_fit", "n_certify", "n_test", "n_incomplete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
-    """The cascades of a study, in its order, and the last tier alone at a stated load."""
+    """Hold the cascades of a study, in its order, and the last tier alone at a stated load."""
 
     requests_per_s: float
     sizes: str
@@ -27,7 +31,7 @@ class LoadedStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsReport:
-    """A study with what it was made of; `draws` is None of one, `loaded` where no load was stated.
+    """Hold a study and its inputs; `draws` is None of one, `loaded` where no load was stated.
 
     With several draws `study` is the first.
     """
@@ -47,7 +51,7 @@ class RecordsReport:
     seed: int
 
     def assumptions(self) -> list[str]:
-        """What a reader has to know of the figures, one sentence an entry."""
+        """Return what a reader has to know of the figures, one sentence an entry."""
         lines = self.energies.assumptions()
         lines.append(
             f"A prompt token costs {self.prompt_weight:g} of an output token, whose joules hold "
@@ -78,28 +82,30 @@ class RecordsReport:
         return f"seeds {self.seed} to {self.draws.seeds[-1]}{more}"
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; absent is null."""
+        """Return one JSON object; absent is null."""
         return {
             "rows": [
                 {**_row_json(row), "loaded": _loaded_json(self.loaded, i)}
                 for i, row in enumerate(self.study.rows)
             ],
-            "draws": None if self.draws is None else asdict(self.draws),
-            "fixed": [asdict(way) for way in self.study.fixed],
+            "draws": None if self.draws is None else self.draws.as_json(),
+            "fixed": [_way_json(way) for way in self.study.fixed],
             "per_token": [asdict(found) for found in self.energies.of_model],
             "gpu": self.energies.gpu,
             "task": self.energies.task,
             "prompt_weight": self.prompt_weight,
             "loss": self.loss,
             "delta": self.delta,
-            "n_fit": self.n_fit,
-            "n_certify": self.n_certify,
-            "n_test": self.n_test,
-            "n_incomplete": self.n_incomplete,
-            "holdout": self.is_holdout,
+            **{name: getattr(self, name) for name in _SIZES},
             "seed": self.seed,
+            "holdout": self.is_holdout,
             "assumptions": self.assumptions(),
         }
+
+
+def _way_json(way: Way) -> dict[str, Any]:
+    fields = ("name", "chain", "accuracy", "ratio", "certified", "asked")
+    return way.as_json(*fields, cost_name="energy_j")
 
 
 def _row_json(row: EpsilonFigures) -> dict[str, Any]:
@@ -112,15 +118,15 @@ def _row_json(row: EpsilonFigures) -> dict[str, Any]:
         "accuracy_difference": row.difference,
         "accuracy_difference_interval": row.difference_interval,
         "loss": row.loss,
-        "energy_j": cascade.energy_j,
+        "energy_j": cascade.cost,
         "energy_last_j": row.energy_last_j,
         "saved_j": row.saved_j,
         "saved_j_interval": row.saved_j_interval,
         "ratio": cascade.ratio,
         "certified": cascade.certified,
         "asked": cascade.asked,
-        "rivals": [asdict(way) for way in row.rivals],
-        "random_at_equal_energy": asdict(row.equal_energy),
+        "rivals": [_way_json(way) for way in row.rivals],
+        "random_at_equal_energy": _way_json(row.equal_energy),
     }
 
 
@@ -140,145 +146,118 @@ def _loaded_json(loaded: LoadedStudy | None, row: int) -> dict[str, Any] | None:
 
 
 def print_records_report(report: RecordsReport, console: Console) -> None:
-    """Energy at every epsilon, the other ways of answering, then the assumptions."""
-    if report.draws is None:
-        console.print(_certified(report))
+    """Print energy at every epsilon, the other ways of answering, then the assumptions."""
+    study, draws = report.study, report.draws
+    last = study.fixed[len(report.energies.of_model) - 1]
+    promise = f"{report.loss} loss certified at delta {report.delta:g}"
+    giant = f"{last.name}: {_right(last)} % right, {four_digits(last.cost)} J a request"
+    if draws is None:
+        certified = _certified(f"{promise}; {giant}", study)
     else:
-        console.print(_over_draws(report, report.draws))
-    if report.loaded is not None:
-        console.print(_at_load(report.loaded, report.study))
-    console.print(_others(report) if report.draws is None else _others_over_draws(report.draws))
-    console.print(_fixed(report))
-    for line in report.assumptions():
-        console.print(line)
+        certified = _over_draws(f"{promise}, mean of {len(draws.seeds)} draws; {giant}", draws)
+    at_load = [] if report.loaded is None else [_at_load(report.loaded, study)]
+    others = _others("", study.rows) if draws is None else _others("mean ", draws.rows)
+    print_blocks([certified, *at_load, others, _fixed(study)], console)
+    print_blocks([Bullets(tuple(report.assumptions()))], console)
 
 
-def _certified(report: RecordsReport) -> Table:
-    last = report.study.fixed[len(report.energies.of_model) - 1]
-    title = (
-        f"{report.loss} loss certified at delta {report.delta:g}; {last.name}: "
-        f"{100 * last.accuracy:.1f} % right, {last.energy_j:.4g} J a request"
+def _certified(caption: str, study: Study) -> Table:
+    def chain(row: EpsilonFigures) -> str:
+        names = " > ".join(row.cascade.chain)
+        return names if row.cascade.certified else f"nothing certified: {names}"
+
+    def difference(row: EpsilonFigures) -> str:
+        return _with_range(row.difference, row.difference_interval, 100)
+
+    return Table.of(
+        study.rows,
+        caption,
+        {
+            "epsilon": _epsilon,
+            "chain": chain,
+            "% right": lambda row: _right(row.cascade),
+            "difference, points": difference,
+            "J": lambda row: four_digits(row.cascade.cost),
+            "ratio": lambda row: or_dash(row.cascade.ratio, ".2f"),
+        },
     )
-    table = _table(title, "epsilon", "chain")
-    for heading in ("% right", "difference, points", "J", "ratio"):
-        table.add_column(heading, justify="right")
-    for row in report.study.rows:
-        chain = " > ".join(row.cascade.chain)
-        table.add_row(
-            f"{100 * row.epsilon:g} %",
-            chain if row.cascade.certified else f"nothing certified: {chain}",
-            f"{100 * row.cascade.accuracy:.1f}",
-            _difference(row),
-            f"{row.cascade.energy_j:.4g}",
-            f"{row.cascade.ratio:.2f}",
-        )
-    return table
 
 
-def _over_draws(report: RecordsReport, draws: Draws) -> Table:
-    """The cascade at every epsilon: means over the draws, with their 95 % intervals."""
-    last = report.study.fixed[len(report.energies.of_model) - 1]
-    title = (
-        f"{report.loss} loss certified at delta {report.delta:g}, mean of {len(draws.seeds)} "
-        f"draws; {last.name}: {100 * last.accuracy:.1f} % right, {last.energy_j:.4g} J a request"
+def _over_draws(caption: str, draws: Draws) -> Table:
+    """Return the cascade at every epsilon: means over the draws, with their 95 % intervals."""
+
+    def mean(row: EpsilonOverDraws, figure: str, unit: float = 1.0) -> str:
+        spread = row.cascade.spread[figure]
+        return _with_range(spread.mean, spread.interval, unit)
+
+    return Table.of(
+        draws.rows,
+        caption,
+        {
+            "epsilon": _epsilon,
+            "certified": lambda row: f"{100 * (row.cascade.certified or 0):.0f} %",
+            "exceeded": lambda row: f"{100 * row.exceeded:.0f} %",
+            "difference, points": lambda row: mean(row, "difference", 100),
+            "J": lambda row: four_digits(row.cascade.cost),
+            "ratio": lambda row: mean(row, "ratio"),
+        },
     )
-    table = _table(title, "epsilon")
-    for heading in ("certified", "exceeded", "difference, points", "J", "ratio"):
-        table.add_column(heading, justify="right")
-    for row in draws.rows:
-        table.add_row(
-            f"{100 * row.epsilon:g} %",
-            f"{100 * (row.cascade.certified or 0):.0f} %",
-            f"{100 * row.exceeded:.0f} %",
-            _mean(row.cascade.difference, 100),
-            f"{row.cascade.energy_j.mean:.4g}",
-            _mean(row.cascade.ratio),
-        )
-    return table
-
-
-def _others_over_draws(draws: Draws) -> Table:
-    """Each way at each epsilon, as "mean ratio (mean % right)"."""
-    table = _table("mean ratio of joules (% right), each certified at epsilon", "way")
-    for row in draws.rows:
-        table.add_column(f"{100 * row.epsilon:g} %", justify="right")
-    each = ((row.cascade, *row.rivals, row.equal_energy) for row in draws.rows)
-    for ways in zip(*each, strict=True):
-        table.add_row(ways[0].name, *(_mean_cell(way) for way in ways))
-    return table
-
-
-def _mean_cell(way: WayOverDraws) -> str:
-    if way.certified == 0:
-        return "-"
-    return f"{way.ratio.mean:.2f} ({100 * way.accuracy.mean:.1f})"
-
-
-def _mean(spread: Spread, unit: float = 1.0) -> str:
-    """The mean with its interval, both times `unit`."""
-    if spread.interval is None:
-        return f"{unit * spread.mean:.2f}"
-    low, high = spread.interval
-    return f"{unit * spread.mean:.2f} ({unit * low:.2f} to {unit * high:.2f})"
 
 
 def _at_load(loaded: LoadedStudy, study: Study) -> Table:
     last = loaded.last
-    table = _table(
+    return Table.of(
+        zip(study.rows, loaded.rows, strict=True),
         f"by the planner's model at {loaded.requests_per_s:g} requests per second ({last.grade}): "
-        f"last tier alone {last.energy_j:.4g} J a request on {last.n_gpus} GPUs",
-        "epsilon",
+        f"last tier alone {four_digits(last.energy_j)} J a request on {last.n_gpus} GPUs",
+        {
+            "epsilon": lambda both: _epsilon(both[0]),
+            "J": lambda both: four_digits(both[1].energy_j),
+            "ratio": lambda both: f"{last.energy_j / both[1].energy_j:.2f}",
+            "GPUs": lambda both: str(both[1].n_gpus),
+        },
     )
-    for heading in ("J", "ratio", "GPUs"):
-        table.add_column(heading, justify="right")
-    for row, own in zip(study.rows, loaded.rows, strict=True):
-        ratio = last.energy_j / own.energy_j
-        epsilon = f"{100 * row.epsilon:g} %"
-        table.add_row(epsilon, f"{own.energy_j:.4g}", f"{ratio:.2f}", str(own.n_gpus))
-    return table
 
 
-def _difference(row: EpsilonFigures) -> str:
-    """In points, with its interval where there is one."""
-    if row.difference_interval is None:
-        return points(row.difference).removesuffix(" points")
-    low, high = row.difference_interval
-    return f"{100 * row.difference:.2f} ({100 * low:.2f} to {100 * high:.2f})"
+def _others(which: str, rows: Sequence[EpsilonFigures | EpsilonOverDraws]) -> Table:
+    """Return each way at each epsilon, as "ratio (% right)"."""
+    each = zip(*((row.cascade, *row.rivals, row.equal_energy) for row in rows), strict=True)
+    return Table(
+        caption=f"{which}ratio of joules (% right), each certified at epsilon",
+        header=("way", *map(_epsilon, rows)),
+        rows=tuple((ways[0].name, *map(_ratio_and_right, ways)) for ways in each),
+    )
 
 
-def _others(report: RecordsReport) -> Table:
-    """Each way at each epsilon, as "ratio (% right)"."""
-    table = _table("ratio of joules (% right), each certified at epsilon", "way")
-    for row in report.study.rows:
-        table.add_column(f"{100 * row.epsilon:g} %", justify="right")
-    for ways in zip(*(_ways(row) for row in report.study.rows), strict=True):
-        table.add_row(ways[0].name, *(_cell(way) for way in ways))
-    return table
+def _ratio_and_right(way: Way) -> str:
+    is_uncertified = way.certified is not None and not way.certified
+    return "-" if is_uncertified else f"{or_dash(way.ratio, '.2f')} ({_right(way)})"
 
 
-def _ways(row: EpsilonFigures) -> Iterator[WayFigures]:
-    yield row.cascade
-    yield from row.rivals
-    yield row.equal_energy
+def _fixed(study: Study) -> Table:
+    return Table.of(
+        study.fixed,
+        "ways that promise nothing",
+        {
+            "way": lambda way: way.name,
+            "% right": _right,
+            "J": lambda way: four_digits(way.cost),
+            "ratio": lambda way: or_dash(way.ratio, ".2f"),
+        },
+    )
 
 
-def _cell(way: WayFigures) -> str:
-    return "-" if way.certified is False else f"{way.ratio:.2f} ({100 * way.accuracy:.1f})"
+def _epsilon(row: EpsilonFigures | EpsilonOverDraws) -> str:
+    return f"{100 * row.epsilon:g} %"
 
 
-def _fixed(report: RecordsReport) -> Table:
-    table = _table("ways that promise nothing", "way")
-    for heading in ("% right", "J", "ratio"):
-        table.add_column(heading, justify="right")
-    for way in report.study.fixed:
-        table.add_row(
-            way.name, f"{100 * way.accuracy:.1f}", f"{way.energy_j:.4g}", f"{way.ratio:.2f}"
-        )
-    return table
+def _right(way: Way) -> str:
+    return f"{100 * way.accuracy:.1f}"
 
 
-def _table(title: str, *texts: str) -> Table:
-    table = Table(box=None, header_style="bold", title=title, title_justify="left")
-    for heading in texts:
-        table.add_column(heading)
-    return table
+def _with_range(value: float, interval: Interval | None, unit: float) -> str:
+    """Return a value with its interval where there is one, both times `unit`."""
+    shown = f"{round(unit * value, 2) + 0.0:.2f}"
+    if interval is None:
+        return shown
+    return f"{shown} ({unit * interval[0]:.2f} to {unit * interval[1]:.2f})"

@@ -1,16 +1,23 @@
-"""What `hs-eval replay` says: JSON, or a table of 80 columns and a few sentences."""
+"""Show what `hs-eval replay` found: JSON, or blocks for a terminal of 80 columns."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from eval.reports.readable import percent, percent_range, points, points_range
-from eval.reports.ways_table import FITTED_NOTE, ways_in_terminal
-from eval.rivals.other_ways import OtherWay
+from eval.judging.ways import Way
+from eval.reports.shared_tables import FITTED_NOTE, asked_and_answered, ways_table
+from eval.rivals.other_ways import ways_json
 from eval.rivals.replay_figures import ReplayFigures
 from eval.rivals.served_records import Comparison
+from hybridserve_llm.reporting.blocks import Bullets, Paragraph, print_blocks
+from hybridserve_llm.reporting.readable import (
+    four_digits,
+    percent,
+    percent_range,
+    points,
+    points_range,
+)
 
 SEEN = (
     "The certificate was made from this file of questions: they are those that it was calibrated "
@@ -20,7 +27,7 @@ SEEN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """One replayed policy beside other ways at its cost.
+    """Hold one replayed policy and other ways at its cost.
 
     `comparison` is None where no server's records were given.
     """
@@ -31,10 +38,10 @@ class ReplayReport:
     cost_source: str
     remarks: tuple[str, ...]
     comparison: Comparison | None
-    ways: tuple[OtherWay, ...]
+    ways: tuple[Way, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object; absent is null."""
+        """Return one JSON object; absent is null."""
         return {
             "policy": self.policy,
             "n_questions": self.n_questions,
@@ -42,38 +49,32 @@ class ReplayReport:
             "ratio": self.figures.ratio,
             "cost_source": self.cost_source,
             "remarks": list(self.remarks),
-            "ways": [asdict(way) for way in self.ways],
+            "ways": ways_json(self.ways),
             "served": None if self.comparison is None else asdict(self.comparison),
         }
 
 
 def print_replay_report(report: ReplayReport, console: Console) -> None:
-    """Who was asked and who answered, then accuracy and cost."""
-    figures = report.figures
-    table = Table(box=None, header_style="bold", title=report.policy, title_justify="left")
-    for heading in ("tier", "asked", "answers"):
-        table.add_column(heading, justify="left" if heading == "tier" else "right")
-    for name, asked in figures.asked.items():
-        table.add_row(name, percent(asked), percent(figures.answered[name]))
-    console.print(table)
-    console.print(
-        f"Right: {percent(figures.accuracy)} ({percent_range(figures.accuracy_interval)}) of "
-        f"{report.n_questions} questions; last tier alone {percent(figures.accuracy_last)}."
+    """Print who was asked and who answered, then accuracy and cost, then the other ways."""
+    found = report.figures
+    compared = [] if report.comparison is None else [_compared(report.comparison)]
+    lines = (
+        f"Right: {percent(found.accuracy)} ({percent_range(found.accuracy_interval)}) of "
+        f"{report.n_questions} questions; last tier alone {percent(found.accuracy_last)}.",
+        f"Difference: {points(found.difference)} ({points_range(found.difference_interval)}); "
+        f"harm {percent(found.harm)} ({percent_range(found.harm_interval)}).",
+        f"Cost of a request: {four_digits(found.cost)}, last tier alone "
+        f"{four_digits(found.cost_last)}: {found.ratio:.2f}x cheaper. {report.cost_source}.",
+        *compared,
     )
-    console.print(
-        f"Difference: {points(figures.difference)} ({points_range(figures.difference_interval)}); "
-        f"harm {percent(figures.harm)} ({percent_range(figures.harm_interval)})."
+    blocks = (
+        asked_and_answered(report.policy, found.asked, found.answered),
+        Bullets(lines),
+        ways_table(report.ways, caption="other ways, at the policy's cost"),
+        Paragraph(FITTED_NOTE),
+        Bullets(report.remarks),
     )
-    console.print(
-        f"Cost of a request: {figures.cost:.4g}, last tier alone {figures.cost_last:.4g}: "
-        f"{figures.ratio:.2f}x cheaper. {report.cost_source}."
-    )
-    if report.comparison is not None:
-        console.print(_compared(report.comparison))
-    console.print(ways_in_terminal(report.ways, caption="other ways, at the policy's cost"))
-    console.print(FITTED_NOTE)
-    for line in report.remarks:
-        console.print(line)
+    print_blocks(blocks, console)
 
 
 def _compared(found: Comparison) -> str:

@@ -1,13 +1,13 @@
-"""What a report on measured runs says of the confidence of the tiers below the last."""
+"""Show the confidence of the tiers below the last in a report on measured runs."""
 
 from eval.judging.certified_coverage import CERTIFIED_DELTA, CertifiedCoverage, fewest_taken
 from eval.judging.intervals import Interval
 from eval.judging.run_kinds import FEWEST_TO_RANK
 from eval.judging.score_metrics import TARGET_RISKS
-from eval.reports.blocks import Block, Drawing, Paragraph, Table
-from eval.reports.calibration_svg import reliability_svg
-from eval.reports.readable import number, percent
+from eval.reports.reliability_drawing import reliability_drawing
 from eval.reports.run_figures import RunFigures
+from hybridserve_llm.reporting.blocks import Paragraph, ReportBlock, Table
+from hybridserve_llm.reporting.readable import decimal, percent
 
 _RANKING = (
     "AUROC, PRR (as LM-Polygraph computes it), AURC and AUDC judge the order of answers by "
@@ -38,39 +38,34 @@ _SEEN = (
 )
 
 
-def confidence_blocks(data: RunFigures) -> tuple[Block, ...]:
-    """Drawing, figures of every tier, and what of its answers could be taken."""
-    if not data.certified_coverage:
-        return _reliability(data), metric_table(data), Paragraph(_RANKING), Paragraph(_SEEN)
-    words = _CERTIFIED + (_OF_GROUPS if data.has_groups else "")
-    return (
-        _reliability(data),
-        metric_table(data),
+def confidence_blocks(data: RunFigures) -> tuple[ReportBlock, ...]:
+    """Return drawing and figures of every tier, and how much of its answers could be taken."""
+    counted_on = f"n = {data.counts.n} questions"
+    blocks = (
+        reliability_drawing(data.confidence.reliabilities, counted_on),
+        _metric_table(data),
         Paragraph(_RANKING),
-        coverage_table(data),
-        Paragraph(words),
     )
+    if not data.confidence.certified_coverage:
+        return *blocks, Paragraph(_SEEN)
+    words = _CERTIFIED + (_OF_GROUPS if data.counts.has_groups else "")
+    return *blocks, _coverage_table(data), Paragraph(words)
 
 
-def metric_table(data: RunFigures) -> Table:
-    """Every metric of every lower tier's confidence, with intervals."""
-    names = [metric.name for metric in next(iter(data.metrics.values()), ())]
-    by_tier = {
-        tier: {metric.name: metric for metric in found} for tier, found in data.metrics.items()
-    }
-    header = ["metric"]
-    for tier in data.metrics:
-        header += [tier, "95 % interval"]
-    rows = []
-    for name in names:
-        row = [name]
-        for found in by_tier.values():
-            interval = found[name].interval
-            row += [number(found[name].value), _range(interval)]
-        rows.append(tuple(row))
+def _metric_table(data: RunFigures) -> Table:
+    """Return every metric of every lower tier's confidence, with intervals."""
+    found = data.confidence.metrics
+    header = [cell for tier in found for cell in (tier, "95 % interval")]
+    rows = [
+        (
+            of_tiers[0].name,
+            *(cell for one in of_tiers for cell in (decimal(one.value), _range(one.interval))),
+        )
+        for of_tiers in zip(*found.values(), strict=True)
+    ]
     return Table(
-        caption=f"Confidence of the tiers below {data.tiers[-1]}, each asked alone",
-        header=tuple(header),
+        caption=f"Confidence of the tiers below {data.last}, each asked alone",
+        header=("metric", *header),
         rows=tuple(rows),
     )
 
@@ -79,23 +74,18 @@ def _range(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def coverage_table(data: RunFigures) -> Table:
-    """How many answers may be taken at each target, certified, and what was counted there."""
-    header = ["wrong at most"]
-    for tier in data.certified_coverage:
-        header += [f"{tier}: taken", "wrong of these"]
-    rows = []
-    for i, risk in enumerate(TARGET_RISKS):
-        row = [f"{100 * risk:g} %"]
-        for found in data.certified_coverage.values():
-            row += _coverage_cells(found[i])
-        rows.append(tuple(row))
+def _coverage_table(data: RunFigures) -> Table:
+    """Return how many answers may be taken at each target, and how many were wrong there."""
+    found = data.confidence.certified_coverage
+    header = [cell for tier in found for cell in (f"{tier}: taken", "wrong of these")]
+    rows = [
+        (f"{100 * risk:g} %", *(cell for one in of_tiers for cell in _coverage_cells(one)))
+        for risk, *of_tiers in zip(TARGET_RISKS, *found.values(), strict=True)
+    ]
     return Table(
-        caption=(
-            f"Certified coverage, delta = {CERTIFIED_DELTA:g}: the largest share of a tier's "
-            "surest answers, each tier asked alone"
-        ),
-        header=tuple(header),
+        caption=f"Certified coverage, delta = {CERTIFIED_DELTA:g}: the largest share of a tier's "
+        "surest answers, each tier asked alone",
+        header=("wrong at most", *header),
         rows=tuple(rows),
     )
 
@@ -106,19 +96,3 @@ def _coverage_cells(found: CertifiedCoverage) -> list[str]:
     if not found.n_taken:
         return ["none", "-"]
     return [percent(found.share), f"{found.n_wrong} of {found.n_taken}"]
-
-
-def _reliability(data: RunFigures) -> Drawing:
-    errors = "; ".join(
-        f"{one.tier}: {'not enough' if one.ece is None else f'{one.ece:.3f}'}"
-        for one in data.reliabilities
-    )
-    description = f"Share of right answers against confidence. Calibration errors: {errors}."
-    caption = (
-        "Confidence against the share of answers that are right, each point an equal part of a "
-        "tier's answers, bars are 95 % intervals. On the dashed line confidence can be taken at "
-        "its word."
-    )
-    title = "Reliability diagrams"
-    svg = reliability_svg(data.reliabilities, title=title, description=description)
-    return Drawing(svg=svg, title=title, caption=caption, description=description)

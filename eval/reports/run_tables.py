@@ -1,229 +1,179 @@
-"""Tables of a report on measured runs."""
+"""Make the tables of a report on measured runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from eval.judging.intervals import Interval
-from eval.judging.run_kinds import Latency
+from eval.judging.run_costs import CostFigures
+from eval.judging.run_kinds import GroupRow, Latency
 from eval.recorded.measured_run import RunHeader
-from eval.reports.blocks import Table
 from eval.reports.provenance import Provenance
-from eval.reports.readable import (
-    NOT_ENOUGH,
+from eval.reports.run_figures import RunFigures
+from eval.reports.shared_tables import QUANTITIES, loss_rows, ways_table
+from hybridserve_llm.reporting.blocks import Table
+from hybridserve_llm.reporting.readable import (
     UNKNOWN,
-    cost,
-    cost_range,
-    number,
+    decimal,
+    four_digits,
+    four_digits_range,
+    or_dash,
     percent,
     percent_of,
     percent_range,
     points,
     points_range,
+    ratio_range,
 )
-from eval.reports.run_figures import RunFigures
-from eval.reports.ways_table import ways_block
-from eval.rivals.other_ways import OtherWay
 
 
 def measured_ways(data: RunFigures) -> Table:
-    """The cascade as measured over HTTP, and every other way."""
-    policy = OtherWay(
-        name="the cascade, measured",
-        accuracy=data.accuracy,
-        accuracy_interval=data.accuracy_interval,
-        cost=data.total.cascade,
-        ratio=data.total.ratio,
-        is_fitted=False,
-    )
-    return ways_block(
-        data.ways,
-        caption=f"Accuracy and cost of a request on {data.n} questions",
+    """Return the cascade as measured over HTTP, and every other way."""
+    return ways_table(
+        (data.cascade, *data.ways),
+        caption=f"Accuracy and cost of a request on {data.counts.n} questions",
         unit=f"{data.unit} a request",
-        policy=policy,
     )
 
 
-def beside_last(data: RunFigures) -> Table:
-    """The cascade compared with the last tier alone, in accuracy."""
-    difference = data.difference_interval
-    net_loss = None if difference is None else (-difference[1], -difference[0])
+def compared_over_http(data: RunFigures) -> Table:
+    """Return the cascade compared with the last tier alone, in accuracy."""
+    found = data.answers
+    last = percent_range(found.accuracy_last_interval)
+    own = percent_range(found.accuracy_interval)
     return Table(
-        caption=f"The cascade beside {data.tiers[-1]} alone, both over HTTP",
-        header=("quantity", "value", "95 % interval"),
+        caption=f"The cascade compared with {data.last} alone, both over HTTP",
+        header=QUANTITIES,
         rows=(
-            (
-                "accuracy of the cascade",
-                percent(data.accuracy),
-                percent_range(data.accuracy_interval),
+            ("accuracy of the cascade", percent(found.accuracy), own),
+            (f"accuracy of {data.last} alone", percent(found.accuracy_last), last),
+            *loss_rows(
+                found.difference, found.difference_interval, found.harm, found.harm_interval
             ),
-            (
-                f"accuracy of {data.tiers[-1]} alone",
-                percent(data.accuracy_last),
-                percent_range(data.accuracy_last_interval),
-            ),
-            ("accuracy minus the last tier's", points(data.difference), points_range(difference)),
-            ("net loss", points(-data.difference), points_range(net_loss)),
-            ("harm", percent(data.harm), percent_range(data.harm_interval)),
         ),
     )
 
 
 def cost_table(data: RunFigures) -> Table:
-    """What engines used, with and without what they use when nobody asks."""
-    total, net = data.total, data.without_idle
-    rows = [
-        ("cascade", cost(total.cascade), cost(net.cascade)),
-        (f"{data.tiers[-1]} alone", cost(total.alone), cost(net.alone)),
-        ("times cheaper", f"{total.ratio:.2f}", f"{net.ratio:.2f}"),
-        ("its 95 % interval", _ratio_range(total.ratio_interval), _ratio_range(net.ratio_interval)),
-        ("perfect chain", cost(total.perfect_chain), cost(net.perfect_chain)),
-        (
-            "share of the perfect chain's saving",
-            percent(total.share_of_perfect),
-            percent(net.share_of_perfect),
+    """Return the use of engines, with and without what they use when nobody asks."""
+    rows: dict[str, Callable[[CostFigures], str]] = {
+        "cascade": lambda cost: four_digits(cost.cascade),
+        f"{data.last} alone": lambda cost: four_digits(cost.alone),
+        "times cheaper": lambda cost: f"{cost.ratio:.2f}",
+        "its 95 % interval": lambda cost: ratio_range(cost.ratio_interval),
+        "perfect chain": lambda cost: four_digits(cost.perfect_chain),
+        "share of the perfect chain's saving": lambda cost: percent(cost.share_of_perfect),
+        "wasted attempts": lambda cost: _cost_and_share(cost.wasted, cost.cascade),
+        "shadows, by tokens": lambda cost: _cost_and_share(cost.shadows, cost.cascade),
+        "times cheaper without shadows": lambda cost: (
+            f"{cost.alone / (cost.cascade - cost.shadows):.2f}"
         ),
-        (
-            "wasted attempts",
-            *(cost_and_share(c.wasted, c.cascade) for c in (total, net)),
-        ),
-        ("shadows, by tokens", *(cost_and_share(c.shadows, c.cascade) for c in (total, net))),
-        (
-            "times cheaper without shadows",
-            *(f"{c.alone / (c.cascade - c.shadows):.2f}" for c in (total, net)),
-        ),
-    ]
+    }
+    costs = data.costs.total, data.costs.without_idle
     return Table(
         caption=f"{data.unit} a request of all engines",
         header=("quantity", "waiting included", "without idle use"),
-        rows=tuple(rows),
+        rows=tuple((name, *map(cell, costs)) for name, cell in rows.items()),
     )
 
 
-def cost_and_share(part: float, whole: float) -> str:
-    """A part of a cost, and its share of the whole."""
-    return f"{cost(part)} ({percent_of(part, whole)})"
-
-
-def _ratio_range(interval: Interval | None) -> str:
-    return NOT_ENOUGH if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+def _cost_and_share(part: float, whole: float) -> str:
+    """Return a part of a cost, and its share of the whole."""
+    return f"{four_digits(part)} ({percent_of(part, whole)})"
 
 
 def tier_table(data: RunFigures) -> Table:
-    """Each tier: who is asked, who answers, what it costs alone and in the cascade."""
-    idle = data.idle_rates
+    """Return each tier: who is asked, who answers, what it costs alone and in the cascade."""
     accuracy = {way.name.removesuffix(" alone"): way.accuracy for way in data.ways}
-    return Table(
-        caption=f"The tiers; {data.unit} waiting included",
-        header=(
-            "tier",
-            "accuracy alone",
-            "is asked",
-            "answers",
-            f"{data.unit} alone",
-            f"{data.unit} in the cascade",
-            "CPU-s a second idle",
-        ),
-        rows=tuple(
-            (
-                tier,
-                percent(accuracy[tier]),
-                percent(data.asked[tier]),
-                percent(data.answered[tier]),
-                cost(data.total.tiers[tier]),
-                cost(data.total.cascade_by_tier[tier]),
-                f"{idle[tier]:.3f}" if tier in idle else UNKNOWN,
-            )
-            for tier in data.tiers
-        ),
+    idle, costs, answers = data.costs.idle_rates, data.costs.total, data.answers
+    return Table.of(
+        data.tiers,
+        f"The tiers; {data.unit} waiting included",
+        {
+            "tier": str,
+            "accuracy alone": lambda tier: percent(accuracy[tier]),
+            "is asked": lambda tier: percent(answers.asked[tier]),
+            "answers": lambda tier: percent(answers.answered[tier]),
+            f"{data.unit} alone": lambda tier: four_digits(costs.tiers[tier]),
+            f"{data.unit} in the cascade": lambda tier: four_digits(costs.cascade_by_tier[tier]),
+            "CPU-s a second idle": lambda tier: f"{idle[tier]:.3f}" if tier in idle else UNKNOWN,
+        },
     )
 
 
 def latency_table(rows: Sequence[Latency], until: str) -> Table:
-    """Seconds at the client, `until` what."""
-    return Table(
-        caption=f"Seconds from sending a request to its {until}, at the client",
-        header=("requests", "number", "median", "95th percentile"),
-        rows=tuple(
-            (one.name, str(one.n), f"{one.median_s:.3f}", f"{one.p95_s:.3f}") for one in rows
-        ),
+    """Return seconds at the client from sending to `until`."""
+    return Table.of(
+        rows,
+        f"Seconds from sending a request to its {until}, at the client",
+        {
+            "requests": lambda one: one.name,
+            "number": lambda one: str(one.n),
+            "median": lambda one: f"{one.median_s:.3f}",
+            "95th percentile": lambda one: f"{one.p95_s:.3f}",
+        },
     )
 
 
 def iso_table(data: RunFigures) -> Table:
-    """The cheapest policy of the path at given losses of accuracy."""
-    return Table(
-        caption=(
-            "Cheapest point of the path at an accuracy of the last tier's less so much; chosen on "
-            "these questions, so no promise"
-        ),
-        header=("below the last tier", f"{data.unit} a request", "times cheaper"),
-        rows=tuple(
-            (
-                points(one.points_below),
-                "no point" if one.cost is None else cost(one.cost),
-                "-" if one.ratio is None else f"{one.ratio:.2f}",
-            )
-            for one in data.iso
-        ),
+    """Return the cheapest policy of the path at given losses of accuracy."""
+    return Table.of(
+        data.iso,
+        "Cheapest point of the path at an accuracy of the last tier's less so much; chosen on "
+        "these questions, so no promise",
+        {
+            "below the last tier": lambda one: points(one.points_below),
+            f"{data.unit} a request": lambda one: (
+                "no point" if one.cost is None else four_digits(one.cost)
+            ),
+            "times cheaper": lambda one: or_dash(one.ratio, ".2f"),
+        },
     )
 
 
 def regret_table(data: RunFigures) -> Table:
-    """How far the cascade is from the oracle at the same forward rate, and at its own accuracy."""
+    """Return how far the cascade is from the oracle, at its forward rate and its accuracy."""
     found, unit = data.regret, f"{data.unit} a request"
+
+    def cost(value: float | None) -> str:
+        return UNKNOWN if value is None else four_digits(value)
+
+    more = f"the cascade's {unit} beyond that"
+    rows = (
+        ("accuracy of the best choice, as many forwarded", percent(found.oracle_accuracy), ""),
+        ("that minus the cascade's", points(found.regret), points_range(found.regret_interval)),
+        (f"least {unit} at the cascade's accuracy", cost(found.oracle_cost), ""),
+        (more, cost(found.extra_cost), four_digits_range(found.extra_cost_interval)),
+    )
     return Table(
-        caption=(
-            f"Regret to the oracle, which knows who is right; {percent(found.forwarded)} of the "
-            f"questions are forwarded to {data.tiers[-1]}"
-        ),
-        header=("quantity", "value", "95 % interval"),
-        rows=(
-            ("accuracy of the best choice, as many forwarded", percent(found.oracle_accuracy), ""),
-            (
-                "that minus the cascade's",
-                points(found.regret),
-                points_range(found.regret_interval),
-            ),
-            (
-                f"least {unit} at the cascade's accuracy",
-                UNKNOWN if found.oracle_cost is None else cost(found.oracle_cost),
-                "",
-            ),
-            (
-                f"the cascade's {unit} beyond that",
-                UNKNOWN if found.extra_cost is None else cost(found.extra_cost),
-                cost_range(found.extra_cost_interval),
-            ),
-        ),
+        caption="Regret to the oracle, which knows who is right; "
+        f"{percent(found.forwarded)} of the questions are forwarded to {data.last}",
+        header=QUANTITIES,
+        rows=rows,
     )
 
 
 def kind_table(data: RunFigures) -> Table:
-    """The cascade by kinds of questions; with a certificate, how confidence ranks answers there."""
-    ranked = tuple(data.metrics)
-    return Table(
-        caption="The cascade by kinds of questions",
-        header=(
-            *("kind", "number", "kept", "accuracy", "last tier", "harm", "95 % interval"),
-            *(f"AUROC {tier}" for tier in ranked),
-        ),
-        rows=tuple(
-            (
-                row.name,
-                str(row.n),
-                percent(row.kept),
-                percent(row.accuracy),
-                percent(row.accuracy_last),
-                percent(row.harm),
-                percent_range(row.harm_interval),
-                *(number(row.auroc[tier]) for tier in ranked),
-            )
-            for row in data.kinds
-        ),
+    """Return the cascade by kinds of questions; with a certificate, how confidence ranks there."""
+    ranked: dict[str, Callable[[GroupRow], str]] = {
+        f"AUROC {tier}": lambda row, tier=tier: decimal(row.auroc[tier])  # type: ignore[misc]  # bound early
+        for tier in data.confidence.metrics
+    }
+    return Table.of(
+        data.kinds,
+        "The cascade by kinds of questions",
+        {
+            "kind": lambda row: row.name,
+            "number": lambda row: str(row.n),
+            "kept": lambda row: percent(row.kept),
+            "accuracy": lambda row: percent(row.accuracy),
+            "last tier": lambda row: percent(row.accuracy_last),
+            "harm": lambda row: percent(row.harm),
+            "95 % interval": lambda row: percent_range(row.harm_interval),
+            **ranked,
+        },
     )
 
 
 def origin_table(data: RunFigures, headers: Sequence[RunHeader], provenance: Provenance) -> Table:
-    """Commands, versions, machine, dates."""
+    """Return commands, versions, machine and dates."""
     first = headers[0]
     rows = [
         *((f"run {i}", one.command) for i, one in enumerate(headers, start=1)),
@@ -233,7 +183,10 @@ def origin_table(data: RunFigures, headers: Sequence[RunHeader], provenance: Pro
         ("engines", _engines(first)),
         ("sampling", str(first.asked.sampling or "as a plain client sends")),
         ("asked at a time", str(first.concurrency)),
-        ("questions a block", f"{first.block_questions}, {data.n_blocks} blocks of each way"),
+        (
+            "questions a block",
+            f"{first.block_questions}, {data.counts.n_blocks} blocks of each way",
+        ),
         ("sha256 of the prompts", ", ".join(one.asked.data_sha256[:16] for one in headers)),
         ("fingerprint", str((first.asked.fingerprint or {}).get("hash", UNKNOWN))),
         *((f"report: {name}", value) for name, value in provenance.rows()),
@@ -247,7 +200,7 @@ def origin_table(data: RunFigures, headers: Sequence[RunHeader], provenance: Pro
 
 
 def _engines(header: RunHeader) -> str:
-    """Versions of the tiers' engines, as the fingerprint tells them."""
+    """Return the versions of the tiers' engines by the fingerprint."""
     parts = (header.asked.fingerprint or {}).get("parts") or {}
     tiers = parts.get("tiers") or {}
     versions = {str(tier.get("engine_version") or UNKNOWN) for tier in tiers.values()}

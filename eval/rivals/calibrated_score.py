@@ -1,7 +1,7 @@
-"""The rival with one calibrated score per tier: ours without agreement and without a gate.
+"""Fit the rival with one calibrated score per tier: ours without agreement and gate.
 
-The risk of accepting a tier's answer is fitted to the tier's own score alone, whatever tiers were
-asked before it. Path, choice of the chain and skip bands are those of ours.
+The risk of accepting a tier's answer is fitted to the tier's own score alone, no matter what tiers
+were asked before it. Path, choice of the chain and skip bands are those of ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.judging.baselines import JudgedPath, judged, measured
+from eval.judging.baselines import JudgedPath, judged_path
+from eval.judging.ways import count_way
 from hybridserve_llm.calibration.logistic import Logistic, fit_logistic
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes, State
@@ -34,14 +35,14 @@ RIDGE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreModel:
-    """P(wrong | score) and P(last tier right | wrong, score) of one tier."""
+    """Hold models of P(wrong | score) and P(last tier right | wrong, score) of one tier."""
 
     tier: int
     wrong: Logistic
     last_right: Logistic
 
     def risk(self, outcomes: Outcomes) -> Floats:
-        """P(accepting does harm), [n_questions]; NaN where there is no score."""
+        """Return P(accepting does harm), [n_questions]; NaN where there is no score."""
         scores = outcomes.scores[:, self.tier]
         pair = score_pairs(scores)
         risk = self.wrong.predict(pair) * self.last_right.predict(pair)
@@ -50,27 +51,27 @@ class ScoreModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedChain:
-    """A policy on risks that each read one score."""
+    """Hold a policy on risks that each read one score."""
 
     policy: WholePolicy
     models: tuple[ScoreModel, ...]
 
     def replay(self, outcomes: Outcomes) -> Replay:
-        """What it does on the questions of `outcomes`."""
+        """Return what it does on the questions of `outcomes`."""
         own = {tier: self.models[tier].risk(outcomes) for tier in self.policy.chain[:-1]}
         return replay(self.policy, {state: own[state[-1]] for state in self.policy.rules}, outcomes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedScores:
-    """The models of all tiers below the last, and their risks on the fit split out of fold."""
+    """Hold the models of all lower tiers, and their risks on the fit split out of fold."""
 
     fit: Outcomes
     models: tuple[ScoreModel, ...]
     out_of_fold: Mapping[State, Floats]
 
     def paths(self, loss: Loss) -> list[JudgedPath[CalibratedChain]]:
-        """The path of every chain of two tiers or more, in as few steps as a choice needs."""
+        """Return the path of every chain of two tiers or more, in few steps, as a choice needs."""
         paths = []
         for state in states_below(self.fit.last):
             prices = price_path(
@@ -78,12 +79,12 @@ class CalibratedScores:
             )
             ways = self._ways(prices, self.out_of_fold, N_STEPS_TO_CHOOSE)
             done = [replay(way.policy, self.out_of_fold, self.fit) for way in ways]
-            figures = [measured(each, self.fit) for each in done]
-            paths.append(judged(ways, figures, n_tiers=len(state) + 1, loss=loss))
+            figures = [count_way("", each, self.fit) for each in done]
+            paths.append(judged_path(ways, figures, n_tiers=len(state) + 1, loss=loss))
         return paths
 
     def to_walk(self, path: JudgedPath[CalibratedChain]) -> tuple[CalibratedChain, ...]:
-        """The same path in as many steps as a walk needs."""
+        """Return the same path in as many steps as a walk needs."""
         chain = path.ways[0].policy.chain
         own = {model.tier: model.risk(self.fit) for model in self.models}
         served = {state: own[state[-1]] for state in self.out_of_fold}
@@ -98,7 +99,7 @@ class CalibratedScores:
 
 
 def fit_calibrated_scores(fit: Outcomes, *, seed: int) -> CalibratedScores:
-    """One pair of models for each tier below the last, fitted on `fit`."""
+    """Return one pair of models for each tier below the last, fitted on `fit`."""
     folds = fold_of_groups(fit, np.random.default_rng(seed))
     models, out_of_fold = [], []
     last_right = fit.is_right[:, fit.last]

@@ -1,4 +1,4 @@
-"""Other ways to answer the same questions, beside a policy and at its cost: one table code for all.
+"""Answer the same questions in other ways, at the cost of a policy that they are compared with.
 
     each tier alone, perfect chain, oracle   promise nothing and look at no fit question
     random escalation                        one tier is asked, a random share goes on (expectation)
@@ -11,11 +11,21 @@ fitted without it. So a way can come out a little cheaper or dearer than the pol
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from eval.judging.baselines import Way, done_without_risk, oracle, perfect_chain
-from eval.judging.intervals import Interval, share_interval
+from eval.judging.baselines import (
+    JudgedPath,
+    Rival,
+    RivalT,
+    done_without_risk,
+    oracle,
+    perfect_chain,
+)
+from eval.judging.intervals import share_interval
+from eval.judging.ways import Way, count_way
+from eval.recorded.calibration_data import CalibrationData
 from eval.recorded.splits import question_groups
 from eval.rivals.prompt_router import router_paths
 from eval.rivals.raw_score import raw_score_paths
@@ -31,25 +41,7 @@ _RAW_FEATURES = (
     ("mean_logprob", "raw score: mean of tokens"),
     ("mean_margin", "raw score: mean margin"),
 )
-"""Single raw scores beside the recorded one, where features of answers are recorded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherWay:
-    """A way of answering all questions; costs are means of a request.
-
-    Attributes:
-        accuracy_interval: Of 95 % (`share_interval`); None of an expectation.
-        ratio: Cost of the last tier alone over its own; None where its own is 0.
-        is_fitted: Whether thresholds were fitted on the other half.
-    """
-
-    name: str
-    accuracy: float
-    accuracy_interval: Interval | None
-    cost: float
-    ratio: float | None
-    is_fitted: bool
+"""Single raw scores next to the recorded one, where features of answers are recorded."""
 
 
 def other_ways(
@@ -59,8 +51,8 @@ def other_ways(
     policy_cost: float,
     seed: int,
     answer_lengths: Floats | None,
-) -> tuple[OtherWay, ...]:
-    """All ways beside a policy of mean cost `policy_cost`.
+) -> tuple[Way, ...]:
+    """Return all ways to compare with a policy of mean cost `policy_cost`.
 
     Args:
         outcomes: The questions; their mean costs are what thresholds are fitted by.
@@ -77,7 +69,7 @@ def other_ways(
         ),
         *_random(table, policy_cost),
     ]
-    fitted: list[OtherWay] = []
+    fitted: list[Way] = []
     if outcomes.n_questions >= FEWEST_TO_FIT and outcomes.last > 0:
         halves = _halves(outcomes, seed)
         for name, seen, paths in _families(outcomes, answer_lengths):
@@ -90,28 +82,35 @@ def other_ways(
     return (*fixed, *fitted, *ideal)
 
 
+def ways_at_cost(data: CalibrationData, policy_cost: float, *, seed: int) -> tuple[Way, ...]:
+    """Return other ways to answer the recorded questions, at a policy's cost."""
+    outcomes = data.outcomes
+    return other_ways(
+        outcomes,
+        np.tile(outcomes.costs, (outcomes.n_questions, 1)),
+        policy_cost=policy_cost,
+        seed=seed,
+        answer_lengths=data.answer_lengths,
+    )
+
+
+def ways_json(ways: Sequence[Way]) -> list[dict[str, Any]]:
+    """Return the ways as JSON objects."""
+    fields = ("name", "accuracy", "accuracy_interval", "ratio", "is_fitted")
+    return [way.as_json(*fields) for way in ways]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
     outcomes: Outcomes
     costs: Floats
     seed: int
 
-    @property
-    def last_cost(self) -> float:
-        return float(self.costs[:, self.outcomes.last].mean())
-
-    def ratio(self, cost: float) -> float | None:
-        return self.last_cost / cost if cost else None
-
-    def counted(self, name: str, done: Replay, *, is_fitted: bool = False) -> OtherWay:
-        is_right = done.is_right(self.outcomes)
-        cost = float((done.was_asked * self.costs).sum(axis=1).mean())
-        return OtherWay(
-            name=name,
-            accuracy=float(is_right.mean()),
-            accuracy_interval=share_interval(is_right, self.outcomes.groups, seed=self.seed),
-            cost=cost,
-            ratio=self.ratio(cost),
+    def counted(self, name: str, done: Replay, *, is_fitted: bool = False) -> Way:
+        is_right, groups = done.is_right(self.outcomes), self.outcomes.groups
+        return replace(
+            count_way(name, done, self.outcomes, self.costs),
+            accuracy_interval=share_interval(is_right, groups, seed=self.seed),
             is_fitted=is_fitted,
         )
 
@@ -124,40 +123,46 @@ def _only(outcomes: Outcomes, answering: Ints) -> Replay:
     return done_without_risk(answering, np.arange(len(outcomes.tiers)) == answering[:, None])
 
 
-def _random(table: _Table, policy_cost: float) -> Iterator[OtherWay]:
-    """Random escalation as dear as the policy, from the tier that is best for it here.
+def _random(table: _Table, policy_cost: float) -> Iterator[Way]:
+    """Yield random escalation as dear as the policy, from the tier that is best for it here.
 
-    Every question pays for the tier, and a random share of them for the last one too; figures are
-    expectations. None where every lower tier alone is dearer than the policy.
+    Nothing where every lower tier alone is dearer than the policy.
     """
-    outcomes, last = table.outcomes, table.outcomes.last
-    rates, own = outcomes.is_right.mean(axis=0), table.costs.mean(axis=0)
-    best: tuple[float, float] | None = None
-    for tier in range(last):
-        if own[tier] <= policy_cost:
-            left = policy_cost - own[tier]
-            share = float(min(left / own[last], 1.0)) if own[last] else 1.0
-            accuracy = float(share * rates[last] + (1 - share) * rates[tier])
-            best = max(best or (-1.0, 0.0), (accuracy, float(own[tier] + share * own[last])))
-    if best is not None:
-        yield OtherWay(
-            name=RANDOM,
-            accuracy=best[0],
-            accuracy_interval=None,
-            cost=best[1],
-            ratio=table.ratio(best[1]),
-            is_fitted=False,
-        )
+    outcomes, own = table.outcomes, table.costs.mean(axis=0)
+    affordable = [tier for tier in range(outcomes.last) if own[tier] <= policy_cost]
+    ways = [random_escalation(tier, outcomes, own, policy_cost) for tier in affordable]
+    if ways:
+        yield max(ways, key=lambda way: (way.accuracy, way.cost))
 
 
-Paths = Callable[[Outcomes], list[tuple[Way, float]]]
+def random_escalation(tier: int, outcomes: Outcomes, costs: Floats, policy_cost: float) -> Way:
+    """Return expected figures of random escalation from `tier` that costs as much as a policy.
+
+    Every question pays for the tier, and a random share of them for the last one too; the share is
+    0 where that is too dear. `costs` are means of a request, [n_tiers].
+    """
+    rates, own, last = outcomes.is_right.mean(axis=0), float(costs[tier]), float(costs[-1])
+    share = min(max((policy_cost - own) / last, 0.0), 1.0) if last else 1.0
+    cost = own + share * last
+    names = outcomes.tiers
+    return Way(
+        name=RANDOM,
+        accuracy=float(share * rates[-1] + (1 - share) * rates[tier]),
+        cost=cost,
+        ratio=last / cost if cost else None,
+        chain=(names[tier], names[-1]),
+        asked={**dict.fromkeys(names, 0.0), names[tier]: 1.0, names[-1]: share},
+    )
+
+
+Paths = Callable[[Outcomes], list[tuple[Rival, float]]]
 """Ways with their mean costs on the questions they were fitted on."""
 
 
 def _families(
     outcomes: Outcomes, answer_lengths: Floats | None
 ) -> Iterator[tuple[str, Outcomes, Paths]]:
-    """Name, the questions as the way sees them, and its paths on a fit half."""
+    """Yield name, the questions as the way sees them, and its paths on a fit half."""
     yield "raw score: recorded", outcomes, _by_score
     for feature, name in _RAW_FEATURES:
         if feature in outcomes.answer_feature_names:
@@ -175,24 +180,24 @@ def _families(
         yield ROUTER, outcomes, _by_prompt
 
 
-def _by_score(fit: Outcomes) -> list[tuple[Way, float]]:
-    return [
-        (way, float(cost))
-        for path in raw_score_paths(fit, "net")
-        for way, cost in zip(path.ways, path.costs, strict=True)
-    ]
+def _by_score(fit: Outcomes) -> list[tuple[Rival, float]]:
+    return _with_costs(raw_score_paths(fit, "net"))
 
 
-def _by_prompt(fit: Outcomes) -> list[tuple[Way, float]]:
+def _by_prompt(fit: Outcomes) -> list[tuple[Rival, float]]:
+    return _with_costs(router_paths(fit, "net"))
+
+
+def _with_costs(paths: Sequence[JudgedPath[RivalT]]) -> list[tuple[Rival, float]]:
     return [
-        (way, float(cost))
-        for path in router_paths(fit, "net")
-        for way, cost in zip(path.ways, path.costs, strict=True)
+        (rival, float(cost))
+        for path in paths
+        for rival, cost in zip(path.ways, path.costs, strict=True)
     ]
 
 
 def _halves(outcomes: Outcomes, seed: int) -> tuple[Ints, Ints]:
-    """Rows of two halves; a group lies in one of them as a whole."""
+    """Return the rows of two halves; a group lies in one of them as a whole."""
     groups = question_groups(outcomes)
     order = np.random.default_rng(seed).permutation(len(groups))
     middle = len(groups) // 2
@@ -206,7 +211,7 @@ def _halves(outcomes: Outcomes, seed: int) -> tuple[Ints, Ints]:
 def _cross_fitted(
     seen: Outcomes, halves: tuple[Ints, Ints], paths: Paths, policy_cost: float
 ) -> Replay:
-    """Each half decided by the way that was best on the other one."""
+    """Return each half decided by the way that was best on the other one."""
     answering = np.full(seen.n_questions, seen.last)
     was_asked = np.zeros((seen.n_questions, len(seen.tiers)), dtype=bool)
     for fit_rows, own_rows in (halves, halves[::-1]):
@@ -217,10 +222,10 @@ def _cross_fitted(
     return done_without_risk(answering, was_asked)
 
 
-def _best(ways: Sequence[tuple[Way, float]], fit: Outcomes, policy_cost: float) -> Way | None:
-    """The most accurate way on `fit` that costs at most `policy_cost`; None where there is none."""
+def _best(ways: Sequence[tuple[Rival, float]], fit: Outcomes, policy_cost: float) -> Rival | None:
+    """Return the most accurate way on `fit` that costs at most `policy_cost`; None without one."""
     best: tuple[float, float] | None = None
-    found: Way | None = None
+    found: Rival | None = None
     for way, cost in ways:
         if cost <= policy_cost * (1 + 1e-9):
             key = (float(way.replay(fit).is_right(fit).mean()), -cost)

@@ -1,4 +1,4 @@
-"""The main rival: the best chain with one threshold per tier on the tier's own raw score.
+"""Find the main rival: the best chain with one threshold a tier on the tier's raw score.
 
 It reads neither agreement nor a fitted model. The thresholds of a chain follow one price of harm,
 as ours do: at each price they are set by coordinate descent to the least cost + price * harm seen
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.judging.baselines import JudgedPath, first_accepted, judged, measured
+from eval.judging.baselines import JudgedPath, first_accepted, replayed_path
 from hybridserve_llm.calibration.choice import RESCUE_SHRINKAGE
 from hybridserve_llm.calibration.loss_tests import Loss
 from hybridserve_llm.calibration.outcomes import Bools, Floats, Ints, Outcomes
@@ -38,7 +38,7 @@ _N_PASSES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreChain:
-    """Asks the tiers of `chain` in turn and takes the first answer whose score is high enough.
+    """Ask the tiers of `chain` in turn and take the first answer whose score is high enough.
 
     `thresholds` are the least scores taken, one for each tier below the last; infinity takes none.
     An answer without a score is not taken.
@@ -48,14 +48,14 @@ class ScoreChain:
     thresholds: tuple[float, ...]
 
     def replay(self, outcomes: Outcomes) -> Replay:
-        """What it does on the questions of `outcomes`."""
+        """Return what it does on the questions of `outcomes`."""
         accepts = outcomes.scores[:, list(self.chain[:-1])] >= np.array(self.thresholds)
         return first_accepted(accepts, self.chain, outcomes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ByScore:
-    """The fit split's answers of one tier by falling score.
+    """Hold the fit split's answers of one tier by falling score.
 
     Attributes:
         rows: Indices of the questions, [n_scored].
@@ -68,29 +68,28 @@ class _ByScore:
     cuts: Ints
 
     def threshold(self, n_taken: int) -> float:
-        """The threshold that takes the first `n_taken` answers, and those that tie with them."""
+        """Return the threshold that takes the first `n_taken` answers, and those that tie."""
         return float(self.scores[n_taken - 1]) if n_taken else np.inf
 
     def takes(self, n_taken: int, n_questions: int) -> Bools:
-        """Which questions are among the first `n_taken`, [n_questions]."""
+        """Return which questions are among the first `n_taken`, [n_questions]."""
         taken = np.zeros(n_questions, dtype=bool)
         taken[self.rows[:n_taken]] = True
         return taken
 
 
 def raw_score_paths(fit: Outcomes, loss: Loss) -> list[JudgedPath[ScoreChain]]:
-    """The path of every chain of two tiers or more."""
+    """Return the path of every chain of two tiers or more."""
     paths = []
     for state in states_below(fit.last):
         chain = (*state, fit.last)
         ways = raw_score_path(chain, fit, loss)
-        figures = [measured(way.replay(fit), fit) for way in ways]
-        paths.append(judged(ways, figures, n_tiers=len(chain), loss=loss))
+        paths.append(replayed_path(ways, fit, n_tiers=len(chain), loss=loss))
     return paths
 
 
 def raw_score_path(chain: Sequence[int], fit: Outcomes, loss: Loss) -> list[ScoreChain]:
-    """Different ways of one chain, strict to lax, the first taking nothing."""
+    """Return different ways of one chain, strict to lax; the first takes nothing."""
     tiers = [_by_score(fit.scores[:, tier]) for tier in chain[:-1]]
     counts = _evenly_spaced(_counts_by_price(chain, tiers, fit, loss))
     path: list[ScoreChain] = []
@@ -113,7 +112,7 @@ def _by_score(scores: Floats) -> _ByScore:
 def _counts_by_price(
     chain: Sequence[int], tiers: Sequence[_ByScore], fit: Outcomes, loss: Loss
 ) -> Ints:
-    """How many answers each lower tier takes, [n_prices + 1, n_lower]; the first row is zero.
+    """Return how many answers lower tiers take, [n_prices + 1, n_lower]; the first row is zero.
 
     "Takes" is counted over all questions, whether or not they get as far as this tier.
     """
@@ -131,7 +130,7 @@ def _counts_by_price(
 def _descended(
     at_least: Ints, tiers: Sequence[_ByScore], harm: Floats, costs: Floats, last_cost: float
 ) -> Ints:
-    """Numbers taken of least cost + harm, none below `at_least`, by passes from the last tier down.
+    """Return numbers taken of least cost + harm, none below `at_least`, by coordinate descent.
 
     `harm`, in units of cost, is of shape [n_questions, n_lower]. The first pass sets each tier as
     if all questions reached it, the others for the questions that do.
@@ -155,7 +154,7 @@ def _descended(
 
 
 def _evenly_spaced(counts: Ints) -> Ints:
-    """`counts`, [n, n_lower], interpolated to N_STEPS steps of equal greatest change."""
+    """Return `counts`, [n, n_lower], interpolated to N_STEPS steps of equal greatest change."""
     change = np.abs(np.diff(counts, axis=0)).max(axis=1)
     is_new = np.append(True, change > 0)
     corners, way = counts[is_new], np.append(0, np.cumsum(change))[is_new]

@@ -1,69 +1,59 @@
-"""A study of recorded models over many draws of its questions: means, and how far they vary.
+"""Take a study of recorded models over many draws of its questions: means and their spread.
 
 One draw of fit and certify questions is noise: at delta 0.1 one in ten may lose more than epsilon.
 Intervals here are of the mean over draws from the one file; that its questions are a sample
 themselves is what the intervals of a single draw are about (`records_study.py`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from eval.judging.intervals import Interval, mean_interval
-from eval.rivals.records_study import EpsilonFigures, Study, WayFigures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Values of several draws; `interval` is of the mean, 95 %, and None of fewer than five."""
-
-    mean: float
-    interval: Interval | None
-    least: float
-    most: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayOverDraws:
-    """One way of answering; `certified` is the share of the draws in which a walk certified it.
-
-    A draw without a certificate counts with what is done then: the last tier is asked everything.
-    None where the way promises nothing.
-    """
-
-    name: str
-    accuracy: Spread
-    difference: Spread
-    energy_j: Spread
-    ratio: Spread
-    certified: float | None
+from eval.judging.ways import Way, spread_of
+from eval.rivals.records_study import EpsilonFigures, Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpsilonOverDraws:
-    """All ways at one epsilon; `exceeded` is the share of draws certified and above epsilon.
+    """Hold all ways at one epsilon; `exceeded` is the share of draws certified and above epsilon.
 
     The promise holds where `exceeded` is at most delta, but for the chance of so few draws.
     """
 
     epsilon: float
     exceeded: float
-    cascade: WayOverDraws
-    rivals: tuple[WayOverDraws, ...]
-    equal_energy: WayOverDraws
+    cascade: Way
+    rivals: tuple[Way, ...]
+    equal_energy: Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """What the draws of all `seeds` come to, one entry an epsilon."""
+    """Hold the figures of the draws of all `seeds`, one entry an epsilon."""
 
     seeds: tuple[int, ...]
     rows: tuple[EpsilonOverDraws, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """Return one JSON object."""
+        rows = [
+            {
+                "epsilon": row.epsilon,
+                "exceeded": row.exceeded,
+                "cascade": row.cascade.spread_json(),
+                "rivals": [way.spread_json() for way in row.rivals],
+                "equal_energy": row.equal_energy.spread_json(),
+            }
+            for row in self.rows
+        ]
+        return {"seeds": self.seeds, "rows": rows}
+
 
 def draws_of_studies(studies: Sequence[Study], seeds: Sequence[int]) -> Draws:
-    """The studies of `seeds`, of one file and with the same epsilons, taken together."""
+    """Return the studies of `seeds`, of one file and with the same epsilons, taken together."""
     rows = zip(*(study.rows for study in studies), strict=True)
     return Draws(seeds=tuple(seeds), rows=tuple(_row(drawn) for drawn in rows))
 
@@ -80,30 +70,28 @@ def _row(drawn: Sequence[EpsilonFigures]) -> EpsilonOverDraws:
     )
 
 
-def _rival(drawn: Sequence[EpsilonFigures], index: int) -> WayOverDraws:
+def _rival(drawn: Sequence[EpsilonFigures], index: int) -> Way:
     return _way(drawn, lambda row: row.rivals[index])
 
 
-def _way(
-    drawn: Sequence[EpsilonFigures], pick: Callable[[EpsilonFigures], WayFigures]
-) -> WayOverDraws:
+def _way(drawn: Sequence[EpsilonFigures], pick: Callable[[EpsilonFigures], Way]) -> Way:
+    """Return a way's means over the draws, with their spread.
+
+    A draw without a certificate counts with what is done then: the last tier is asked everything.
+    """
     ways = [pick(row) for row in drawn]
     is_certified = [way.certified for way in ways]
-    return WayOverDraws(
+    spread = {
+        "accuracy": spread_of([way.accuracy for way in ways]),
+        "difference": spread_of([pick(row).accuracy - row.accuracy_last for row in drawn]),
+        "energy_j": spread_of([way.cost for way in ways]),
+        "ratio": spread_of([way.ratio or math.inf for way in ways]),
+    }
+    return Way(
         name=ways[0].name,
-        accuracy=_spread([way.accuracy for way in ways]),
-        difference=_spread([pick(row).accuracy - row.accuracy_last for row in drawn]),
-        energy_j=_spread([way.energy_j for way in ways]),
-        ratio=_spread([way.ratio for way in ways]),
+        accuracy=spread["accuracy"].mean,
+        cost=spread["energy_j"].mean,
+        ratio=spread["ratio"].mean,
         certified=None if None in is_certified else float(np.mean(np.array(is_certified, float))),
-    )
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    drawn = np.array(values)
-    return Spread(
-        mean=float(drawn.mean()),
-        interval=mean_interval(drawn),
-        least=float(drawn.min()),
-        most=float(drawn.max()),
+        spread=spread,
     )

@@ -1,4 +1,4 @@
-"""What a cascade of recorded models saves: certified policies beside baselines, in joules.
+"""Find what a cascade of recorded models saves: certified policies and baselines, in joules.
 
 Policies are fitted, chosen and certified by the code that certifies cascades that serve
 (`hybridserve_llm/calibration/`), and replayed by it. Costs to decide by are each tier's mean joules
@@ -6,26 +6,27 @@ of a request; figures to report are joules question by question.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eval.judging.baselines import (
     JudgedPath,
     RandomShare,
-    Way,
-    WayT,
-    best_path,
+    Rival,
+    RivalT,
     certified,
-    measured,
+    cheapest_path,
     oracle,
     perfect_chain,
     random_paths,
 )
 from eval.judging.intervals import Interval, paired_interval
+from eval.judging.ways import Way, count_way
 from eval.recorded.question_tokens import QuestionTokens
 from eval.recorded.splits import Splits
 from eval.rivals.calibrated_score import CalibratedChain, CalibratedScores, fit_calibrated_scores
+from eval.rivals.other_ways import LENGTH, ORACLE, PERFECT, RANDOM, ROUTER, random_escalation
 from eval.rivals.prompt_router import PromptRouter, router_paths
 from eval.rivals.raw_score import SAVING_PER_TIER as RAW_SAVING_PER_TIER
 from eval.rivals.raw_score import ScoreChain, raw_score_paths
@@ -37,34 +38,12 @@ from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay, replay
 
 CASCADE = "cascade"
-RAW, CALIBRATED, LENGTH = "best raw score", "one calibrated score", "length only"
-ROUTER, ROUTED, RANDOM = "router on the prompt", "random routing", "random escalation"
-PERFECT, ORACLE = "perfect chain", "oracle"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayFigures:
-    """One way of answering on the test questions.
-
-    Attributes:
-        chain: Tiers it may ask, cheapest first.
-        ratio: Joules of the last tier alone over its own.
-        certified: Whether a walk certified it; None where it promises nothing.
-        asked: Share of the questions that each tier of the file is asked, by name.
-    """
-
-    name: str
-    chain: tuple[str, ...]
-    accuracy: float
-    energy_j: float
-    ratio: float
-    certified: bool | None
-    asked: dict[str, float]
+RAW, CALIBRATED, ROUTED = "best raw score", "one calibrated score", "random routing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpsilonFigures:
-    """All that was certified at one epsilon; `rivals` were certified in the same way.
+    """Hold all that was certified at one epsilon; `rivals` were certified in the same way.
 
     Attributes:
         difference: Accuracy minus the last tier's, with its 95 % interval over the questions.
@@ -74,7 +53,7 @@ class EpsilonFigures:
     """
 
     epsilon: float
-    cascade: WayFigures
+    cascade: Way
     accuracy_last: float
     energy_last_j: float
     difference: float
@@ -82,16 +61,19 @@ class EpsilonFigures:
     loss: float
     saved_j: float
     saved_j_interval: Interval | None
-    rivals: tuple[WayFigures, ...]
-    equal_energy: WayFigures
+    rivals: tuple[Way, ...]
+    equal_energy: Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """`fixed` ways look at no fit or certify question: each tier alone, and the ideal ones."""
+    """Hold the certified ways by epsilon, and `fixed` ones: each tier alone, and the ideal ones.
+
+    Fixed ways look at no fit or certify question.
+    """
 
     rows: tuple[EpsilonFigures, ...]
-    fixed: tuple[WayFigures, ...]
+    fixed: tuple[Way, ...]
 
 
 def study_of(
@@ -104,21 +86,21 @@ def study_of(
     delta: float,
     seed: int,
 ) -> Study:
-    """Every way at every epsilon; `energies_j` is of the test questions, [n_test, n_tiers]."""
-    ledger = _Ledger(test=splits.test, energies_j=energies_j)
+    """Return every way at every epsilon; `energies_j` is of test questions, [n_test, n_tiers]."""
+    counts = _Counts(test=splits.test, energies_j=energies_j)
     fitted = fit_models(splits.fit, np.random.default_rng(seed))
     rivals = _Rivals.fitted(splits.fit, tokens, loss, seed)
     rows = []
     for epsilon in epsilons:
         promise = Promise(loss=loss, epsilon=epsilon, delta=delta)
-        found = tuple(rivals.figures(splits, tokens, promise, ledger))
-        rows.append(_row(fitted, splits, promise, ledger, found, seed))
-    return Study(rows=tuple(rows), fixed=tuple(_fixed(ledger)))
+        found = tuple(rivals.figures(splits, tokens, promise, counts))
+        rows.append(_row(fitted, splits, promise, counts, found, seed))
+    return Study(rows=tuple(rows), fixed=tuple(_fixed(counts)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ledger:
-    """The questions that figures are of, and what each tier costs at each of them."""
+class _Counts:
+    """Count ways on the questions that figures are of; each tier has a cost at each of them."""
 
     test: Outcomes
     energies_j: Floats
@@ -128,32 +110,27 @@ class _Ledger:
         return float(self.energies_j[:, self.test.last].mean())
 
     def of_each_j(self, done: Replay) -> Floats:
-        """Joules of each question, every tier asked included."""
+        """Return joules of each question, every tier asked included."""
         return np.asarray((done.was_asked * self.energies_j).sum(axis=1))
 
     def figures(
         self, name: str, chain: Sequence[int], done: Replay, *, is_certified: bool | None
-    ) -> WayFigures:
-        energy_j = float(self.of_each_j(done).mean())
-        return WayFigures(
-            name=name,
+    ) -> Way:
+        return replace(
+            count_way(name, done, self.test, self.energies_j),
             chain=tuple(self.test.tiers[i] for i in chain),
-            accuracy=float(done.is_right(self.test).mean()),
-            energy_j=energy_j,
-            ratio=self.last_j / energy_j,
             certified=is_certified,
-            asked=dict(zip(self.test.tiers, done.was_asked.mean(axis=0).tolist(), strict=True)),
         )
 
-    def alone(self, name: str, tier: int, *, is_certified: bool | None) -> WayFigures:
-        """What asking one tier for everything gives."""
+    def alone(self, name: str, tier: int, *, is_certified: bool | None) -> Way:
+        """Return the figures of asking one tier for everything."""
         share = RandomShare(tier=tier, share=1.0, asks_first=False, seed=0)
         return self.figures(name, (tier,), share.replay(self.test), is_certified=is_certified)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rivals:
-    """Paths of the rivals, fitted once; epsilon chooses among them."""
+    """Hold the paths of the rivals, fitted once; epsilon chooses among them."""
 
     raw: Sequence[JudgedPath[ScoreChain]]
     length: Sequence[JudgedPath[ScoreChain]]
@@ -175,53 +152,53 @@ class _Rivals:
         )
 
     def figures(
-        self, splits: Splits, tokens: QuestionTokens, promise: Promise, ledger: _Ledger
-    ) -> Iterator[WayFigures]:
-        """What each certifies under `promise`; the last tier alone where it certifies nothing."""
+        self, splits: Splits, tokens: QuestionTokens, promise: Promise, counts: _Counts
+    ) -> Iterator[Way]:
+        """Yield what each certifies under `promise`; the last tier alone where that is nothing."""
         fit, epsilon = splits.fit, promise.epsilon
         raw = _ways(self.raw, fit, promise, RAW_SAVING_PER_TIER)
-        yield _settled(splits, promise, ledger, RAW, raw)
-        best = best_path(self.calibrated, fit, epsilon, saving_per_tier=SAVING_PER_TIER)
+        yield _settled(splits, promise, counts, RAW, raw)
+        best = cheapest_path(self.calibrated, fit, epsilon, saving_per_tier=SAVING_PER_TIER)
         calibrated = self.scores.to_walk(best) if best else ()
-        yield _settled(splits, promise, ledger, CALIBRATED, calibrated)
+        yield _settled(splits, promise, counts, CALIBRATED, calibrated)
         by_length = Splits(
             fit=tokens.scored_by_length(fit),
             certify=tokens.scored_by_length(splits.certify),
             test=tokens.scored_by_length(splits.test),
         )
         length = _ways(self.length, by_length.fit, promise, RAW_SAVING_PER_TIER)
-        yield _settled(by_length, promise, ledger, LENGTH, length)
+        yield _settled(by_length, promise, counts, LENGTH, length)
         router = _ways(self.router, fit, promise, SAVING_PER_TIER)
-        yield _settled(splits, promise, ledger, ROUTER, router)
+        yield _settled(splits, promise, counts, ROUTER, router)
         routed = _ways(self.routed, fit, promise, SAVING_PER_TIER)
-        yield _settled(splits, promise, ledger, ROUTED, routed)
+        yield _settled(splits, promise, counts, ROUTED, routed)
 
 
 def _ways(
-    paths: Sequence[JudgedPath[WayT]], fit: Outcomes, promise: Promise, saving_per_tier: float
-) -> Sequence[WayT]:
-    path = best_path(paths, fit, promise.epsilon, saving_per_tier=saving_per_tier)
+    paths: Sequence[JudgedPath[RivalT]], fit: Outcomes, promise: Promise, saving_per_tier: float
+) -> Sequence[RivalT]:
+    path = cheapest_path(paths, fit, promise.epsilon, saving_per_tier=saving_per_tier)
     return path.ways if path else ()
 
 
 def _settled(
-    splits: Splits, promise: Promise, ledger: _Ledger, name: str, ways: Sequence[Way]
-) -> WayFigures:
-    """The cheapest certified one of `ways`, on the test questions."""
+    splits: Splits, promise: Promise, counts: _Counts, name: str, ways: Sequence[Rival]
+) -> Way:
+    """Return the cheapest certified one of `ways`, on the test questions."""
     way = certified(ways, splits.certify, promise)
     if way is None:
-        return ledger.alone(name, ledger.test.last, is_certified=False)
+        return counts.alone(name, counts.test.last, is_certified=False)
     done = way.replay(splits.test)
     chain = np.flatnonzero(done.was_asked.any(axis=0))
-    return ledger.figures(name, [int(i) for i in chain], done, is_certified=True)
+    return counts.figures(name, [int(i) for i in chain], done, is_certified=True)
 
 
 def _row(
     fitted: FittedModels,
     splits: Splits,
     promise: Promise,
-    ledger: _Ledger,
-    rivals: tuple[WayFigures, ...],
+    counts: _Counts,
+    rivals: tuple[Way, ...],
     seed: int,
 ) -> EpsilonFigures:
     test = splits.test
@@ -229,62 +206,37 @@ def _row(
     done = replay(found.policy, found.risks(test), test)
     chain, is_certified = found.policy.chain, found.chosen is not None
     differences = done.is_right(test).astype(np.float64) - test.is_right[:, test.last]
-    saved_j = ledger.energies_j[:, test.last] - ledger.of_each_j(done)
-    cascade = ledger.figures(CASCADE, chain, done, is_certified=is_certified)
+    saved_j = counts.energies_j[:, test.last] - counts.of_each_j(done)
+    cascade = counts.figures(CASCADE, chain, done, is_certified=is_certified)
     return EpsilonFigures(
         epsilon=promise.epsilon,
         cascade=cascade,
         accuracy_last=float(test.is_right[:, test.last].mean()),
-        energy_last_j=ledger.last_j,
+        energy_last_j=counts.last_j,
         difference=float(differences.mean()),
         difference_interval=paired_interval(differences, test.groups, seed=seed),
-        loss=measured(done, test).loss(promise.loss),
+        loss=cascade.loss(promise.loss),
         saved_j=float(saved_j.mean()),
         saved_j_interval=paired_interval(saved_j, test.groups, seed=seed),
         rivals=rivals,
-        equal_energy=_at_equal_energy(splits.fit, ledger, cascade.energy_j),
+        equal_energy=_at_equal_energy(splits.fit, counts, cascade.cost),
     )
 
 
-def _at_equal_energy(fit: Outcomes, ledger: _Ledger, energy_j: float) -> WayFigures:
-    """Random escalation from the tier that is best for it on the fit split, as dear as told.
-
-    Every question pays for the tier, and a share of them, drawn at random, for the last one too.
-    Where that is dearer even without escalation, the tier is asked for nothing.
-    """
-    last, costs = ledger.test.last, [float(cost) for cost in fit.costs]
-
-    def share_kept(own_j: float, last_j: float) -> float:
-        return float(np.clip((own_j + last_j - energy_j) / last_j, 0.0, 1.0))
-
-    def accuracy(outcomes: Outcomes, tier: int, kept: float) -> float:
-        rates = outcomes.is_right.mean(axis=0)
-        return float(kept * rates[tier] + (1 - kept) * rates[last])
-
-    affordable = [tier for tier in range(last) if costs[tier] <= energy_j]
-    if not affordable or energy_j >= ledger.last_j:
-        return ledger.alone(RANDOM, last, is_certified=None)
-    tier = max(affordable, key=lambda t: accuracy(fit, t, share_kept(costs[t], costs[last])))
-    own_j = float(ledger.energies_j[:, tier].mean())
-    kept = share_kept(own_j, ledger.last_j)
-    total_j = own_j + (1 - kept) * ledger.last_j
-    asked = dict.fromkeys(ledger.test.tiers, 0.0)
-    asked |= {ledger.test.tiers[tier]: 1.0, ledger.test.tiers[last]: 1 - kept}
-    return WayFigures(
-        name=RANDOM,
-        chain=(ledger.test.tiers[tier], ledger.test.tiers[last]),
-        accuracy=accuracy(ledger.test, tier, kept),
-        energy_j=total_j,
-        ratio=ledger.last_j / total_j,
-        certified=None,
-        asked=asked,
-    )
+def _at_equal_energy(fit: Outcomes, counts: _Counts, energy_j: float) -> Way:
+    """Return random escalation of cost `energy_j`, from the tier that is best on the fit split."""
+    test = counts.test
+    affordable = [tier for tier in range(test.last) if fit.costs[tier] <= energy_j]
+    if not affordable or energy_j >= counts.last_j:
+        return counts.alone(RANDOM, test.last, is_certified=None)
+    tier = max(affordable, key=lambda t: random_escalation(t, fit, fit.costs, energy_j).accuracy)
+    return random_escalation(tier, test, counts.energies_j.mean(axis=0), energy_j)
 
 
-def _fixed(ledger: _Ledger) -> Iterator[WayFigures]:
-    test = ledger.test
+def _fixed(counts: _Counts) -> Iterator[Way]:
+    test = counts.test
     for tier, name in enumerate(test.tiers):
-        yield ledger.alone(f"{name} alone", tier, is_certified=None)
+        yield counts.alone(f"{name} alone", tier, is_certified=None)
     everyone = range(len(test.tiers))
-    yield ledger.figures(PERFECT, everyone, perfect_chain(test), is_certified=None)
-    yield ledger.figures(ORACLE, everyone, oracle(test), is_certified=None)
+    yield counts.figures(PERFECT, everyone, perfect_chain(test), is_certified=None)
+    yield counts.figures(ORACLE, everyone, oracle(test), is_certified=None)

@@ -1,18 +1,18 @@
-"""What a replayed policy comes to: accuracy, cost and loss, with intervals over the questions."""
+"""Count accuracy, cost and loss of a replayed policy, with intervals over the questions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eval.judging.intervals import Interval, paired_interval, share_interval
+from eval.judging.ways import by_tier_name
 from hybridserve_llm.calibration.outcomes import Floats, Outcomes
 from hybridserve_llm.calibration.policies import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayFigures:
-    """A replayed policy; costs are means of a request, shares are of all questions.
+    """Hold a replayed policy's figures; costs are of a request, shares of all questions.
 
     Intervals are of 95 %: Wilson's for harm where no question is of a group, else bootstrap over
     the questions, whole groups drawn; None where there are too few questions.
@@ -39,12 +39,12 @@ class ReplayFigures:
 
     @property
     def ratio(self) -> float:
-        """Cost of the last tier alone over the policy's."""
+        """Return the cost of the last tier alone over the policy's."""
         return self.cost_last / self.cost
 
 
 def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigures:
-    """The figures of `done` on `outcomes`; `seed` draws the intervals."""
+    """Return the figures of `done` on `outcomes`; `seed` draws the intervals."""
     is_right = done.is_right(outcomes).astype(np.float64)
     differences = is_right - outcomes.is_right[:, outcomes.last]
     cost_last = float(outcomes.costs[outcomes.last])
@@ -66,13 +66,9 @@ def replay_figures(done: Replay, outcomes: Outcomes, *, seed: int) -> ReplayFigu
         cost_last=cost_last,
         saved=float(saved.mean()),
         saved_interval=interval(saved),
-        asked=_shares(outcomes.tiers, done.was_asked.mean(axis=0)),
-        answered=_shares(
+        asked=by_tier_name(outcomes.tiers, done.was_asked.mean(axis=0)),
+        answered=by_tier_name(
             outcomes.tiers, np.bincount(done.answering, minlength=len(outcomes.tiers))
             / outcomes.n_questions,
         ),
     )  # fmt: skip
-
-
-def _shares(tiers: Sequence[str], shares: Floats) -> dict[str, float]:
-    return {name: float(share) for name, share in zip(tiers, shares, strict=True)}

@@ -12,17 +12,16 @@ import numpy as np
 
 from eval.judging.baselines import (
     JudgedPath,
-    Measured,
     RandomShare,
-    Way,
-    best_path,
+    Rival,
     certified,
+    cheapest_path,
     laxest_empirical,
-    measured,
     oracle,
     perfect_chain,
     random_paths,
 )
+from eval.judging.ways import Way, count_way
 from eval.recorded.splits import Splits, bootstrap_splits
 from eval.rivals.calibrated_score import CalibratedChain, CalibratedScores, fit_calibrated_scores
 from eval.rivals.raw_score import SAVING_PER_TIER as RAW_SAVING_PER_TIER
@@ -136,7 +135,7 @@ def _ours(fitted: FittedModels, splits: Splits, promise: Promise) -> WayResult:
     if calibration.chosen is None:
         return _nothing(splits.test)
     done = replay(calibration.policy, calibration.risks(splits.test), splits.test)
-    return _result(measured(done, splits.test))
+    return _result(count_way("", done, splits.test))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +162,9 @@ class _Paths:
 def _rivals(splits: Splits, paths: _Paths, promise: Promise) -> dict[str, WayResult]:
     """Return the certified rivals, and the plain empirical threshold on the raw score's path."""
     fit, certify, epsilon = splits.fit, splits.certify, promise.epsilon
-    raw = best_path(paths.raw, fit, epsilon, saving_per_tier=RAW_SAVING_PER_TIER)
+    raw = cheapest_path(paths.raw, fit, epsilon, saving_per_tier=RAW_SAVING_PER_TIER)
     raw_ways = raw.ways if raw else ()
-    calibrated = best_path(paths.calibrated, fit, epsilon, saving_per_tier=SAVING_PER_TIER)
+    calibrated = cheapest_path(paths.calibrated, fit, epsilon, saving_per_tier=SAVING_PER_TIER)
     calibrated_ways = paths.scores.to_walk(calibrated) if calibrated else ()
     plain = laxest_empirical(raw_ways, (fit, certify), promise.loss, epsilon)
     return {
@@ -180,13 +179,13 @@ def _rivals(splits: Splits, paths: _Paths, promise: Promise) -> dict[str, WayRes
 def _random(
     splits: Splits, paths: Sequence[JudgedPath[RandomShare]], promise: Promise
 ) -> WayResult:
-    path = best_path(paths, splits.fit, promise.epsilon, saving_per_tier=SAVING_PER_TIER)
+    path = cheapest_path(paths, splits.fit, promise.epsilon, saving_per_tier=SAVING_PER_TIER)
     share = certified(path.ways, splits.certify, promise) if path else None
     return _result(share.expected(splits.test)) if share else _nothing(splits.test)
 
 
-def _served(way: Way | None, test: Outcomes) -> WayResult:
-    return _result(measured(way.replay(test), test)) if way else _nothing(test)
+def _served(way: Rival | None, test: Outcomes) -> WayResult:
+    return _result(count_way("", way.replay(test), test)) if way else _nothing(test)
 
 
 def _nothing(test: Outcomes) -> WayResult:
@@ -199,8 +198,8 @@ def _uncertified(test: Outcomes) -> dict[str, WayResult]:
     """Return the ways that look at no fit or certify row."""
     done = {PERFECT: perfect_chain(test), ORACLE: oracle(test)}
     done |= {rule.name: rule.replay(test) for rule in PEER_RULES}
-    return {name: _result(measured(each, test)) for name, each in done.items()}
+    return {name: _result(count_way("", each, test)) for name, each in done.items()}
 
 
-def _result(found: Measured) -> WayResult:
+def _result(found: Way) -> WayResult:
     return WayResult(cost=found.cost, lost=found.lost, rescued=found.rescued, is_settled=True)

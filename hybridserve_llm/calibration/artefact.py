@@ -142,7 +142,7 @@ def _policy(step: WalkStep, calibration: Calibration, certify: Outcomes) -> Poli
     done = replay(step.policy, calibration.fitted.risks(step.policy, certify), certify)
     level = calibration.promise.delta / len(calibration.path)
     return PolicyPart(
-        rules=_rules(step.policy, certify.tiers),
+        rules=policy_rules(step.policy, certify.tiers),
         share=step.policy.share,
         n=step.n,
         n_lost=step.n_lost,
@@ -164,7 +164,8 @@ def _n_disagreed(done: Replay, outcomes: Outcomes) -> int:
     return int((is_below & (given != outcomes.answers[:, outcomes.last])).sum())
 
 
-def _rules(policy: WholePolicy, tiers: Sequence[str]) -> tuple[RulePart, ...]:
+def policy_rules(policy: WholePolicy, tiers: Sequence[str]) -> tuple[RulePart, ...]:
+    """Return the rule of every state, in the order of states; -inf (never) is None."""
     return tuple(
         RulePart(
             asked=tuple(tiers[i] for i in state),

@@ -31,18 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _profile(options: ProfileOptions) -> None:
     from rich.console import Console  # heavy, as all that follows
 
+    from hybridserve_llm.reporting.blocks import print_blocks
     from launch.profiling.session import profile_tiers
-    from launch.profiling.tables import checks_table, points_table, to_json
+    from launch.profiling.tables import checks_table, points_blocks, profiles_as_json
 
     profiled = profile_tiers(options)
     if options.json:
-        print(to_json(profiled))
+        print(profiles_as_json(profiled))
         return
     console = Console(width=_TABLE_WIDTH, highlight=False)
     for one in profiled:
-        console.print(points_table(one))
+        print_blocks(points_blocks(one), console)
     if options.check:
-        console.print(checks_table(profiled))
+        print_blocks([checks_table(profiled)], console)
 
 
 if __name__ == "__main__":

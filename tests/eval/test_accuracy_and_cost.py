@@ -5,9 +5,9 @@ import pytest
 
 from eval.judging.accuracy_and_cost import (
     accuracy_and_cost,
+    judged_policy,
     oracle_and_perfect_chain,
     policy_point,
-    served_policy,
     tier_alone,
 )
 from hybridserve_llm.calibration.outcomes import Outcomes
@@ -52,14 +52,14 @@ def test_mean_accuracy_and_cost() -> None:
     way = accuracy_and_cost(
         "x", np.array([True, True, False, True]), np.array([1.0, 2.0, 3.0, 4.0])
     )
-    assert (way.name, way.accuracy, way.mean_cost) == ("x", 0.75, 2.5)
+    assert (way.name, way.accuracy, way.cost) == ("x", 0.75, 2.5)
     assert way.accuracy_interval is not None
     assert way.accuracy_interval[0] < 0.75 < way.accuracy_interval[1]
 
 
 def test_a_tier_alone_costs_the_same_for_every_question() -> None:
     way = tier_alone(TWO_TIERS, 0)
-    assert (way.name, way.accuracy, way.mean_cost) == ("t0", 0.5, 1.0)
+    assert (way.name, way.accuracy, way.cost) == ("t0", 0.5, 1.0)
 
 
 def test_oracle_and_perfect_chain() -> None:
@@ -77,15 +77,15 @@ def test_oracle_and_perfect_chain() -> None:
     oracle, perfect_chain = oracle_and_perfect_chain(table)
     assert (oracle.name, perfect_chain.name) == ("oracle", "perfect chain")
     assert oracle.accuracy == perfect_chain.accuracy == pytest.approx(4 / 6)
-    assert oracle.mean_cost == pytest.approx((1 + 10 + 100 + 1 + 1 + 1) / 6)
-    assert perfect_chain.mean_cost == pytest.approx((1 + 11 + 111 + 1 + 1 + 1) / 6)
+    assert oracle.cost == pytest.approx((1 + 10 + 100 + 1 + 1 + 1) / 6)
+    assert perfect_chain.cost == pytest.approx((1 + 11 + 111 + 1 + 1 + 1) / 6)
 
 
 def test_a_cascade_beside_the_last_tier() -> None:
-    found = served_policy(ACCEPT_TENTH, RISKS, TWO_TIERS, seed=0)
+    found = judged_policy(ACCEPT_TENTH, replay(ACCEPT_TENTH, RISKS, TWO_TIERS), TWO_TIERS, seed=0)
     # the first two are accepted, right and wrong; the other two go on to t1, which is right
     assert found.total.accuracy == 0.75
-    assert found.total.mean_cost == (1 + 1 + 11 + 11) / 4
+    assert found.total.cost == (1 + 1 + 11 + 11) / 4
     assert found.difference == -0.25
     assert found.difference_interval is None  # four questions
     assert found.harm_rate == 0.25
@@ -98,7 +98,9 @@ def test_a_cascade_beside_the_last_tier() -> None:
 
 
 def test_the_last_tier_alone_wastes_nothing() -> None:
-    found = served_policy(escalate_all(1), {}, TWO_TIERS, seed=0)
+    found = judged_policy(
+        escalate_all(1), replay(escalate_all(1), {}, TWO_TIERS), TWO_TIERS, seed=0
+    )
     assert found.is_last_alone
     assert (found.difference, found.harm_rate, found.wasted_cost) == (0.0, 0.0, 0.0)
     assert (found.answered, found.asked) == ((0.0, 1.0), (0.0, 1.0))
@@ -106,7 +108,8 @@ def test_the_last_tier_alone_wastes_nothing() -> None:
 
 def test_rescues_and_harms_cancel_in_the_difference_alone() -> None:
     table = outcomes([[1, 0], [0, 1]] * 50, [1.0, 10.0])  # t0 accepted: one rescue, one harm each
-    found = served_policy(ACCEPT_TENTH, {(0,): np.zeros(100)}, table, seed=0)
+    done = replay(ACCEPT_TENTH, {(0,): np.zeros(100)}, table)
+    found = judged_policy(ACCEPT_TENTH, done, table, seed=0)
     assert found.difference == 0.0
     assert found.harm_rate == 0.5
     # differences of +1 and -1: standard error 1 / sqrt(100)

@@ -12,14 +12,14 @@ import pytest
 from eval.judging.baselines import (
     JudgedPath,
     RandomShare,
-    best_path,
     certified,
+    cheapest_path,
     laxest_empirical,
-    measured,
     oracle,
     perfect_chain,
     random_paths,
 )
+from eval.judging.ways import count_way
 from eval.recorded.recorded_costs import outcomes_at
 from eval.rivals.calibrated_score import fit_calibrated_scores
 from eval.rivals.raw_score import ScoreChain, raw_score_path, raw_score_paths
@@ -85,7 +85,7 @@ def test_draws_of_a_random_share_come_near_what_is_expected(table: Make, asks_fi
     outcomes = table([[0, 1, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1]])
     many = outcomes.take(np.tile(np.arange(4), 5000))
     way = RandomShare(tier=0, share=0.25, asks_first=asks_first, seed=7)
-    found, expected = measured(way.replay(many), many), way.expected(many)
+    found, expected = count_way("", way.replay(many), many), way.expected(many)
     # Standard errors over 20,000 questions: cost 99 * 0.43 / 141 = 0.3, lost 0.0023.
     assert found.cost == pytest.approx(expected.cost, abs=1.2)
     assert found.lost == pytest.approx(expected.lost, abs=0.01)
@@ -142,13 +142,13 @@ def test_the_raw_score_reads_no_agreement(cascade_csv: Path) -> None:
 def test_raw_paths_get_laxer_and_cheaper_chains_are_found(cascade_csv: Path) -> None:
     outcomes = outcomes_at(cascade_csv, {"small-1b": 1.0, "mid-8b": 8.0, "big-70b": 70.0})
     fit, certify = outcomes.take(np.arange(300)), outcomes.take(np.arange(300, 900))
-    path = best_path(raw_score_paths(fit, "harm"), fit, 0.05, saving_per_tier=0.05)
+    path = cheapest_path(raw_score_paths(fit, "harm"), fit, 0.05, saving_per_tier=0.05)
     assert path is not None
     for stricter, laxer in zip(path.ways, path.ways[1:], strict=False):
         assert all(np.array(laxer.thresholds) <= np.array(stricter.thresholds))
     way = certified(path.ways, certify, HARM)
     assert way is not None
-    assert measured(way.replay(certify), certify).cost < 70 / 1.5
+    assert count_way("", way.replay(certify), certify).cost < 70 / 1.5
 
 
 def test_one_calibrated_score_reads_no_agreement_and_certifies(cascade_csv: Path) -> None:
@@ -157,13 +157,13 @@ def test_one_calibrated_score_reads_no_agreement_and_certifies(cascade_csv: Path
     chosen = []
     for seen in (fit, replace(fit, answers=np.zeros_like(fit.answers))):
         scores = fit_calibrated_scores(seen, seed=0)
-        path = best_path(scores.paths("harm"), seen, 0.05, saving_per_tier=0.02)
+        path = cheapest_path(scores.paths("harm"), seen, 0.05, saving_per_tier=0.02)
         assert path is not None
         way = certified(scores.to_walk(path), certify, HARM)
         assert way is not None
         chosen.append(way)
     assert chosen[0].policy.shape() == chosen[1].policy.shape()
-    assert measured(chosen[0].replay(certify), certify).cost < 70 / 1.5
+    assert count_way("", chosen[0].replay(certify), certify).cost < 70 / 1.5
 
 
 @pytest.mark.parametrize(("n", "is_certified"), [(44, False), (45, True)])
@@ -212,9 +212,10 @@ def test_a_path_is_judged_by_its_mean_cost_over_losses(table: Make) -> None:
 def test_the_best_path_must_save_its_surcharge(table: Make) -> None:
     fit = table([[1, 1, 1]])
     short, long = judged_path([60.0], [0.0]), judged_path([56.0], [0.0], n_tiers=3)
-    assert best_path([long, short], fit, 0.01, saving_per_tier=0.05) is short  # 65 and 66 of 100
-    assert best_path([long, short], fit, 0.01, saving_per_tier=0.02) is long  # 62 and 60
-    assert best_path([judged_path([97.0], [0.0])], fit, 0.01, saving_per_tier=0.05) is None
+    assert cheapest_path([long, short], fit, 0.01, saving_per_tier=0.05) is short
+    assert cheapest_path([long, short], fit, 0.01, saving_per_tier=0.02) is long
+    # 65 and 66 of 100, then 62 and 60
+    assert cheapest_path([judged_path([97.0], [0.0])], fit, 0.01, saving_per_tier=0.05) is None
 
 
 def test_random_paths_are_one_for_each_tier_below_the_last(table: Make) -> None:

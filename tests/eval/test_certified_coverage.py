@@ -10,9 +10,9 @@ import pytest
 from eval.judging.certified_coverage import (
     CertifiedCoverage,
     certified_coverage,
+    confidence_thresholds,
     fewest_taken,
     one_of_each,
-    thresholds,
 )
 from hybridserve_llm.calibration.outcomes import Bools
 
@@ -33,7 +33,7 @@ def test_so_many_right_answers_are_the_fewest_that_show_anything(risk: float, n:
 
 def test_the_path_begins_with_a_tenth_of_the_answers() -> None:
     falling = np.linspace(1.0, 0.001, 1000)
-    path = thresholds(falling, 0.1, 0.1)
+    path = confidence_thresholds(falling, 0.1, 0.1)
     assert len(path) == 91
     assert (path[0], path[1], path[-1]) == (falling[99], falling[109], falling[999])
 

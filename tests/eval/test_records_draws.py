@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from eval.cli import main
+from eval.judging.ways import Way
 from eval.rivals.records_draws import draws_of_studies
-from eval.rivals.records_study import EpsilonFigures, Study, WayFigures
+from eval.rivals.records_study import EpsilonFigures, Study
 
 
-def way(accuracy: float, energy_j: float, *, certified: bool | None = True) -> WayFigures:
-    return WayFigures(
+def way(accuracy: float, energy_j: float, *, certified: bool | None = True) -> Way:
+    return Way(
         name="cascade",
         chain=("small", "big"),
         accuracy=accuracy,
-        energy_j=energy_j,
+        cost=energy_j,
         ratio=100 / energy_j,
         certified=certified,
         asked={"small": 1.0, "big": 0.5},
@@ -51,12 +52,16 @@ def test_means_and_shares_over_draws() -> None:
     [row] = draws.rows
     assert row.exceeded == 0.25
     assert row.cascade.certified == 0.75
-    assert row.cascade.accuracy.mean == pytest.approx(0.89)  # 3.56 / 4
-    assert row.cascade.difference.mean == pytest.approx(-0.01)
-    assert row.cascade.energy_j.mean == pytest.approx(56.25)  # 225 / 4
+    assert row.cascade.spread["accuracy"].mean == pytest.approx(0.89)  # 3.56 / 4
+    assert row.cascade.spread["difference"].mean == pytest.approx(-0.01)
+    assert row.cascade.spread["energy_j"].mean == pytest.approx(56.25)  # 225 / 4
     # Ratios 2, 4, 2 and 1: the mean of ratios, and not the ratio of means
-    assert (row.cascade.ratio.mean, row.cascade.ratio.least, row.cascade.ratio.most) == (2.25, 1, 4)
-    assert row.cascade.ratio.interval is None  # of four draws
+    assert (
+        row.cascade.spread["ratio"].mean,
+        row.cascade.spread["ratio"].least,
+        row.cascade.spread["ratio"].most,
+    ) == (2.25, 1, 4)
+    assert row.cascade.spread["ratio"].interval is None  # of four draws
     assert row.equal_energy.certified is None
     assert [rival.name for rival in row.rivals] == ["rival"]
 
@@ -65,13 +70,13 @@ def test_five_draws_have_an_interval() -> None:
     # Joules 48, 49, 50, 51, 52: mean 50, s = sqrt(10 / 4) = 1.5811, s / sqrt(5) = 0.7071;
     # t of 4 degrees of freedom at 97.5 % is 2.7764 (any table): 50 -+ 1.9632
     draws = draws_of_studies([study(0.9, joules) for joules in range(48, 53)], range(5))
-    interval = draws.rows[0].cascade.energy_j.interval
+    interval = draws.rows[0].cascade.spread["energy_j"].interval
     assert interval == pytest.approx((48.0368, 51.9632), abs=1e-4)
 
 
 def test_draws_that_do_not_differ_have_an_interval_of_no_width() -> None:
     draws = draws_of_studies([study(0.9, 50)] * 5, range(5))
-    assert draws.rows[0].cascade.ratio.interval == (2.0, 2.0)
+    assert draws.rows[0].cascade.spread["ratio"].interval == (2.0, 2.0)
 
 
 @pytest.fixture(scope="module")

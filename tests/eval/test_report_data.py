@@ -10,19 +10,21 @@ import pytest
 
 from eval.recorded.records_csv import outcomes_of, read_records
 from eval.recorded.splits import Splits, disjoint_splits
-from eval.reports.calibration_figures import ReportData, report_data, risk_histogram
-from eval.reports.calibration_result import Report, report_of
+from eval.reports.calibration_figures import CalibrationFigures, calibration_figures, risk_histogram
+from eval.reports.calibration_result import CalibrationReport, calibration_report
 from hybridserve_llm.calibration.certify import Promise, calibrate
 from hybridserve_llm.calibration.outcomes import Outcomes
 
 CHAIN, COSTS = ("small-1b", "mid-8b", "big-70b"), (1.0, 8.0, 70.0)
 
 
-def calibrated(splits: Splits, *, epsilon: float = 0.05) -> tuple[Report, ReportData]:
+def calibrated(
+    splits: Splits, *, epsilon: float = 0.05
+) -> tuple[CalibrationReport, CalibrationFigures]:
     promise = Promise(loss="net", epsilon=epsilon, delta=0.1)
     calibration = calibrate(splits.fit, splits.certify, promise)
-    report = report_of(calibration, splits, cost_source="given", n_incomplete=0, seed=0)
-    return report, report_data(report, splits)
+    report = calibration_report(calibration, splits, cost_source="given", n_incomplete=0, seed=0)
+    return report, calibration_figures(report, splits)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def splits(outcomes: Outcomes) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def certified(splits: Splits) -> tuple[Report, ReportData]:
+def certified(splits: Splits) -> tuple[CalibrationReport, CalibrationFigures]:
     report, data = calibrated(splits)
     assert report.certified
     return report, data
@@ -65,20 +67,25 @@ def test_histogram_without_any_risk() -> None:
     assert found.edges[-1] == pytest.approx(0.05)
 
 
-def test_figures_are_those_of_the_report(certified: tuple[Report, ReportData]) -> None:
+def test_figures_are_those_of_the_report(
+    certified: tuple[CalibrationReport, CalibrationFigures],
+) -> None:
     report, data = certified
     assert data.n_test == report.n_test == 200
     assert data.n_seen == 0
-    assert data.cascade.total.accuracy == pytest.approx(report.test_accuracy)
-    assert data.last.accuracy == pytest.approx(report.test_accuracy_last)
-    assert data.cascade.harm_rate == pytest.approx(report.test_harm)
-    assert data.last.mean_cost / data.cascade.total.mean_cost == pytest.approx(report.cost_ratio)
-    assert data.cascade.asked == pytest.approx(tuple(tier.asked for tier in report.tiers))
-    assert data.cascade.answered == pytest.approx(tuple(tier.answered for tier in report.tiers))
+    found = report.as_json()
+    assert data.cascade.total.accuracy == pytest.approx(found["test_accuracy"])
+    assert data.last.accuracy == pytest.approx(found["test_accuracy_last"])
+    assert data.cascade.harm_rate == pytest.approx(found["test_harm"])
+    assert data.last.cost / data.cascade.total.cost == pytest.approx(report.cost_ratio)
+    assert data.cascade.asked == pytest.approx(tuple(found["asked"].values()))
+    assert data.cascade.answered == pytest.approx(tuple(found["acceptance"].values()))
     assert [tier.name for tier in data.alone] == list(CHAIN)
 
 
-def test_the_path_holds_every_certified_policy(certified: tuple[Report, ReportData]) -> None:
+def test_the_path_holds_every_certified_policy(
+    certified: tuple[CalibrationReport, CalibrationFigures],
+) -> None:
     report, data = certified
     points, steps = data.path.points, report.calibration.certified
     assert data.path.is_served
@@ -86,14 +93,14 @@ def test_the_path_holds_every_certified_policy(certified: tuple[Report, ReportDa
     # the walk goes down the path in order, and ends at the first that fails
     assert [point.is_certified for point in points] == [i < len(steps) for i in range(len(points))]
     served = points[[step is report.calibration.chosen for step in steps].index(True)]
-    assert served.accuracy == pytest.approx(report.test_accuracy)
+    assert served.accuracy == pytest.approx(report.cascade.total.accuracy)
     assert served.share_kept == pytest.approx(1 - data.cascade.asked[-1])
     below_last = [tier for tier in data.alone if tier.name in data.path.chain[:-1]]
     assert data.path.fallback.accuracy == max(tier.accuracy for tier in below_last)
 
 
 def test_every_tier_below_the_last_has_a_reliability(
-    certified: tuple[Report, ReportData],
+    certified: tuple[CalibrationReport, CalibrationFigures],
 ) -> None:
     _, data = certified
     assert [reliability.tier for reliability in data.reliabilities] == list(CHAIN[:-1])
@@ -101,7 +108,7 @@ def test_every_tier_below_the_last_has_a_reliability(
 
 
 def test_risks_are_those_of_the_first_tier_of_the_chain(
-    certified: tuple[Report, ReportData],
+    certified: tuple[CalibrationReport, CalibrationFigures],
 ) -> None:
     report, data = certified
     first = CHAIN.index(report.chain[0])
@@ -110,7 +117,7 @@ def test_risks_are_those_of_the_first_tier_of_the_chain(
     assert data.risks.n_scored == 200
 
 
-def test_only_json_in_json(certified: tuple[Report, ReportData]) -> None:
+def test_only_json_in_json(certified: tuple[CalibrationReport, CalibrationFigures]) -> None:
     def check(value: Any) -> None:
         if isinstance(value, Mapping):
             assert all(type(key) is str for key in value)
@@ -135,27 +142,29 @@ def test_without_a_certificate_the_best_longer_chain_is_shown(splits: Splits) ->
 
 
 def test_questions_that_were_fitted_on_are_counted(
-    certified: tuple[Report, ReportData], splits: Splits, outcomes: Outcomes
+    certified: tuple[CalibrationReport, CalibrationFigures], splits: Splits, outcomes: Outcomes
 ) -> None:
-    data = report_data(certified[0], replace(splits, test=outcomes))
+    data = calibration_figures(certified[0], replace(splits, test=outcomes))
     assert (data.n_seen, data.n_test) == (800, 1000)  # 300 to fit, 500 to certify
 
 
 def test_the_path_that_was_walked_is_drawn_and_no_other(
-    certified: tuple[Report, ReportData], splits: Splits
+    certified: tuple[CalibrationReport, CalibrationFigures], splits: Splits
 ) -> None:
     report, data = certified
     walked = report.calibration.path
     assert len(data.path.points) == len(walked) > 3
     shorter = replace(report, calibration=replace(report.calibration, path=walked[:3]))
-    assert report_data(shorter, splits).path.points == data.path.points[:3]
+    assert calibration_figures(shorter, splits).path.points == data.path.points[:3]
 
 
-def test_groups_are_noticed(certified: tuple[Report, ReportData], splits: Splits) -> None:
+def test_groups_are_noticed(
+    certified: tuple[CalibrationReport, CalibrationFigures], splits: Splits
+) -> None:
     report, data = certified
     assert not data.has_groups
     test = replace(splits.test, groups=("user", *splits.test.groups[1:]))
-    assert report_data(report, replace(splits, test=test)).has_groups
+    assert calibration_figures(report, replace(splits, test=test)).has_groups
 
 
 @pytest.fixture
@@ -178,12 +187,13 @@ def test_five_questions_and_no_score(two_tiers: Outcomes) -> None:
 
 
 def test_a_loss_by_question_beyond_epsilon_is_a_warning_with_groups(
-    certified: tuple[Report, ReportData],
+    certified: tuple[CalibrationReport, CalibrationFigures],
 ) -> None:
     report, _ = certified
-    beyond = replace(report, test_harm=1.0, test_accuracy=0.0, test_accuracy_last=1.0)
+    lost = replace(report.cascade, harm_rate=1.0, difference=-1.0)
+    beyond = replace(report, cascade=lost)
     assert not any("Warning" in line for line in beyond.remarks())
     of_groups = replace(beyond, is_of_groups=True)
     assert any("counted by question" in line for line in of_groups.remarks())
-    within = replace(of_groups, test_harm=0.0, test_accuracy=1.0)
+    within = replace(of_groups, cascade=replace(lost, harm_rate=0.0, difference=0.0))
     assert not any("Warning" in line for line in within.remarks())

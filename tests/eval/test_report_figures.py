@@ -8,10 +8,13 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from eval.judging.accuracy_and_cost import AccuracyAndCost, PolicyPoint, ServedPolicy
+from eval.judging.accuracy_and_cost import JudgedPolicy, PolicyPoint
 from eval.judging.reliability import Reliability, ReliabilityBin
-from eval.reports.calibration_figures import PolicyPath, ReportData, RiskHistogram
-from eval.reports.calibration_svg import deferral_svg, pareto_svg, reliability_svg, risk_svg
+from eval.judging.ways import Way
+from eval.reports.calibration_drawings import deferral_of_test, pareto_of_test, risk
+from eval.reports.calibration_figures import CalibrationFigures, PolicyPath, RiskHistogram
+from eval.reports.reliability_drawing import reliability_drawing
+from hybridserve_llm.reporting.blocks import Drawing
 
 HOSTILE = '_a$b_{--><script>"x"</script>'
 
@@ -51,11 +54,9 @@ RISKS = RiskHistogram(
 )
 
 
-def way(name: str, accuracy: float, mean_cost: float) -> AccuracyAndCost:
+def way(name: str, accuracy: float, mean_cost: float) -> Way:
     interval = (max(accuracy - 0.1, 0.0), min(accuracy + 0.1, 1.0))
-    return AccuracyAndCost(
-        name=name, accuracy=accuracy, accuracy_interval=interval, mean_cost=mean_cost
-    )
+    return Way(name=name, accuracy=accuracy, accuracy_interval=interval, cost=mean_cost)
 
 
 def data(
@@ -64,16 +65,16 @@ def data(
     accuracies: tuple[float, float] = (0.5, 0.9),
     names: tuple[str, str] = ("small", "big"),
     is_served: bool = True,
-) -> ReportData:
+) -> CalibrationFigures:
     alone = tuple(way(*of_tier) for of_tier in zip(names, accuracies, costs, strict=True))
     total = way("cascade", accuracies[1], sum(costs) / 2)
-    return ReportData(
+    return CalibrationFigures(
         n_test=20,
         n_seen=0,
         has_groups=False,
         epsilon=0.02,
         alone=alone,
-        cascade=ServedPolicy(
+        cascade=JudgedPolicy(
             total=total,
             tiers=names,
             chain=names if is_served else names[1:],
@@ -107,9 +108,9 @@ def data(
     )
 
 
-def texts(svg: str) -> set[str]:
+def texts(drawing: Drawing) -> set[str]:
     """The words that are drawn; matplotlib repeats each in a comment."""
-    return {text.strip() for text in re.findall(r"<!--(.*?)-->", svg, re.DOTALL)}
+    return {text.strip() for text in re.findall(r"<!--(.*?)-->", drawing.svg, re.DOTALL)}
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,8 @@ def untouched_style() -> Iterator[None]:
     assert {key for key in before if before[key] != after[key]} == set()
 
 
-def check_svg(svg: str, name: str) -> None:
+def check_svg(drawing: Drawing, name: str) -> None:
+    svg = drawing.svg
     root = ElementTree.fromstring(svg)
     ids = re.findall(r'\bid="([^"]*)"', svg)
     assert len(ids) == len(set(ids))
@@ -128,14 +130,14 @@ def check_svg(svg: str, name: str) -> None:
     used = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', svg)
     assert {a or b for a, b in used} <= set(ids)
     assert root.attrib["aria-labelledby"].split() == [f"{name}-title", f"{name}-desc"]
-    assert [root[0].text, root[1].text] == ["T", "<D>"]
+    assert [root[0].text, root[1].text] == [drawing.title, drawing.description]
     assert not re.search(r"<(script|style|metadata|image)|href=\"[^#]|https?://(?!www.w3.org)", svg)
 
 
 def test_reliability_panels() -> None:
-    svg = reliability_svg([SCORED, UNSCORED, SCORED], title="T", description="<D>")
-    check_svg(svg, "reliability")
-    shown = texts(svg)
+    drawing = reliability_drawing([SCORED, UNSCORED, SCORED], "n = 20")
+    check_svg(drawing, "reliability")
+    shown = texts(drawing)
     assert {"confidence", "answers that are right", "small"} <= shown
     assert "calibration error 0.100; if perfect 0.080" in shown
     assert "calibration error: unknown" in shown
@@ -144,8 +146,8 @@ def test_reliability_panels() -> None:
 
 
 def test_deferral_curve() -> None:
-    svg = deferral_svg(data(), title="T", description="<D>")
-    check_svg(svg, "deferral")
+    drawing = deferral_of_test(data())
+    check_svg(drawing, "deferral")
     assert {
         "last tier alone: big",
         "2 points below it (epsilon)",
@@ -153,55 +155,57 @@ def test_deferral_curve() -> None:
         "policies of the chain",
         "certified policies",
         "served policy, with 95 % interval",
-    } <= texts(svg)
+    } <= texts(drawing)
 
 
 def test_what_is_not_served_is_not_marked() -> None:
-    svg = deferral_svg(data(is_served=False, names=(HOSTILE, "b")), title="T", description="<D>")
-    check_svg(svg, "deferral")
-    assert "policies of the best chain, not served" in texts(svg)
-    assert not any("served policy" in text for text in texts(svg))
+    drawing = deferral_of_test(data(is_served=False, names=(HOSTILE, "b")))
+    check_svg(drawing, "deferral")
+    assert "policies of the best chain, not served" in texts(drawing)
+    assert not any("served policy" in text for text in texts(drawing))
 
 
 def test_pareto_plot_with_costs_on_a_logarithmic_axis() -> None:
-    svg = pareto_svg(data(), title="T", description="<D>")
-    check_svg(svg, "pareto")
+    drawing = pareto_of_test(data())
+    check_svg(drawing, "pareto")
     # ticks at 1, 2 and 5 of a decade: linear ones would be evenly apart
-    assert {"1", "2", "5", "10", "oracle", "perfect chain", "one tier alone", "big"} <= texts(svg)
+    assert {"1", "2", "5", "10", "oracle", "perfect chain", "one tier alone", "big"} <= texts(
+        drawing
+    )
 
 
 def test_costs_that_differ_little_lie_on_a_linear_axis() -> None:
     close = data(costs=(10.0, 12.0), accuracies=(1.0, 1.0), names=(HOSTILE, "b"))
-    svg = pareto_svg(close, title="T", description="<D>")
-    check_svg(svg, "pareto")
-    assert {"12", "14", "16", "18", "20", "22"} <= texts(svg)
+    drawing = pareto_of_test(close)
+    check_svg(drawing, "pareto")
+    assert {"12", "14", "16", "18", "20", "22"} <= texts(drawing)
 
 
 def test_a_tier_that_costs_nothing_is_drawn() -> None:
-    svg = pareto_svg(data(costs=(0.0, 12.0)), title="T", description="<D>")
-    assert {"0", "2", "4", "6", "8", "10", "12"} <= texts(svg)
+    drawing = pareto_of_test(data(costs=(0.0, 12.0)))
+    assert {"0", "2", "4", "6", "8", "10", "12"} <= texts(drawing)
 
 
 def test_risk_histogram() -> None:
-    svg = risk_svg(RISKS, title="T", description="<D>")
-    check_svg(svg, "risk")
+    drawing = risk(RISKS)
+    check_svg(drawing, "risk")
     assert {
         "risk of accepting the answer of small",
         "accepting does no harm",
         "accepting does harm",
         "accepted up to 0.120",
-    } <= texts(svg)
+    } <= texts(drawing)
 
 
 def test_the_same_numbers_give_the_same_file() -> None:
     # and a threshold above every risk is not drawn
-    svg = risk_svg(replace(RISKS, accept_at_most=0.5), title="T", description="<D>")
-    assert svg == risk_svg(replace(RISKS, accept_at_most=0.5), title="T", description="<D>")
-    assert not any("accepted up to" in text for text in texts(svg))
+    drawing = risk(replace(RISKS, accept_at_most=0.5))
+    assert drawing == risk(replace(RISKS, accept_at_most=0.5))
+    assert not any("accepted up to" in text for text in texts(drawing))
 
 
 def test_a_tier_without_scores_says_so() -> None:
     risks = replace(RISKS, n_harmless=(0, 0), n_harmful=(0, 0), n_unscored=20, accept_at_most=None)
-    shown = texts(risk_svg(risks, title="T", description="<D>"))
+    shown = texts(risk(risks))
     assert "no answer has a score" in shown
     assert not any("accepted up to" in text for text in shown)

@@ -13,12 +13,12 @@ import pytest
 from eval.recorded.records_csv import outcomes_of, read_records
 from eval.recorded.splits import Splits, disjoint_splits
 from eval.reports.calibration_drawings import risk
-from eval.reports.calibration_figures import ReportData, report_data
-from eval.reports.calibration_result import Report, report_of
-from eval.reports.calibration_tables import beside_last, ways_of_answering
-from eval.reports.calibration_text import counted_on, promised, verdict
-from eval.reports.page import write_report
+from eval.reports.calibration_figures import CalibrationFigures, calibration_figures
+from eval.reports.calibration_report import counted_on, promised, write_calibration_report
+from eval.reports.calibration_result import CalibrationReport, calibration_report
+from eval.reports.calibration_tables import compared_with_last, ways_of_answering
 from eval.reports.provenance import Provenance
+from eval.reports.shared_tables import verdict
 from hybridserve_llm.calibration.certify import Promise, calibrate
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError
@@ -38,10 +38,10 @@ PROVENANCE = Provenance(
 )
 
 
-def reported(splits: Splits) -> Report:
+def reported(splits: Splits) -> CalibrationReport:
     promise = Promise(loss="net", epsilon=0.05, delta=0.1)
     calibration = calibrate(splits.fit, splits.certify, promise)
-    return report_of(calibration, splits, cost_source="as given", n_incomplete=3, seed=0)
+    return calibration_report(calibration, splits, cost_source="as given", n_incomplete=3, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +50,24 @@ def splits(cascade_csv: Path) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def report(splits: Splits) -> Report:
+def report(splits: Splits) -> CalibrationReport:
     return reported(splits)
 
 
 @pytest.fixture(scope="module")
-def data(report: Report, splits: Splits) -> ReportData:
-    return report_data(report, splits)
+def data(report: CalibrationReport, splits: Splits) -> CalibrationFigures:
+    return calibration_figures(report, splits)
 
 
 @pytest.fixture(scope="module")
 def written(
-    report: Report, splits: Splits, tmp_path_factory: pytest.TempPathFactory
+    report: CalibrationReport, splits: Splits, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
     remarks = ["A word on the data."]
-    return write_report(folder, report, splits=splits, provenance=PROVENANCE, remarks=remarks)
+    return write_calibration_report(
+        folder, report, splits=splits, provenance=PROVENANCE, remarks=remarks
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,9 @@ def embedded(text: str) -> dict[str, Any]:
     return value
 
 
-def test_one_page_that_needs_nothing_else(written: tuple[Path, Path], report: Report) -> None:
+def test_one_page_that_needs_nothing_else(
+    written: tuple[Path, Path], report: CalibrationReport
+) -> None:
     page, markdown = written
     text = page.read_text(encoding="utf-8")
     words = " ".join(check_page(text).words)
@@ -159,7 +163,7 @@ def test_one_page_that_needs_nothing_else(written: tuple[Path, Path], report: Re
 
 
 def test_every_number_can_be_read_from_the_page(
-    written: tuple[Path, Path], report: Report, data: ReportData
+    written: tuple[Path, Path], report: CalibrationReport, data: CalibrationFigures
 ) -> None:
     found = embedded(written[0].read_text(encoding="utf-8"))
     assert found["figures"] == json.loads(json.dumps(data.as_json()))
@@ -180,7 +184,7 @@ def test_markdown_holds_the_same_tables(written: tuple[Path, Path]) -> None:
     assert markdown.startswith("# Calibration report\n\n## Result\n\n**")
 
 
-def test_the_promise_in_words(report: Report, data: ReportData) -> None:
+def test_the_promise_in_words(report: CalibrationReport, data: CalibrationFigures) -> None:
     text = " ".join(block.markdown() for block in promised(report, data))
     chosen = report.calibration.chosen
     assert chosen is not None
@@ -191,7 +195,7 @@ def test_the_promise_in_words(report: Report, data: ReportData) -> None:
     assert "Not promised:" in text
 
 
-def test_the_promise_on_harm_in_words(report: Report, data: ReportData) -> None:
+def test_the_promise_on_harm_in_words(report: CalibrationReport, data: CalibrationFigures) -> None:
     promise = Promise(loss="harm", epsilon=0.02, delta=0.05)
     changed = replace(report, calibration=replace(report.calibration, promise=promise))
     text = " ".join(b.markdown() for b in promised(changed, data))
@@ -204,39 +208,41 @@ def test_the_promise_on_harm_in_words(report: Report, data: ReportData) -> None:
     [
         ((-0.01, 0.02), "All of it is within epsilon."),
         ((0.021, 0.03), "above epsilon: the promise is not kept here."),
-        ((0.01, 0.03), "does not tell"),
-        (None, "does not tell"),
+        ((0.01, 0.03), "does not show"),
+        (None, "does not show"),
     ],
 )
 def test_the_check_on_test_questions(interval: tuple[float, float] | None, said: str) -> None:
     assert said in verdict(interval, 0.02)
 
 
-def test_which_questions_are_counted(data: ReportData) -> None:
+def test_which_questions_are_counted(data: CalibrationFigures) -> None:
     assert "200 test questions; none of them was used to fit or to certify" in counted_on(data)
     assert "7 of them were drawn to fit or to certify too" in counted_on(replace(data, n_seen=7))
 
 
-def test_tables_hold_the_figures(report: Report, data: ReportData) -> None:
+def test_tables_hold_the_figures(report: CalibrationReport, data: CalibrationFigures) -> None:
     names = [row[0] for row in ways_of_answering(data).rows]
     assert names[:3] == ["small-1b alone", "mid-8b alone", "big-70b alone"]
     assert names[3] == f"cascade: {' > '.join(report.chain)}"
     assert names[4:] == ["perfect chain", "oracle"]
-    rows = {row[0]: row[1] for row in beside_last(data).rows}
+    rows = {row[0]: row[1] for row in compared_with_last(data).rows}
     assert rows["times cheaper"] == f"{report.cost_ratio:.2f}"
-    assert rows["harm rate"] == f"{100 * report.test_harm:.1f} %"
+    assert rows["harm rate"] == f"{100 * report.cascade.harm_rate:.1f} %"
 
 
 @pytest.fixture(scope="module")
-def tiny_report(tiny: Splits) -> Report:
+def tiny_report(tiny: Splits) -> CalibrationReport:
     return reported(tiny)
 
 
 def test_nothing_certified_five_questions_no_score_and_a_hostile_name(
-    tiny_report: Report, tiny: Splits, tmp_path: Path
+    tiny_report: CalibrationReport, tiny: Splits, tmp_path: Path
 ) -> None:
     assert not tiny_report.certified
-    page, markdown = write_report(tmp_path, tiny_report, splits=tiny, provenance=PROVENANCE)
+    page, markdown = write_calibration_report(
+        tmp_path, tiny_report, splits=tiny, provenance=PROVENANCE
+    )
     text = page.read_text(encoding="utf-8")
     words = " ".join(check_page(text).words)
     assert "Nothing. No policy that is cheaper than big alone could be certified" in words
@@ -248,20 +254,22 @@ def test_nothing_certified_five_questions_no_score_and_a_hostile_name(
     assert r"| \_a\|\$b\</script>\<script>" in markdown.read_text(encoding="utf-8")
 
 
-def test_a_folder_that_cannot_be_written(report: Report, splits: Splits, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(
+    report: CalibrationReport, splits: Splits, tmp_path: Path
+) -> None:
     occupied = tmp_path / "file"
     occupied.write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cannot write the report to .*file.*another folder"):
-        write_report(occupied, report, splits=splits, provenance=PROVENANCE)
+        write_calibration_report(occupied, report, splits=splits, provenance=PROVENANCE)
     assert occupied.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_page_that_cannot_be_replaced_leaves_nothing_behind(
-    tiny_report: Report, tiny: Splits, tmp_path: Path
+    tiny_report: CalibrationReport, tiny: Splits, tmp_path: Path
 ) -> None:
     (tmp_path / "calibration-report.html").mkdir()
     with pytest.raises(ConfigError, match="cannot write the report"):
-        write_report(tmp_path, tiny_report, splits=tiny, provenance=PROVENANCE)
+        write_calibration_report(tmp_path, tiny_report, splits=tiny, provenance=PROVENANCE)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration-report.html"]
 
 
@@ -270,7 +278,7 @@ def test_a_page_that_cannot_be_replaced_leaves_nothing_behind(
     [(None, "none of them is accepted"), (0.99, "All of them are accepted: the threshold is 0.99")],
 )
 def test_a_threshold_that_is_not_drawn_is_told(
-    data: ReportData, accept_at_most: float | None, said: str
+    data: CalibrationFigures, accept_at_most: float | None, said: str
 ) -> None:
-    drawing = risk(replace(data, risks=replace(data.risks, accept_at_most=accept_at_most)))
+    drawing = risk(replace(data.risks, accept_at_most=accept_at_most))
     assert said in drawing.caption

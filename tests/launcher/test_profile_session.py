@@ -19,12 +19,13 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Placement
 from hybridserve_llm.profiles.profile_file import read_profile
+from hybridserve_llm.reporting.blocks import print_blocks
 from hybridserve_llm.testing import ScriptedNvml
 from launch.profiling.cli import main
 from launch.profiling.machine import gpu_name, hardware_in_words
 from launch.profiling.options import read_profile_options
 from launch.profiling.session import profile_tiers
-from launch.profiling.tables import points_table
+from launch.profiling.tables import points_blocks
 from launch.running.run_folder import open_run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_watts_that_nothing_measures_are_null_with_the_reason(
     assert (profile.idle_w, profile.idle_source) == (None, "unavailable")
     assert profile.bare_idle_w is None
     shown = io.StringIO()
-    Console(width=80, file=shown).print(points_table(told))
+    print_blocks(points_blocks(told), Console(width=80, file=shown))
     assert "W: unavailable: no energy counter: no RAPL counter in" in shown.getvalue()
 
 
@@ -150,7 +151,7 @@ def test_watts_that_the_user_named_are_called_a_model(
     assert profile.idle_w is not None
     assert profile.idle_w < profile.points[0].power_w
     shown = io.StringIO()
-    Console(width=80, file=shown).print(points_table(told))
+    print_blocks(points_blocks(told), Console(width=80, file=shown))
     assert "W: model:user; idle " in shown.getvalue()
 
 

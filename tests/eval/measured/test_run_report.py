@@ -31,7 +31,7 @@ from eval.recorded.run_outcomes import (
     total_use,
     use_without_idle,
 )
-from eval.reports.run_text import certified_on
+from eval.reports.run_report import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
 Make = Callable[..., Any]
@@ -311,7 +311,7 @@ def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
     other = with_header(path, tmp_path / "other.jsonl", certificate=told)
     assert main(["report", str(other), "--markdown", str(text)]) == 0
     # The exact interval of 30 in 240 independent questions, 8.6 to 17.4 %, would be all above.
-    assert "bootstrap over groups). That does not tell" in text.read_text()
+    assert "bootstrap over groups). That does not show" in text.read_text()
 
 
 def test_runs_of_other_settings_are_not_pooled(

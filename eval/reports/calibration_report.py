@@ -1,23 +1,35 @@
-"""What the calibration report says, in reading order."""
+"""Write the calibration report: in a terminal, as an HTML file, and as its Markdown twin."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from eval.judging.intervals import Interval
-from eval.reports.blocks import Block, Bullets, Paragraph, Section
-from eval.reports.calibration_drawings import deferral, pareto, reliability, risk
-from eval.reports.calibration_figures import ReportData
-from eval.reports.calibration_result import Report
+from eval.recorded.splits import Splits
+from eval.reports.calibration_drawings import (
+    deferral_of_test,
+    pareto_of_test,
+    reliability_of_test,
+    risk,
+)
+from eval.reports.calibration_figures import CalibrationFigures, calibration_figures
+from eval.reports.calibration_result import CalibrationReport
 from eval.reports.calibration_tables import (
-    beside_last,
-    by_tier,
     calibration_of_tiers,
     chains,
+    compared_with_last,
     origin,
+    shares_of_tiers,
     ways_of_answering,
 )
 from eval.reports.provenance import Provenance
-from eval.reports.readable import percent, points, points_range
+from eval.reports.shared_tables import verdict
+from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.reporting.blocks import Bullets, Paragraph, ReportBlock, Section
+from hybridserve_llm.reporting.page import html_page, markdown_page, replace_file
+from hybridserve_llm.reporting.readable import percent, points, points_range, reversed_range
 
+HTML_NAME, MARKDOWN_NAME = "calibration-report.html", "calibration-report.md"
+_TITLE = "Calibration report"
 _NOT_PROMISED = (
     "the same bound for a single question, topic or group of users: it holds on average;",
     "anything once questions, models, chat templates or sampling settings differ from those of the "
@@ -42,17 +54,20 @@ _AS_GROUPS = (
     "counts as much as one of few"
 )
 _RANKING = (
-    "ECE is above zero even where confidence is perfect, since questions are finitely many: beside "
-    "it stands what perfect confidence would show here on average, and what it would exceed once "
-    "in twenty times (simulated). Brier: mean squared error, less is better. AUROC: how often a "
-    "right answer has more confidence than a wrong one; 0.5 is chance."
+    "ECE is above zero even where confidence is perfect, since questions are finitely many. Next "
+    "to it stands what perfect confidence would show here on average, and what it would exceed "
+    "once in twenty times (simulated). Brier: mean squared error, less is better. AUROC: how often "
+    "a right answer has more confidence than a wrong one; 0.5 is chance."
 )
 
 
-def sections(
-    report: Report, data: ReportData, provenance: Provenance, remarks: Sequence[str] = ()
+def calibration_sections(
+    report: CalibrationReport,
+    data: CalibrationFigures,
+    provenance: Provenance,
+    remarks: Sequence[str] = (),
 ) -> tuple[Section, ...]:
-    """The whole report from its headline to its provenance; `remarks` follow the headline."""
+    """Return the report from its headline to its provenance; `remarks` follow the headline."""
     result = (Paragraph(text) for text in (*remarks, counted_on(data)))
     ideals = Paragraph(_IDEALS + (_GROUPED if data.has_groups else ""))
     costs = Bullets(tuple(report.remarks()))
@@ -61,20 +76,31 @@ def sections(
         Section("What is promised", promised(report, data)),
         Section(
             "Accuracy and cost",
-            (ways_of_answering(data), ideals, beside_last(data), by_tier(data), costs),
+            (
+                ways_of_answering(data),
+                ideals,
+                compared_with_last(data),
+                shares_of_tiers(data),
+                costs,
+            ),
         ),
-        Section("Accuracy against cost", (pareto(data), deferral(data))),
+        Section("Accuracy against cost", (pareto_of_test(data), deferral_of_test(data))),
         Section(
             "Confidence and risk",
-            (reliability(data), calibration_of_tiers(data), Paragraph(_RANKING), risk(data)),
+            (
+                reliability_of_test(data),
+                calibration_of_tiers(data),
+                Paragraph(_RANKING),
+                risk(data.risks),
+            ),
         ),
         Section("Chains", (chains(report),)),
         Section("Where the numbers come from", (origin(report, provenance),)),
     )
 
 
-def counted_on(data: ReportData) -> str:
-    """Which questions the figures are counted on, and whether they are fresh."""
+def counted_on(data: CalibrationFigures) -> str:
+    """Return on which questions the figures are counted, and whether they are fresh."""
     if data.n_seen:
         return (
             f"Figures and tables are counted on {data.n_test} test questions. {data.n_seen} of "
@@ -87,8 +113,8 @@ def counted_on(data: ReportData) -> str:
     )
 
 
-def promised(report: Report, data: ReportData) -> tuple[Block, ...]:
-    """The certificate in words, its evidence, the check on test questions, and its limits."""
+def promised(report: CalibrationReport, data: CalibrationFigures) -> tuple[ReportBlock, ...]:
+    """Return the certificate in words, its evidence, the check on test questions, its limits."""
     promise, chosen, last = report.calibration.promise, report.calibration.chosen, data.last.name
     if chosen is None:
         return (
@@ -116,7 +142,7 @@ def promised(report: Report, data: ReportData) -> tuple[Block, ...]:
     )
 
 
-def _bound(report: Report, last: str) -> str:
+def _bound(report: CalibrationReport, last: str) -> str:
     epsilon = report.calibration.promise.epsilon
     if report.calibration.promise.loss == "net":
         return f"the cascade's accuracy is at most {points(epsilon)} below that of {last} alone"
@@ -126,11 +152,11 @@ def _bound(report: Report, last: str) -> str:
     )
 
 
-def _check(report: Report, data: ReportData) -> str:
-    """The promise held against the test questions."""
+def _check(report: CalibrationReport, data: CalibrationFigures) -> str:
+    """Return the promise compared with the test questions."""
     promise, cascade = report.calibration.promise, data.cascade
     loss, interval = -cascade.difference, cascade.difference_interval
-    interval = None if interval is None else (-interval[1], -interval[0])
+    interval = reversed_range(interval)
     if promise.loss == "harm":
         loss, interval = cascade.harm_rate, cascade.harm_interval
     return (
@@ -139,10 +165,43 @@ def _check(report: Report, data: ReportData) -> str:
     )
 
 
-def verdict(interval: Interval | None, epsilon: float) -> str:
-    """Whether the test questions alone tell that the loss is within `epsilon`."""
-    if interval is not None and interval[1] <= epsilon:
-        return "All of it is within epsilon."
-    if interval is not None and interval[0] > epsilon:
-        return "All of it is above epsilon: the promise is not kept here."
-    return "That does not tell whether the loss is within epsilon."
+def write_calibration_report(
+    folder: Path,
+    report: CalibrationReport,
+    *,
+    splits: Splits,
+    provenance: Provenance,
+    remarks: Sequence[str] = (),
+) -> tuple[Path, Path]:
+    """Write the report of a calibration that came from `splits`; return HTML and Markdown paths.
+
+    `remarks` are sentences on the data that a reader has to know first. The folder is made where it
+    is missing. Each file is there whole or not at all.
+
+    Raises:
+        ConfigError: The folder cannot be made or written to.
+    """
+    page, text = folder / HTML_NAME, folder / MARKDOWN_NAME
+    data = calibration_figures(report, splits)
+    parts = calibration_sections(report, data, provenance, remarks)
+    found = calibration_json(report, data, provenance)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(page, html_page(_TITLE, parts, found))
+        replace_file(text, markdown_page(_TITLE, parts))
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot write the report to {folder}: {exc}; name another folder"
+        ) from exc
+    return page, text
+
+
+def calibration_json(
+    report: CalibrationReport, data: CalibrationFigures, provenance: Provenance
+) -> dict[str, Any]:
+    """Return every number of the report, drawn ones included."""
+    return {
+        "report": report.as_json(),
+        "figures": data.as_json(),
+        "provenance": dict(provenance.rows()),
+    }

@@ -1,16 +1,30 @@
 """Pieces of a report: text is shown as it is, in HTML and Markdown; numbers as readers say them."""
 
-import pytest
+import io
 
-from eval.reports.blocks import Bullets, Drawing, Paragraph, Section, Table, in_markdown
-from eval.reports.readable import (
-    cost,
-    number,
+import pytest
+from rich.console import Console
+
+from hybridserve_llm.reporting.blocks import (
+    Bullets,
+    Drawing,
+    Paragraph,
+    ReportBlock,
+    Section,
+    Table,
+    in_markdown,
+    print_blocks,
+)
+from hybridserve_llm.reporting.readable import (
+    decimal,
+    four_digits,
+    or_dash,
     percent,
     percent_of,
     percent_range,
     points,
     points_range,
+    reversed_range,
 )
 
 TABLE = Table(
@@ -72,11 +86,56 @@ def test_numbers_in_readers_units() -> None:
     assert points(-0.0042) == "-0.42 points"
     assert points(-1e-9) == "0.00 points"
     assert points_range((-0.009, 0.0006)) == "-0.90 to 0.06 points"
-    assert number(0.12345) == "0.123"
-    assert cost(0.0123456) == "0.01235"
+    assert decimal(0.12345) == "0.123"
+    assert four_digits(0.0123456) == "0.01235"
 
 
 def test_what_cannot_be_told_is_said_in_words() -> None:
-    assert percent(None) == percent_range(None) == points_range(None) == number(None)
+    assert percent(None) == percent_range(None) == points_range(None) == decimal(None)
     assert percent(None) == "not enough"
     assert percent_of(1, 0) == "unknown"
+
+
+def shown(*blocks: ReportBlock) -> str:
+    file = io.StringIO()
+    print_blocks(blocks, Console(width=40, file=file, highlight=False))
+    return file.getvalue()
+
+
+def test_a_terminal_shows_text_as_it_is() -> None:
+    assert shown(Paragraph("see [bold]a[/bold]"), Bullets(("one", "[two]"))) == (
+        "see [bold]a[/bold]\none\n[two]\n"
+    )
+
+
+def test_a_terminal_breaks_long_lines_but_those_that_must_stay_whole() -> None:
+    path = "Written: /a/very/long/folder/name/and/a/file.html"  # 49 characters, 40 fit
+    assert shown(Paragraph(path, keeps_line=True)) == path + "\n"
+    assert shown(Paragraph("word " * 10)).count("\n") == 2
+
+
+def test_a_terminal_shows_a_table_with_its_caption_and_numbers_to_the_right() -> None:
+    table = Table(caption="[x] costs", header=("tier", "cost"), rows=(("small", "1"), ("b", "20")))
+    lines = [line.rstrip() for line in shown(table).splitlines()]
+    assert lines == ["[x] costs", " tier   cost", " small     1", " b        20"]
+
+
+def test_a_section_in_a_terminal_is_its_heading_and_its_blocks() -> None:
+    drawing = Drawing(svg="<svg></svg>", title="Curve", caption="Look.", description="Up.")
+    assert shown(Section("A", (Paragraph("b"), drawing))) == (
+        "A\nb\nCurve (drawn in the HTML page): Up.\n"
+    )
+
+
+def test_columns_make_the_header_and_the_cells() -> None:
+    table = Table.of([1, 2], "squares", {"n": str, "n * n": lambda n: str(n * n)})
+    assert table == Table(caption="squares", header=("n", "n * n"), rows=(("1", "1"), ("2", "4")))
+
+
+def test_an_unknown_value_is_a_dash() -> None:
+    assert (or_dash(None), or_dash(0.12345), or_dash(3.14159, ".1f")) == ("-", "0.1235", "3.1")
+
+
+def test_the_range_of_a_negative_is_turned_round() -> None:
+    assert reversed_range((-0.1, 0.3)) == (-0.3, 0.1)
+    assert reversed_range(None) is None

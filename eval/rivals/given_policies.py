@@ -1,15 +1,8 @@
-"""Make the policies that a server would serve by, and the other ways at their cost.
-
-`hs-eval replay`, `sweep` and `report` share this.
-"""
+"""Build the policies that a user names: a certificate's, or one threshold a tier."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from eval.recorded.calibration_data import CalibrationData
-from eval.rivals.other_ways import OtherWay, other_ways
 from eval.rivals.policy_replay import ServedPolicy
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.config.certificate import Certificate
@@ -34,25 +27,13 @@ def certified_policy(path: Path, certificate: Certificate, *, strict: bool) -> S
 
 
 def threshold_policy(tiers: Sequence[str], accept: dict[str, float]) -> ScorePolicy:
-    """Return the server's policy of thresholds; a tier without a threshold accepts nothing.
+    """Return the server's policy of one threshold a tier; a tier without one accepts nothing.
 
     Raises:
-        ConfigError: A threshold is for the last tier, whose answer is always taken, or for no tier.
+        ConfigError: A threshold is for the last tier, whose answer is always taken, or for none.
     """
     for name in accept:
         if name not in tiers[:-1]:
             allowed = ", ".join(tiers[:-1])
             raise ConfigError(f"--accept {name}: not a tier below the last; allowed: {allowed}")
     return ScorePolicy(rules=tuple(TierRule(accept_at=accept.get(name, _NEVER)) for name in tiers))
-
-
-def ways_at_cost(data: CalibrationData, policy_cost: float, *, seed: int) -> tuple[OtherWay, ...]:
-    """Return other ways to answer the recorded questions, at the cost of a policy."""
-    outcomes = data.outcomes
-    return other_ways(
-        outcomes,
-        np.tile(outcomes.costs, (outcomes.n_questions, 1)),
-        policy_cost=policy_cost,
-        seed=seed,
-        answer_lengths=data.answer_lengths,
-    )

@@ -1,0 +1,1 @@
+"""Show results to people: blocks of text, tables and drawings, in a terminal, HTML or Markdown."""
