@@ -337,6 +337,22 @@ def test_the_readmes_code_is_valid() -> None:
             assert set(attempt) <= set(real["attempts"][0])
 
 
+def test_the_tutorials_files_are_valid() -> None:
+    tutorial = text_of("docs/tutorial.md")
+    whole, addition = map(yaml.safe_load, blocks(tutorial, "yaml"))
+    names = [tier.name for tier in parse_config(whole, source="docs/tutorial.md").tiers]
+    assert names == ["small", "medium", "giant"]
+    assert parse_config(whole | addition, source="docs/tutorial.md").certificate is not None
+    (prompt,) = map(json.loads, blocks(tutorial, "json"))
+    assert set(prompt) == {"prompt", "reference", "grader"}
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = text_of("docs/README.md")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
 def messages_of(node: ast.AST) -> str:
     """The text of a string in the code, with `…` for each value that is put into it."""
     if isinstance(node, ast.Constant):
