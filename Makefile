@@ -10,6 +10,8 @@ ARGS ?=
 SEED ?= 0
 # How many questions `make demo-check` asks.
 QUESTIONS ?= 300
+# How many processes run the tests that start no engines.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -19,7 +21,7 @@ TRAINED := runs/demo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-check test check quick lint prometheus train clean
+.PHONY: help install demo demo-check test check quick lint map prometheus train clean
 
 help: ## what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | while IFS=@ read -r name text; do \
@@ -60,13 +62,16 @@ demo-check: install ## start the demo, ask it fresh questions, print a JSON repo
 test: check ## everything; what CI runs
 
 check: lint prometheus ## the same: format, lint, types, layers, all tests
-	$(BIN)/python -m pytest -m 'not engine'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine'
 	@printf '\ntests on real engines: '
 	@$(BIN)/python -m pip list --format=freeze 2>/dev/null | grep -E '^vllm(-cpu)?=='
 	$(BIN)/python -m pytest -m engine -v -rs
 
-quick: lint ## the same without the tests that start engines
-	$(BIN)/python -m pytest -m 'not engine'
+quick: lint ## the same without slow tests and without the tests that start engines
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not slow'
+
+map: install ## count and draw the rooms of the code, into docs/map.svg
+	$(BIN)/python docs/import_map.py --draw
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from eval.calibrate_options import check_options, parser
-from eval.calibrate_prompts import how_to_go_on, record_attempts
-from eval.calibration_data import CalibrationData, read_calibration_data
-from eval.calibration_files import write_files
-from eval.calibration_report import Report, report_of
-from eval.splits import (
+from eval.commands.calibrate_options import check_options, parser
+from eval.commands.calibrate_prompts import how_to_go_on, record_attempts
+from eval.commands.calibration_files import write_files
+from eval.recorded.calibration_data import CalibrationData, read_calibration_data
+from eval.recorded.splits import (
     DEFAULT_N_CERTIFY,
     DEFAULT_N_FIT,
     Splits,
     bootstrap_splits,
     disjoint_splits,
 )
+from eval.reports.calibration_result import Report, report_of
 from hybridserve_llm.calibration.certify import Promise, calibrate, calibrate_knee
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError, HybridServeError

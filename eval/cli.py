@@ -13,19 +13,19 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
-from eval.check_simulator import add_check_simulator, check_simulator
-from eval.check_simulator_tables import print_check
-from eval.collect_command import add_collect_options, collected, print_collected
-from eval.measure_command import add_measure_options, measured, print_measured
-from eval.planner_fit import planner_fit, print_planner_fit
-from eval.records_command import add_records_options, records_report
-from eval.records_report import print_records_report
-from eval.replay_command import add_replay_options, replay_report
-from eval.replay_report import print_replay_report
-from eval.report_command import add_report_options, print_run_report, run_report
-from eval.simulate import add_simulate, simulate
-from eval.simulate_tables import print_simulation
-from eval.sweep import add_sweep_options, print_sweep, sweep
+from eval.commands.collect import add_collect_options, collected, print_collected
+from eval.commands.measure import add_measure_options, measured, print_measured
+from eval.commands.records import add_records_options, records_report
+from eval.commands.replay import add_replay_options, replay_report
+from eval.commands.report import add_report_options, print_run_report, run_report
+from eval.commands.simulate import add_simulate, simulate
+from eval.commands.simulate_tables import print_simulation
+from eval.commands.sweep import add_sweep_options, print_sweep, sweep
+from eval.reports.records_report import print_records_report
+from eval.reports.replay_report import print_replay_report
+from eval.studies.check_simulator import add_check_simulator, check_simulator
+from eval.studies.check_simulator_tables import print_check
+from eval.studies.planner_fit import planner_fit, print_planner_fit
 from hybridserve_llm.errors import ConfigError, HybridServeError
 
 _EXIT_CONFIG, _EXIT_CANNOT, _EXIT_INTERRUPTED = 2, 3, 130

@@ -7,7 +7,7 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.errors import HybridServeError
 from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine, RecordSink, Scorer
-from hybridserve_llm.records import Attempt, FinishedRequest, Ledger, Verdict
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
 
 __version__ = "0.1.0"
 

@@ -3,20 +3,11 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
 
-from hybridserve_llm.records import (
-    Activity,
-    Assessment,
-    Chunk,
-    Completion,
-    EngineRequest,
-    FinishedRequest,
-    GenerateRequest,
-    Joules,
-    Ledger,
-    Seen,
-    SettledEnergy,
-    Work,
-)
+from hybridserve_llm.values.answers import Assessment, Chunk, Completion, Seen
+from hybridserve_llm.values.engines import Work
+from hybridserve_llm.values.joules import Activity, Joules, SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger
+from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
 
 class Clock(Protocol):

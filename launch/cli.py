@@ -14,14 +14,14 @@ from pathlib import Path
 from rich.console import Console
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError, HybridServeError
-from launch.explain import plan_text
 from launch.options import LaunchOptions, StatusOptions, StopOptions, read_command_line
-from launch.plan_report import plan_json
-from launch.planning import planned
+from launch.plans.explain import plan_text
+from launch.plans.plan_report import plan_json
+from launch.plans.planning import planned
 from launch.run import checked_cascade, launch
-from launch.running import running_launches
-from launch.status import status_of, to_json, to_text
-from launch.stop import stop_launch
+from launch.running.launch_index import running_launches
+from launch.running.status import status_of, to_json, to_text
+from launch.running.stop_command import stop_launch
 
 _EXIT_CONFIG, _EXIT_CANNOT = 2, 3
 _TABLE_WIDTH = 80

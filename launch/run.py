@@ -27,24 +27,23 @@ from hybridserve_llm.planner.plan import Plan
 from hybridserve_llm.server.build import BOOKKEEPER, Serving, build_app
 from hybridserve_llm.server.parts import promise_of
 from hybridserve_llm.telemetry.engine_metrics import EngineReport
-from launch.banner import ready_text
-from launch.checkpoint_facts import checkpoint_facts
-from launch.checkpoints import check_checkpoints
-from launch.demo.family import CHECKPOINTS
+from launch.demo.family import DEMO_CONFIG
+from launch.engines.supervisor import check_is_here, endpoints_of, engine_states, running_engines
+from launch.machine.checkpoint_facts import checkpoint_facts
+from launch.machine.checkpoints import check_checkpoints
 from launch.options import LaunchOptions
-from launch.planning import Planned, planned
-from launch.power_models import energy_models
-from launch.profitable import check_it_pays
-from launch.run_folder import RunFolder, open_run_folder
-from launch.running import announced
-from launch.serving import base_url, bind, serve
-from launch.state import EngineState, LaunchState, StateFile
-from launch.stopping import StopRequest, sigterm_interrupts
-from launch.supervisor import check_is_here, endpoints_of, engine_states, running_engines
+from launch.plans.planning import Planned, planned
+from launch.plans.power_models import energy_models
+from launch.plans.profitable import check_it_pays
+from launch.running.banner import ready_text
+from launch.running.http_server import base_url, bind, serve
+from launch.running.launch_index import announced
+from launch.running.run_folder import RunFolder, open_run_folder
+from launch.running.signals import StopRequest, sigterm_interrupts
+from launch.running.state_file import EngineState, LaunchState, StateFile
 
 log = logging.getLogger(__name__)
 
-DEMO_CONFIG = CHECKPOINTS.parent / "cascade.yaml"
 _HIGHEST_REPLICA = 9999
 
 
@@ -226,7 +225,12 @@ async def _serve(launch: _Launch, hurry: asyncio.Event) -> None:
         engines=engine_states(config, plan, launch.folder),
     )
     async with running_engines(
-        config, plan, launch.folder, launch.state, gpu_numbers=launch.gpu_numbers, hurry=hurry
+        config,
+        plan,
+        launch.folder,
+        launch.state,
+        gpu_numbers=launch.gpu_numbers,
+        hurry=hurry,
     ):
         await serve(
             app,

@@ -13,33 +13,25 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.meter_sites import Metered, Probes
+from hybridserve_llm.books.metering import Metering, metering_of
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.config.load import load_config, parse_config
-from hybridserve_llm.records import (
-    Assessment,
-    Attempt,
-    ComponentEnergy,
-    FinishedRequest,
-    Flag,
-    Ledger,
-    SettledEnergy,
-    Source,
-    Verdict,
-)
+from hybridserve_llm.promise.standing import CERTIFICATE_STATUSES, STATES
 from hybridserve_llm.server.convert import ledger_json
 from hybridserve_llm.server.energy_metrics import EnergyCollector, energy_json
-from hybridserve_llm.server.energy_report import report_of
 from hybridserve_llm.server.error_responses import STATUS
-from hybridserve_llm.server.meter_sites import Metered, Probes
-from hybridserve_llm.server.metering import Metering, metering_of
 from hybridserve_llm.server.protocol import CascadeOverrides
-from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.json_lines import DroppedRecords
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.telemetry.spans import LeftOutSpans
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
+from hybridserve_llm.values.answers import Assessment
+from hybridserve_llm.values.joules import ComponentEnergy, Flag, SettledEnergy, Source
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
     TierCounts,

@@ -1,49 +1,43 @@
-"""A streamed answer of the final tier: its tokens leave as they come, its ledger when it ends.
+"""Stream the answer of the final tier: its tokens leave as they come, its ledger when it ends.
 
-A token that has left cannot be taken back, so this is used for the tier whose answer is taken
-whatever it says, and for no other.
+A token that has left cannot be taken back. So only the tier whose answer is always taken is
+streamed in this way.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
 
-from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import Chunk, Ledger, Usage, Verdict
-
-
-class Finish(Protocol):
-    """Closes the attempt's record and gives the request's whole ledger."""
-
-    def __call__(
-        self,
-        verdict: Verdict,
-        reason: str,
-        usage: Usage,
-        ttft_s: float | None,
-        ended_by: HybridServeError | None = None,
-    ) -> Ledger:
-        """The ledger, `ttft_s` and `usage` as the stream told them; `ended_by` broke it."""
+from hybridserve_llm.cascade.climb import Climb, Tier
+from hybridserve_llm.cascade.policy import LAST_RESORT
+from hybridserve_llm.errors import EngineFailed, HybridServeError
+from hybridserve_llm.values.answers import Chunk, Usage
+from hybridserve_llm.values.ledger import Ledger
+from hybridserve_llm.values.requests import EngineRequest
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAnswer:
-    """Chunks of the answering tier, to be read once through `chunks`; then `ledger` is there."""
+    """Hold the answer of a tier that has begun to stream; read it once, through `chunks`."""
 
+    climb: Climb
     tier: str
     model: str
     first_chunk: Chunk
-    ttft_s: float
     rest: AsyncGenerator[Chunk]
-    finish: Finish
-    ledger: Ledger | None = None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The request's ledger; None until the stream has ended."""
+        return self.climb.ledger
 
     async def chunks(self) -> AsyncGenerator[Chunk]:
-        """The engine's chunks in order, usage chunk included; closing it aborts the engine's work.
+        """Yield the engine's chunks in order, then close the ledger.
+
+        The chunk with the usage is among them. Closing the generator aborts the engine's work.
 
         Raises:
-            EngineFailed, EngineUnavailable, DeadlineExceeded: The stream broke; what was sent
+            EngineFailed, EngineUnavailable, DeadlineExceeded: The stream broke. What was sent
                 stays sent, and the attempt is recorded as failed.
         """
         usage = Usage()
@@ -54,18 +48,39 @@ class LiveAnswer:
                 yield chunk
                 chunk = await anext(self.rest, None)
         except HybridServeError as exc:
-            self.finish(Verdict.FAIL, str(exc), usage, self.ttft_s, exc)
+            self.climb.failed(exc, usage)
+            self.climb.close(ended_by=exc)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            self.finish(Verdict.ABORT, "given up", usage, self.ttft_s)
+            self.climb.aborted(usage)
+            self.climb.close()
             raise
         else:
-            reason = "last tier that may be asked"
-            self.ledger = self.finish(Verdict.ACCEPT, reason, usage, self.ttft_s)
+            self.climb.answered(LAST_RESORT, usage)
+            self.climb.close()
         finally:
             await self.rest.aclose()
 
     async def abandon(self) -> None:
-        """Ends the engine's work when the answer will not be read at all."""
-        await self.rest.aclose()
-        self.finish(Verdict.ABORT, "given up", Usage(), self.ttft_s)
+        """End the engine's work and close the ledger, if nobody read the answer to its end."""
+        if self.climb.ledger is None:
+            await self.rest.aclose()
+            self.climb.aborted()
+            self.climb.close()
+
+
+async def go_live(climb: Climb, tier: Tier) -> LiveAnswer:
+    """Open the stream of the final tier, and return once its first chunk has come.
+
+    Raises:
+        EngineFailed: The stream ended without a chunk.
+        HybridServeError: Every other error that the engine raises before its first chunk.
+    """
+    rest = tier.engine.stream(
+        EngineRequest(request=climb.request, top_logprobs=climb.request.client_top_logprobs)
+    )
+    first = await anext(rest, None)
+    if first is None:
+        raise EngineFailed(f"tier {tier.name!r} sent an empty stream")
+    climb.first_token_came()
+    return LiveAnswer(climb=climb, tier=tier.name, model=tier.model, first_chunk=first, rest=rest)

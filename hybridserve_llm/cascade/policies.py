@@ -7,7 +7,7 @@ from typing import Any
 from hybridserve_llm.cascade.policy import Policy
 from hybridserve_llm.errors import InvalidRequest
 from hybridserve_llm.interfaces import Watcher
-from hybridserve_llm.records import Endpoint, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 SAMPLING_FIELDS = frozenset(
     {

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hybridserve_llm.records import Assessment, GenerateRequest, Seen, Verdict
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.requests import GenerateRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

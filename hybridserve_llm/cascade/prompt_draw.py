@@ -4,7 +4,7 @@ import hashlib
 
 import orjson
 
-from hybridserve_llm.records import JsonObject
+from hybridserve_llm.values.requests import JsonObject
 
 _BITS = 48
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from hybridserve_llm.cascade.policy import LAST_RESORT, Bounds, Decision
 from hybridserve_llm.cascade.prompt_draw import prompt_draw
 from hybridserve_llm.interfaces import Judge
-from hybridserve_llm.records import Assessment, GenerateRequest, Seen, Verdict
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.requests import GenerateRequest
 
 State = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from hybridserve_llm.records import Answer, Completion, ToolCall
+from hybridserve_llm.values.answers import Answer, Completion, ToolCall
 
 NORMALISER = "answer/1"
 

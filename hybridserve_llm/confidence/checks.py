@@ -15,7 +15,8 @@ from hybridserve_llm.confidence.schema_checks import (
     schema_fault,
     tool_schema,
 )
-from hybridserve_llm.records import Answer, GenerateRequest, ToolCall, Usage
+from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.values.requests import GenerateRequest
 
 
 def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str | None:

@@ -11,7 +11,8 @@ from hybridserve_llm.confidence.agreement import agreement_key
 from hybridserve_llm.confidence.features import FEATURE_NAMES, features_of_span
 from hybridserve_llm.confidence.pools import quantile_logprob, sum_logprob
 from hybridserve_llm.confidence.span import SHORT_ANSWER_TOKENS, ScoredSpan, scored_span
-from hybridserve_llm.records import Assessment, Completion, GenerateRequest
+from hybridserve_llm.values.answers import Assessment, Completion
+from hybridserve_llm.values.requests import GenerateRequest
 
 LOW_QUANTILE = 0.05
 MARGIN_TOP_LOGPROBS = 5

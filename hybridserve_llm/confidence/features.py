@@ -23,7 +23,8 @@ from hybridserve_llm.confidence.pools import (
 )
 from hybridserve_llm.confidence.schema_checks import expects_json
 from hybridserve_llm.confidence.span import SHORT_ANSWER_TOKENS, ScoredSpan, scored_span
-from hybridserve_llm.records import Answer, GenerateRequest, Usage
+from hybridserve_llm.values.answers import Answer, Usage
+from hybridserve_llm.values.requests import GenerateRequest
 
 FEATURE_NAMES = (
     "mean_logprob",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from hybridserve_llm.records import ToolCall
+from hybridserve_llm.values.answers import ToolCall
 
 _SPACE = rb"[ \t\n\r]*+"
 _STRING = rb'"(%b[^"\\]*+(?:\\.[^"\\]*+)*+)"'

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from hybridserve_llm.records import JsonObject
+from hybridserve_llm.values.requests import JsonObject
 
 PROMPT_FEATURES_VERSION = "prompt/1"
 PROMPT_FEATURE_NAMES = (

@@ -12,7 +12,8 @@ from operator import mul, sub
 
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import prompt_features
-from hybridserve_llm.records import Assessment, GenerateRequest, Seen
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.requests import GenerateRequest
 
 State = tuple[int, ...]
 """Indices of the tiers that answered so far, rising; the last one's answer is on the table."""

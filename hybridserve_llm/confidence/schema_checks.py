@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from hybridserve_llm.records import GenerateRequest
+from hybridserve_llm.values.requests import GenerateRequest
 
 _MAX_VALIDATORS = 256
 

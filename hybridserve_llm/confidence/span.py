@@ -15,7 +15,8 @@ from typing import cast
 from hybridserve_llm.confidence.checks import failed_check
 from hybridserve_llm.confidence.json_span import JsonValue, json_answer_values, tool_call_values
 from hybridserve_llm.confidence.schema_checks import expects_json
-from hybridserve_llm.records import Answer, GenerateRequest, Usage
+from hybridserve_llm.values.answers import Answer, Usage
+from hybridserve_llm.values.requests import GenerateRequest
 
 SHORT_ANSWER_TOKENS = 32
 """An answer of at most so many scored tokens is short (our choice, from no paper)."""

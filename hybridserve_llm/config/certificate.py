@@ -11,6 +11,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
+from hybridserve_llm.files import read_bytes
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -169,18 +171,13 @@ def load_certificate(path: Path) -> Certificate:
     Raises:
         ConfigError: The file cannot be read, or is not a certificate of a schema known here.
     """
+    data = read_bytes(path, name=f"certificate {path}")
     try:
-        return Certificate.model_validate(orjson.loads(path.read_bytes()))
-    except OSError as exc:
-        raise ConfigError(f"cannot read certificate {path}: {exc.strerror}") from exc
+        return Certificate.model_validate(orjson.loads(data))
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"certificate {path} is not JSON: {exc}") from exc
     except ValidationError as exc:
-        fault = exc.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
-        raise ConfigError(
-            f"certificate {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from exc
+        raise ConfigError(f"certificate {path}: {first_fault(exc)}") from exc
 
 
 def certified_reach(certificate: Certificate, *, shadow_share: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.files import read_text
 
 
 def load_config(path: Path) -> CascadeConfig:
@@ -21,11 +22,7 @@ def load_config(path: Path) -> CascadeConfig:
         ConfigError: The file cannot be read, is not YAML, or a value is not allowed; the message
             names the key, the value and what is allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot read config file {path}: {reason}") from exc
+    text = read_text(path, name=f"config file {path}")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as exc:
@@ -44,11 +41,28 @@ def parse_config(values: dict[str, Any], *, source: str) -> CascadeConfig:
     try:
         return CascadeConfig.model_validate(values)
     except ValidationError as exc:
-        raise ConfigError(f"{source}: {'; '.join(map(_fault, exc.errors()))}") from exc
+        faults = [_fault_text(fault) for fault in exc.errors() if not _is_miscounted(fault)]
+        raise ConfigError(f"{source}: {'; '.join(faults)}") from exc
 
 
-def _fault(error: Any) -> str:
+def _is_miscounted(fault: Any) -> bool:
+    """Return True for a list that is too short only because pydantic left out its bad entries."""
+    if fault["type"] != "too_short":
+        return False
+    return bool(len(fault["input"]) >= fault["ctx"]["min_length"])
+
+
+def _fault_text(error: Any) -> str:
+    """Return one fault of pydantic as the key, its value where that is short, and the message."""
     where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "too_short":
+        n_given, n_needed = len(error["input"]), error["ctx"]["min_length"]
+        given = f"{n_given} {'is' if n_given == 1 else 'are'} given"
+        if where == "tiers":
+            return f"a cascade needs at least {n_needed} tiers; {given}"
+        return (
+            f"{where} needs at least {n_needed} {'entry' if n_needed == 1 else 'entries'}; {given}"
+        )
     if error["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
     if error["type"] == "missing":

@@ -1,7 +1,7 @@
 """Running sums of joules that keep what is known apart from what is not."""
 
 from hybridserve_llm.energy.joules import RANK
-from hybridserve_llm.records import ComponentEnergy, Flag, Joules, Source
+from hybridserve_llm.values.joules import ComponentEnergy, Flag, Joules, Source
 
 _NO_FLAGS: frozenset[Flag] = frozenset()
 

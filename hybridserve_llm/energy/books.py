@@ -18,7 +18,7 @@ from hybridserve_llm.energy.joules import unknown
 from hybridserve_llm.energy.loaded import IdleLoad
 from hybridserve_llm.energy.site import Entry, Site
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import ComponentEnergy, SettledEnergy
+from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
 
 _METER_PATIENCE_S = 10.0
 """A meter that has not been read for so long (its driver hangs) has no answer for that time."""

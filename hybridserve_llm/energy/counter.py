@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from hybridserve_llm.energy.cross_check import CrossCheck
 from hybridserve_llm.energy.trace import Segment, Trace
-from hybridserve_llm.records import Flag, Source
+from hybridserve_llm.values.joules import Flag, Source
 
 _PLAUSIBLE_POWER = 1.5
 """A counter may show more than the power limit for a moment; GPUs overshoot for milliseconds."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hybridserve_llm.energy.trace import Segment, Trace
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Source
+from hybridserve_llm.values.joules import Source
 
 PROC = Path("/proc")
 _LOOK_UP_S = 1.0

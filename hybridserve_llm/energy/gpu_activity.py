@@ -17,7 +17,7 @@ from hybridserve_llm.energy.site import OTHERS
 from hybridserve_llm.energy.trace import Segment, Trace
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock, EnergyMeter
-from hybridserve_llm.records import Activity, Joules, Source
+from hybridserve_llm.values.joules import Activity, Joules, Source
 
 _QUIET_S = 1.5
 """No sample for so long: nobody used the GPUs. The driver's own samples are up to 1 s apart."""

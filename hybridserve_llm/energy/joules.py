@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from hybridserve_llm.records import Flag, Joules, Source
+from hybridserve_llm.values.joules import Flag, Joules, Source
 
 RANK = {source: rank for rank, source in enumerate(Source)}
 """How far down the ladder a source is: 0 is the best."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hybridserve_llm.energy.joules import total, unknown
 from hybridserve_llm.energy.trace import Trace
 from hybridserve_llm.interfaces import EnergyMeter
-from hybridserve_llm.records import Activity, Joules, Source
+from hybridserve_llm.values.joules import Activity, Joules, Source
 
 PowerFunction = Callable[[Activity], float]
 """Watts that all devices of a replica draw while it does this."""

@@ -14,8 +14,8 @@ from hybridserve_llm.energy.counter import CounterSettings, CounterTrace, Readin
 from hybridserve_llm.energy.trace import Trace
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Source
 from hybridserve_llm.units import mj_to_j, mw_to_w
+from hybridserve_llm.values.joules import Source
 
 _MOST_POWERFUL_GPU_W = 2000.0
 """Taken where NVML does not tell the limit: above any GPU sold until 2026 (GB300: 1400 W)."""

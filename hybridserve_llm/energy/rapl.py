@@ -15,8 +15,8 @@ from hybridserve_llm.energy.counter import CounterSettings, CounterTrace, Readin
 from hybridserve_llm.energy.trace import Trace
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Source
 from hybridserve_llm.units import uj_to_j
+from hybridserve_llm.values.joules import Source
 
 POWERCAP = Path("/sys/class/powercap")
 _MOST_POWERFUL_SOCKET_W = 2000.0

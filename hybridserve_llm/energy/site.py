@@ -23,7 +23,7 @@ from hybridserve_llm.energy.attribution import (
     windows,
 )
 from hybridserve_llm.interfaces import EnergyMeter
-from hybridserve_llm.records import Activity, Flag, Joules
+from hybridserve_llm.values.joules import Activity, Flag, Joules
 
 ActivityShares = Callable[[float, float], Mapping[str, float] | None]
 """Measured activity of replicas in a span, in any unit; None where it was not measured.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybridserve_llm.energy.joules import total, unknown
-from hybridserve_llm.records import Flag, Joules, Source
+from hybridserve_llm.values.joules import Flag, Joules, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

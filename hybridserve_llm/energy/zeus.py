@@ -13,7 +13,7 @@ from typing import Any
 
 from hybridserve_llm.energy.nvml import ProcessActivity
 from hybridserve_llm.errors import CannotBeDone, MeterFault
-from hybridserve_llm.records import Source
+from hybridserve_llm.values.joules import Source
 
 APPLE = "soc"
 """The name of the GPU inside an Apple chip; all others go by Zeus' index."""

@@ -19,14 +19,9 @@ from typing import Protocol
 
 from hybridserve_llm.errors import EngineFailed, EngineUnavailable
 from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
-from hybridserve_llm.records import (
-    Chunk,
-    Completion,
-    EngineRequest,
-    GenerateRequest,
-    HealthState,
-    Work,
-)
+from hybridserve_llm.values.answers import Chunk, Completion
+from hybridserve_llm.values.engines import HealthState, Work
+from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,9 @@ from hybridserve_llm.engines.vllm_wire import (
 )
 from hybridserve_llm.errors import DeadlineExceeded, EngineFailed, EngineUnavailable, ServingError
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Chunk, Completion, EngineInfo, EngineRequest
+from hybridserve_llm.values.answers import Chunk, Completion
+from hybridserve_llm.values.engines import EngineInfo
+from hybridserve_llm.values.requests import EngineRequest
 
 log = logging.getLogger(__name__)
 

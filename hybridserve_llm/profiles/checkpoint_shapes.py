@@ -1,6 +1,6 @@
 """From a Hugging Face configuration, as a mapping, to the facts of the model; pure.
 
-Fetching the configuration is left to `launch/model_config.py`. Only the language model counts:
+`launch/plans/model_config.py` fetches the configuration. Only the language model counts:
 encoders of images and sound are left out, which a text request never runs.
 """
 

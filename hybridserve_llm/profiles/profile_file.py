@@ -12,6 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.faults import first_fault
+from hybridserve_llm.files import read_bytes
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -144,18 +146,13 @@ def read_profile(path: Path) -> Profile:
     Raises:
         ConfigError: The file cannot be read, or is not a profile of a schema known here.
     """
+    data = read_bytes(path, name=f"profile {path}")
     try:
-        return Profile.model_validate(orjson.loads(path.read_bytes()))
-    except OSError as exc:
-        raise ConfigError(f"cannot read profile {path}: {exc.strerror}") from exc
+        return Profile.model_validate(orjson.loads(data))
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"profile {path} is not JSON: {exc}") from exc
     except ValidationError as exc:
-        fault = exc.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
-        raise ConfigError(
-            f"profile {path}: {where}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from exc
+        raise ConfigError(f"profile {path}: {first_fault(exc)}") from exc
 
 
 def write_profile(profile: Profile, path: Path) -> None:

@@ -13,6 +13,11 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from hybridserve_llm.books.energy_report import EnergyReport
+from hybridserve_llm.books.keeping_books import KeptBooks, books_apart, books_here
+from hybridserve_llm.books.meter_sites import Metered, PowerModel, Probes
+from hybridserve_llm.books.metering import SWITCHED_OFF
+from hybridserve_llm.books.sinks import open_sinks
 from hybridserve_llm.cascade.climb import Tier
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.router import CascadeRouter
@@ -25,21 +30,16 @@ from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import ConfigError, ServingError
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.promise.certified import certified_parts
+from hybridserve_llm.promise.fingerprint import CheckpointFacts, checkpoint_name, fingerprint_of
+from hybridserve_llm.promise.standing import CERTIFICATE_STATUSES, STATES, Standing, standing_of
+from hybridserve_llm.promise.view import CascadeView
+from hybridserve_llm.promise.watching import watch_of
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys, load_api_keys
-from hybridserve_llm.server.certified import certified_parts
-from hybridserve_llm.server.convert import checkpoint_name
 from hybridserve_llm.server.energy_metrics import EnergyCollector
-from hybridserve_llm.server.energy_report import EnergyReport
-from hybridserve_llm.server.fingerprint import CheckpointFacts, fingerprint_of
-from hybridserve_llm.server.keeping_books import KeptBooks, books_apart, books_here
-from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
-from hybridserve_llm.server.metering import SWITCHED_OFF
-from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
-from hybridserve_llm.server.sinks import open_sinks
-from hybridserve_llm.server.standing import CERTIFICATE_STATUSES, STATES, Standing, standing_of
+from hybridserve_llm.server.parts import InFlight, Parts
 from hybridserve_llm.server.watch_metrics import WatchCollector
-from hybridserve_llm.server.watching import watch_of
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.metrics import Metrics
@@ -47,7 +47,7 @@ from hybridserve_llm.watch.control import Watch
 
 log = logging.getLogger(__name__)
 
-BOOKKEEPER = (sys.executable, "-m", "hybridserve_llm.server.bookkeeper_process")
+BOOKKEEPER = (sys.executable, "-m", "hybridserve_llm.books.bookkeeper_process")
 """What `Serving.bookkeeper` names."""
 
 

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from hybridserve_llm.config.certificate import Certificate
+from hybridserve_llm.promise.thresholds import thresholds_json
 from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.server.parts import Parts
-from hybridserve_llm.server.thresholds import thresholds_json
 
 
 def cascade_json(parts: Parts) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def cascade_json(parts: Parts) -> dict[str, Any]:
             }
             for name, model in view.models.items()
         ],
-        "thresholds": thresholds_json(parts),
+        "thresholds": thresholds_json(view, "normal" if parts.watch is None else parts.watch.level),
         "gear": view.gear,
         "certificate": None if certificate is None else _summary(certificate),
         "fingerprint": view.fingerprint.as_json(),

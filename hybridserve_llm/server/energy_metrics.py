@@ -7,8 +7,8 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hybridserve_llm.books.energy_report import EnergyReport
 from hybridserve_llm.energy.attribution import Booking
-from hybridserve_llm.server.energy_report import EnergyReport
 
 NO_TIER = "none"
 

@@ -7,15 +7,13 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
+from hybridserve_llm.books.energy_report import EnergyReport
 from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.config.cascade import ServerConfig
-from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import Overloaded
 from hybridserve_llm.interfaces import Clock
+from hybridserve_llm.promise.view import CascadeView
 from hybridserve_llm.server.auth import ApiKeys
-from hybridserve_llm.server.energy_report import EnergyReport
-from hybridserve_llm.server.fingerprint import Fingerprint
-from hybridserve_llm.server.standing import Standing
 from hybridserve_llm.telemetry.counts import ResponseCounts
 from hybridserve_llm.watch.control import Watch
 
@@ -49,21 +47,6 @@ class InFlight:
             yield
         finally:
             self.count -= 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CascadeView:
-    """What the cascade is and may promise, as `/v1/cascade` shows it; mappings are by tier.
-
-    `gear` is the planner's name of the plan that runs, where it made several for several loads.
-    """
-
-    models: Mapping[str, str]
-    active_parameters: Mapping[str, int | None]
-    fingerprint: Fingerprint
-    standing: Standing
-    certificate: Certificate | None = None
-    gear: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,8 @@
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -16,21 +15,21 @@ from starlette.requests import ClientDisconnect
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError, InvalidRequest, ModelNotFound
-from hybridserve_llm.records import GenerateRequest, JsonObject, Outcome
 from hybridserve_llm.server.cascade_json import cascade_json
-from hybridserve_llm.server.convert import to_request, to_response
+from hybridserve_llm.server.convert import to_response
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import status_of
 from hybridserve_llm.server.parts import Parts
 from hybridserve_llm.server.protocol import ChatBody, CompletionBody, GenerationBody
-from hybridserve_llm.server.sse import EventStream, events_of, give_up, keeping_alive
+from hybridserve_llm.server.sse import EventStream, give_up
 from hybridserve_llm.units import MIB
+from hybridserve_llm.values.ledger import Outcome
+from hybridserve_llm.values.requests import GenerateRequest, JsonObject
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _CLIENT_CLOSED_REQUEST = 499
-Body = TypeVar("Body", bound=GenerationBody)
 
 
 def build_routes(parts: Parts) -> APIRouter:
@@ -83,7 +82,7 @@ def build_routes(parts: Parts) -> APIRouter:
     return routes
 
 
-async def _counted(parts: Parts, http: Request, body_type: type[Body]) -> Response:
+async def _counted(parts: Parts, http: Request, body_type: type[GenerationBody]) -> Response:
     """The response, whose status is counted; a bug's is, too."""
     status = 500
     try:
@@ -100,7 +99,7 @@ async def _counted(parts: Parts, http: Request, body_type: type[Body]) -> Respon
     return response
 
 
-async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Response:
+async def _generate(parts: Parts, http: Request, body_type: type[GenerationBody]) -> Response:
     request_id = _request_id(http)
     http.state.request_id = request_id
     parts.api_keys.check(http.headers.get("authorization"))
@@ -108,8 +107,7 @@ async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Respo
         raw, body = await _read_body(http, body_type, parts.config.max_body_mib * MIB)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
-    request = to_request(
-        body,
+    request = body.to_request(
         raw,
         request_id=request_id,
         deadline_s=parts.clock.monotonic_s() + parts.config.request_timeout_s,
@@ -132,44 +130,32 @@ async def _generate(parts: Parts, http: Request, body_type: type[Body]) -> Respo
 
 async def _stream(
     parts: Parts, http: Request, request: GenerateRequest, admission: ExitStack
-) -> Response:
-    """The response of a streamed request, begun once its answer is decided or time runs long.
+) -> EventStream:
+    """Return the response to a streamed request, once its answer is decided or time runs long.
 
-    An answer decided within the keep-alive interval gets its true status and headers; after that
+    An answer decided within the keep-alive interval gets its true status and headers. After that
     the stream begins with comments, and an error becomes an event.
     """
     deciding = asyncio.ensure_future(parts.router.answer(request))
-    interval_s = parts.config.sse_keepalive_s
+    keep_alive_s = parts.config.sse_keepalive_s
     try:
-        await unless_client_leaves(http.receive, _wait(deciding, interval_s))
+        waiting = asyncio.wait((deciding,), timeout=keep_alive_s)
+        await unless_client_leaves(http.receive, waiting)
     except (ClientGone, asyncio.CancelledError):
         await give_up(deciding)
         raise
-    headers = _headers(parts, request.request_id, None)
-    if deciding.done():
-        result = deciding.result()
-        headers = _headers(parts, request.request_id, result)
-        events = events_of(result, request)
-    else:
-        events = keeping_alive(deciding, request, interval_s)
-    return EventStream(_admitted(events, admission.pop_all()), headers)
-
-
-async def _wait(deciding: "asyncio.Task[Any]", timeout_s: float) -> None:
-    await asyncio.wait((deciding,), timeout=timeout_s)
-
-
-async def _admitted(events: AsyncGenerator[bytes], admission: ExitStack) -> AsyncGenerator[bytes]:
-    """The events; the request counts as in flight until the last one has left."""
-    with admission:
-        async with aclosing(events):
-            async for data in events:
-                yield data
+    return EventStream(
+        deciding,
+        request,
+        headers=_headers(parts, request.request_id, deciding.result() if deciding.done() else None),
+        keep_alive_s=keep_alive_s,
+        admission=admission.pop_all(),
+    )
 
 
 async def _read_body(
-    http: Request, body_type: type[Body], limit_bytes: int
-) -> tuple[JsonObject, Body]:
+    http: Request, body_type: type[GenerationBody], limit_bytes: int
+) -> tuple[JsonObject, GenerationBody]:
     """The body as sent and as checked.
 
     Raises:

@@ -1,20 +1,22 @@
-"""Server-sent events: a held answer told as a stream, a live answer passed on, and the frame."""
+"""Send answers as server-sent events: one that is whole already, or one as its engine writes it."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import Endpoint, GenerateRequest, JsonObject, Outcome
 from hybridserve_llm.server.convert import ledger_json, to_response, trimmed_choice
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import error_body
+from hybridserve_llm.values.ledger import Outcome
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, JsonObject
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting for an answer that is good enough\n\n"
@@ -26,12 +28,12 @@ _CHUNK_OBJECTS = {
 
 
 def event(data: JsonObject) -> bytes:
-    """One event of the stream."""
+    """Return one event of the stream."""
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
 def held_events(outcome: Outcome, request: GenerateRequest) -> Iterator[bytes]:
-    """An accepted whole answer as the events of a stream; the ledger is on the last chunk."""
+    """Yield the events of an accepted whole answer, with the ledger on the last chunk."""
     body = to_response(outcome, request)
     ledger = body.pop("hybridserve")
     usage = body.pop("usage", None)
@@ -51,7 +53,7 @@ def held_events(outcome: Outcome, request: GenerateRequest) -> Iterator[bytes]:
 
 
 def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, Any]]:
-    """A whole choice as the deltas that a client folds back into it."""
+    """Yield the deltas that a client joins to the whole choice."""
     index, finish_reason = choice.get("index", 0), choice.get("finish_reason")
     logprobs = choice.get("logprobs")
     if endpoint is Endpoint.COMPLETIONS:
@@ -62,7 +64,7 @@ def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, 
     calls = message.pop("tool_calls", None) or []
     role = message.pop("role", "assistant")
     content = message.pop("content", None)
-    # Everything else the engine said of the message (reasoning, refusal, …) comes before content.
+    # Everything else in the engine's message (reasoning, refusal, …) comes before content.
     extras = {key: value for key, value in message.items() if value is not None and value != []}
     deltas: list[dict[str, Any]] = [{"role": role, "content": "", **extras}]
     if content:
@@ -82,32 +84,8 @@ def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, 
     yield last
 
 
-async def live_events(answer: LiveAnswer, request: GenerateRequest) -> AsyncGenerator[bytes]:
-    """The engine's chunks as they come, each naming the checkpoint; the ledger on the last one.
-
-    A chunk that ends a choice is held until the next one is here, because the ledger, which needs
-    the usage that the engine sends last, belongs on the last chunk the client gets.
-    """
-    held: dict[str, Any] | None = None
-    async with contextlib.aclosing(answer.chunks()) as chunks:
-        async for chunk in chunks:
-            choices = chunk.body.get("choices") or []
-            if not choices and not request.include_usage:
-                continue
-            if held is not None:
-                yield event(held)
-                held = None
-            sent = _passed_on(chunk.body, answer, request)
-            if not choices or any(choice.get("finish_reason") for choice in choices):
-                held = sent
-            else:
-                yield event(sent)
-    if held is not None and answer.ledger is not None:
-        yield event({**held, "hybridserve": ledger_json(answer.ledger)})
-    yield DONE
-
-
 def _passed_on(body: JsonObject, answer: LiveAnswer, request: GenerateRequest) -> dict[str, Any]:
+    """Return an engine's chunk as the client gets it: it names the checkpoint."""
     sent = {**body, "model": answer.model}
     sent["choices"] = [trimmed_choice(choice, request) for choice in body.get("choices") or []]
     if not request.include_usage:
@@ -116,71 +94,91 @@ def _passed_on(body: JsonObject, answer: LiveAnswer, request: GenerateRequest) -
 
 
 class EventStream(Response):
-    """An SSE response that may begin with comments while the answer is still being decided.
+    """Send an answer as events, after comments as long as it is not decided.
 
-    When the client leaves, the events' generator is closed, which ends the engine's work.
+    The stream owns the request: however it ends, the decision or the engine's work ends with it,
+    and so does `admission`. An error of ours becomes an event.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        deciding: "asyncio.Task[Outcome | LiveAnswer]",
+        request: GenerateRequest,
+        *,
+        headers: dict[str, str],
+        keep_alive_s: float,
+        admission: AbstractContextManager[object],
+    ) -> None:
+        """Take what is to be sent; a comment is sent every `keep_alive_s` seconds."""
         super().__init__(None, media_type="text/event-stream", headers=headers)
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-cache"
-        self._events = events
+        self._deciding = deciding
+        self._request = request
+        self._keep_alive_s = keep_alive_s
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the stream; an error of ours inside it becomes an error event."""
-        with contextlib.suppress(ClientGone):
-            await unless_client_leaves(receive, self._send_all(send))
+        """Send the whole stream, unless the client leaves."""
+        with self._admission, contextlib.suppress(ClientGone):
+            try:
+                await unless_client_leaves(receive, self._send_all(send))
+            finally:
+                await give_up(self._deciding)
 
     async def _send_all(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         try:
-            # A client may leave while a piece is being sent: the events then wait at a yield.
-            async with contextlib.aclosing(self._events) as events:
-                async for data in events:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            while not (await asyncio.wait((self._deciding,), timeout=self._keep_alive_s))[0]:
+                await send(_piece(KEEP_ALIVE))
+            result = self._deciding.result()
+            if isinstance(result, LiveAnswer):
+                await self._send_live(result, send)
+            else:
+                for data in held_events(result, self._request):
+                    await send(_piece(data))
         except HybridServeError as exc:
-            data = event(error_body(exc)) + DONE
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send(_piece(event(error_body(exc)) + DONE))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _send_live(self, answer: LiveAnswer, send: Send) -> None:
+        """Send the engine's chunks as they come, and the ledger on the last one.
 
-async def keeping_alive(
-    deciding: "asyncio.Task[Outcome | LiveAnswer]", request: GenerateRequest, interval_s: float
-) -> AsyncGenerator[bytes]:
-    """Comments every `interval_s` until the answer is decided, then its events."""
-    try:
-        while not (await asyncio.wait((deciding,), timeout=interval_s))[0]:
-            yield KEEP_ALIVE
-        result = deciding.result()
-    except (GeneratorExit, asyncio.CancelledError):
-        await give_up(deciding)
-        raise
-    async with contextlib.aclosing(events_of(result, request)) as events:
-        async for data in events:
-            yield data
+        The ledger needs the usage, which the engine sends last. So a chunk that ends a choice is
+        held until the next one is here.
+        """
+        held: dict[str, Any] | None = None
+        # A client may leave while a piece is being sent: closing the chunks ends the engine's work.
+        async with contextlib.aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                choices = chunk.body.get("choices") or []
+                if not choices and not self._request.include_usage:
+                    continue
+                if held is not None:
+                    await send(_piece(event(held)))
+                    held = None
+                passed_on = _passed_on(chunk.body, answer, self._request)
+                if not choices or any(choice.get("finish_reason") for choice in choices):
+                    held = passed_on
+                else:
+                    await send(_piece(event(passed_on)))
+        if held is not None and answer.ledger is not None:
+            await send(_piece(event({**held, "hybridserve": ledger_json(answer.ledger)})))
+        await send(_piece(DONE))
+
+
+def _piece(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 async def give_up(deciding: "asyncio.Task[Outcome | LiveAnswer]") -> None:
-    """Ends a decision that nobody waits for any more, and the stream it may just have opened."""
-    deciding.cancel()
-    await asyncio.wait((deciding,))
+    """End a decision that nobody waits for, and the stream of an answer that nobody has read."""
+    if not deciding.done():
+        deciding.cancel()
+        await asyncio.wait((deciding,))
     if deciding.cancelled() or deciding.exception() is not None:
         return
     result = deciding.result()
     if isinstance(result, LiveAnswer):
         await result.abandon()
-
-
-async def events_of(
-    result: Outcome | LiveAnswer, request: GenerateRequest
-) -> AsyncGenerator[bytes]:
-    """The events of a decided answer, held or live."""
-    if isinstance(result, Outcome):
-        for data in held_events(result, request):
-            yield data
-        return
-    async with contextlib.aclosing(live_events(result, request)) as events:
-        async for data in events:
-            yield data

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hybridserve_llm.records import RequestEnd, RequestKind, SettledEnergy, Verdict
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import RequestEnd, RequestKind, Verdict
 
 NONE = "none"
 """The label where there is nothing to name: no tier answered, nothing is metered."""

@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Sequence
 
 from hybridserve_llm.interfaces import Clock, RecordSink
-from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger
 
 _PACK = 32
 _DELIVERY_INTERVAL_S = 0.1

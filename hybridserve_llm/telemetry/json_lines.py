@@ -23,8 +23,9 @@ from pathlib import Path
 import msgspec
 
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import FinishedRequest, SettledEnergy
 from hybridserve_llm.telemetry.counts import CountOf
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest
 
 log = logging.getLogger(__name__)
 

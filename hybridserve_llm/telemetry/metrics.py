@@ -9,14 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from hybridserve_llm.records import (
-    Attempt,
-    FinishedRequest,
-    Ledger,
-    RequestEnd,
-    RequestKind,
-    SettledEnergy,
-)
 from hybridserve_llm.telemetry.counts import (
     NONE,
     CountsCollector,
@@ -25,6 +17,8 @@ from hybridserve_llm.telemetry.counts import (
     ResponseCounts,
     TierCounts,
 )
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, RequestKind
 
 
 class Metrics:

@@ -23,16 +23,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hybridserve_llm.records import (
-    Attempt,
-    Endpoint,
-    FinishedRequest,
-    Ledger,
-    RequestEnd,
-    SettledEnergy,
-    Verdict,
-)
 from hybridserve_llm.telemetry.counts import CountOf
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.values.requests import Endpoint
 
 _OPERATIONS = {Endpoint.CHAT: "chat", Endpoint.COMPLETIONS: "text_completion"}
 _ENDS_IN_ERROR = (RequestEnd.INVALID, RequestEnd.FAILED)

@@ -7,8 +7,9 @@ from typing import Any
 
 from hybridserve_llm.engines.vllm_wire import chunk_of, completion_of
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.records import Chunk, Completion, Endpoint, EngineRequest, JsonObject
 from hybridserve_llm.testing.bodies import chat_body, completion_body
+from hybridserve_llm.values.answers import Chunk, Completion
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
 
 Reply = str | Completion | HybridServeError
 """What the script says: a text (every token's log-probability is -0.1), an answer, or an error."""

@@ -6,8 +6,8 @@ from typing import ClassVar
 from hybridserve_llm.energy.nvml import NVML_SOURCES, ProcessActivity
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Source
 from hybridserve_llm.units import s_to_ms
+from hybridserve_llm.values.joules import Source
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import importlib
 import math
 from typing import Protocol
 
-from hybridserve_llm.records import Assessment
+from hybridserve_llm.values.answers import Assessment
 
 
 class _Detector(Protocol):

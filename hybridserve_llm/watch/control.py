@@ -17,7 +17,8 @@ from pathlib import Path
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.interfaces import Clock, Engine
-from hybridserve_llm.records import Assessment, Completion, GenerateRequest
+from hybridserve_llm.values.answers import Assessment, Completion
+from hybridserve_llm.values.requests import GenerateRequest
 from hybridserve_llm.watch.monitors import Monitors
 from hybridserve_llm.watch.sampler import ShadowSampler
 from hybridserve_llm.watch.settings import Level, WatchedCascade, WatchSettings

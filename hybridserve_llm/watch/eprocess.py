@@ -13,7 +13,8 @@ _MULTIPLES = ((1.5, 0.05), (2.5, 0.9), (6.0, 0.05))
 """Multiples of the budget that are bet on, each with its share of the money.
 
 Most of it lies on 2.5 and not on 3: a change to 3 times the budget is missed where chance brings
-fewer losses than expected, and that is where 2.5 wins more (measured, `eval/drift_simulation.py`).
+fewer losses than expected, and that is where 2.5 wins more (measured,
+`eval/studies/drift_simulation.py`).
 """
 FIRST_SHARE = 0.1
 """Share of a horizon's money that is bet from the first label on; our choice, measured likewise."""

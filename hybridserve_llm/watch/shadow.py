@@ -19,14 +19,8 @@ from enum import StrEnum
 
 from hybridserve_llm.errors import HybridServeError
 from hybridserve_llm.interfaces import Clock, Engine
-from hybridserve_llm.records import (
-    Completion,
-    EngineRequest,
-    GenerateRequest,
-    Overrides,
-    ToolCall,
-    Usage,
-)
+from hybridserve_llm.values.answers import Completion, ToolCall, Usage
+from hybridserve_llm.values.requests import EngineRequest, GenerateRequest, Overrides
 from hybridserve_llm.watch.settings import ShadowSettings
 
 log = logging.getLogger(__name__)

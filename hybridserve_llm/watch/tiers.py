@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 from hybridserve_llm.interfaces import Clock
-from hybridserve_llm.records import Assessment
+from hybridserve_llm.values.answers import Assessment
 from hybridserve_llm.watch.adwin import InputDrift
 from hybridserve_llm.watch.shadow import ShadowOutcome
 from hybridserve_llm.watch.snapshot import TierCounts, TierSnapshot

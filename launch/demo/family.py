@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+DEMO_CONFIG = CHECKPOINTS.parent / "cascade.yaml"
 CONTEXT_TOKENS = 512
 """What every demo tier holds, prompt and output together."""
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.guard import descendants
+from launch.engines.guard import descendants
 
 _USER, _SYSTEM = 11, 12
 """Places of utime and stime in /proc/PID/stat after the name in parentheses (proc(5))."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from hybridserve_llm.profiles.profile_file import ProfilePoint
-from hybridserve_llm.records import Source
+from hybridserve_llm.values.joules import Source
 from launch.profiling.closed_loop import closed_loop
 from launch.profiling.power import worst_source
 from launch.profiling.prompts import RequestSource

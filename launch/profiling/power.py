@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridserve_llm.books.meter_sites import Probes
+from hybridserve_llm.books.metering import SWITCHED_OFF
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots
 from hybridserve_llm.energy.joules import RANK
@@ -25,9 +27,7 @@ from hybridserve_llm.energy.sampler import Sampled, Sampler
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.interfaces import Clock, EnergyMeter
 from hybridserve_llm.planner.plan import Placement
-from hybridserve_llm.records import Activity, Flag, Source
-from hybridserve_llm.server.meter_sites import Probes
-from hybridserve_llm.server.metering import SWITCHED_OFF
+from hybridserve_llm.values.joules import Activity, Flag, Source
 
 Pause = Callable[[float], Awaitable[None]]
 

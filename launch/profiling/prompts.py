@@ -5,7 +5,7 @@ import random
 import string
 from collections.abc import Sequence
 
-from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 SAMPLE_TEXT = " ".join(
     [*string.ascii_letters, *string.digits, *string.punctuation]

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
+from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import CascadeConfig, TierConfig
 from hybridserve_llm.config.load import load_config
@@ -27,9 +28,10 @@ from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
 from hybridserve_llm.profiles.profile_file import Profile, write_profile
-from hybridserve_llm.server.meter_sites import Probes
-from launch.checkpoints import check_checkpoints
-from launch.hardware import numbers_of, probe
+from launch.demo.family import DEMO_CONFIG
+from launch.engines.supervisor import check_is_here, engine_states, running_engines
+from launch.machine.checkpoints import check_checkpoints
+from launch.machine.hardware import numbers_of, probe
 from launch.profiling.cpu_time import cpu_time
 from launch.profiling.machine import gpu_name, hardware_in_words
 from launch.profiling.measurement import Rounds, measure_rounds, points_of
@@ -39,12 +41,10 @@ from launch.profiling.prediction import Check, checks_of
 from launch.profiling.progress import MeasureProgress
 from launch.profiling.prompts import SAMPLE_TEXT, RequestSource
 from launch.profiling.window import Instruments, Window, measure_idle
-from launch.run import DEMO_CONFIG
-from launch.run_folder import RunFolder, open_run_folder
-from launch.running import announced
-from launch.state import LaunchState, StateFile
-from launch.stopping import StopRequest, sigterm_interrupts
-from launch.supervisor import check_is_here, engine_states, running_engines
+from launch.running.launch_index import announced
+from launch.running.run_folder import RunFolder, open_run_folder
+from launch.running.signals import StopRequest, sigterm_interrupts
+from launch.running.state_file import LaunchState, StateFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.interfaces import Clock, EnergyMeter, Engine
-from hybridserve_llm.records import Activity
+from hybridserve_llm.values.joules import Activity
 from launch.profiling.closed_loop import ClosedLoop, closed_loop
 from launch.profiling.counters import EngineCounters, counters_of
 from launch.profiling.cpu_time import CpuTime

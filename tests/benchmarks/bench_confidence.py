@@ -20,15 +20,8 @@ from hybridserve_llm.confidence.risk_models import (
     state_feature_names,
 )
 from hybridserve_llm.engines.vllm_wire import completion_of
-from hybridserve_llm.records import (
-    Answer,
-    Assessment,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Seen,
-    Usage,
-)
+from hybridserve_llm.values.answers import Answer, Assessment, Completion, Seen, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 REPEATS = 3000
 END_THINK = 6

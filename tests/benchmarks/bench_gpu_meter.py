@@ -33,8 +33,8 @@ from hybridserve_llm.energy.meters import TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter, PynvmlReader
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.site import Site, SiteSettings
-from hybridserve_llm.records import SettledEnergy
 from hybridserve_llm.units import mj_to_j, mw_to_w
+from hybridserve_llm.values.joules import SettledEnergy
 
 SIZE = 8192
 COUNTER_MOVES_S = 0.3

@@ -40,14 +40,14 @@ import uvloop
 from closed_loop import ClosedLoop
 from replayed_engines import serve_replayed
 
+from hybridserve_llm.books import bookkeeper_process
+from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.load import parse_config
-from hybridserve_llm.server import bookkeeper_process
 from hybridserve_llm.server.build import Serving, build_app
-from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import ScriptedNvml
-from launch.serving import bind, serve
+from launch.running.http_server import bind, serve
 
 TIERS = ("small", "giant")
 LEAD_IN_S = 2.3

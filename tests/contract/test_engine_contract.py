@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from hybridserve_llm.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
-from hybridserve_llm.records import Completion, Endpoint, EngineInfo, EngineRequest, GenerateRequest
+from hybridserve_llm.values.answers import Completion
+from hybridserve_llm.values.engines import EngineInfo
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 from launch.profiling.counters import counters_of
 
 GREEDY = {"temperature": 0.0, "max_tokens": 20, "ignore_eos": True}

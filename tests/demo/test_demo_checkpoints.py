@@ -6,9 +6,8 @@ import pytest
 
 from hybridserve_llm.config.load import load_config
 from launch.demo.card import n_parameters_of
-from launch.demo.family import CHECKPOINTS, FAMILY
+from launch.demo.family import CHECKPOINTS, DEMO_CONFIG, FAMILY
 from launch.demo.tokenizer import build_tokenizer
-from launch.run import DEMO_CONFIG
 
 MAX_WEIGHT_BYTES = 24_000_000
 

@@ -26,8 +26,8 @@ import yaml
 
 from hybridserve_llm.testing import create_fake_vllm_app, serving
 from launch.demo.family import CHECKPOINTS
-from launch.state import EngineState, LaunchState
-from launch.status import status_of
+from launch.running.state_file import EngineState, LaunchState
+from launch.running.status import status_of
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,7 @@ import pytest
 from hybridserve_llm.profiles.curve import curve_of_profile
 from hybridserve_llm.profiles.profile_file import read_profile
 from hybridserve_llm.profiles.throughput import output_tokens_per_s
-from launch.profile_cli import main
+from launch.profiling.cli import main
 
 pytestmark = pytest.mark.engine
 

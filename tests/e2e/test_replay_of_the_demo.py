@@ -10,10 +10,10 @@ from typing import Any
 import openai
 import pytest
 
-from eval.attempts import RecordedAttempt
-from eval.attempts_file import AttemptsFile
 from eval.cli import main
-from eval.measured_run import CASCADE, read_run
+from eval.recorded.attempts import RecordedAttempt
+from eval.recorded.attempts_file import AttemptsFile
+from eval.recorded.measured_run import CASCADE, read_run
 from launch.demo.check import running_demo
 from launch.demo.export import line_of
 from launch.demo.questions import Question, distinct_questions

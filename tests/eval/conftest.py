@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from eval.attempts import RecordedAttempt
+from eval.recorded.attempts import RecordedAttempt
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.accuracy_and_cost import (
+from eval.judging.accuracy_and_cost import (
     accuracy_and_cost,
     oracle_and_perfect_chain,
     policy_point,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.attempt_joules import NO_ID, NO_RECORD, AttemptJoules
-from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
-from eval.attempts_file import AttemptsFile
+from eval.asking.attempt_joules import NO_ID, NO_RECORD, AttemptJoules
+from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
+from eval.recorded.attempts_file import AttemptsFile
 from hybridserve_llm.testing import FakeClock
 
 Make = Callable[..., RecordedAttempt]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.attempt_outcomes import outcomes_of_attempts
-from eval.attempts import Attempts, AttemptsHeader, RecordedAttempt, RecordedTier
+from eval.recorded.attempt_outcomes import outcomes_of_attempts
+from eval.recorded.attempts import Attempts, AttemptsHeader, RecordedAttempt, RecordedTier
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES
 from hybridserve_llm.errors import ConfigError

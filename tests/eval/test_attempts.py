@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
-from eval.attempts_file import AttemptsFile
+from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier, read_attempts
+from eval.recorded.attempts_file import AttemptsFile
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 Make = Callable[..., RecordedAttempt]

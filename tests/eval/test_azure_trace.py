@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.azure_trace import read_azure_trace
+from eval.simulation.azure_trace import read_azure_trace
 from hybridserve_llm.errors import ConfigError
 
 HEADING = "TIMESTAMP,ContextTokens,GeneratedTokens\n"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.baselines import (
+from eval.judging.baselines import (
     JudgedPath,
     RandomShare,
     best_path,
@@ -20,10 +20,10 @@ from eval.baselines import (
     perfect_chain,
     random_paths,
 )
-from eval.calibrated_score import fit_calibrated_scores
-from eval.peer_rules import PEER_RULES, hand_weighted_mix, linear_map
-from eval.raw_score import ScoreChain, raw_score_path, raw_score_paths
-from eval.recorded_costs import outcomes_at
+from eval.recorded.recorded_costs import outcomes_at
+from eval.rivals.calibrated_score import fit_calibrated_scores
+from eval.rivals.raw_score import ScoreChain, raw_score_path, raw_score_paths
+from eval.studies.peer_rules import PEER_RULES, hand_weighted_mix, linear_map
 from hybridserve_llm.calibration.certify import Promise
 from hybridserve_llm.calibration.outcomes import Outcomes
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eval.calibrate import main
-from eval.calibrate_options import parser
+from eval.commands.calibrate_options import parser
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[..., Any]

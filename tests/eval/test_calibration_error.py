@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.calibration_error import StateError, main, shown_states, state_errors, table
-from eval.recorded_costs import outcomes_at
+from eval.recorded.recorded_costs import outcomes_at
+from eval.studies.calibration_error import StateError, main, shown_states, state_errors, table
 from hybridserve_llm.calibration.outcomes import Outcomes
 
 Capture = pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from eval.calibrate import main
-from eval.prompts import read_prompts
+from eval.questions.prompts import read_prompts
 from hybridserve_llm.calibration.loss_tests import p_value
 from hybridserve_llm.config.certificate import Certificate, load_certificate
 from launch.demo.export import line_of

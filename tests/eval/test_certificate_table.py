@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.certificate_page import as_markdown, as_text
-from eval.certificate_seeds import (
+from eval.recorded.recorded_costs import LIST_PRICES, costs_for, outcomes_at
+from eval.recorded.records_csv import read_records
+from eval.studies.certificate_page import as_markdown, as_text
+from eval.studies.certificate_seeds import (
     CALIBRATED,
     CERTIFIED_WAYS,
     OURS,
@@ -21,10 +23,8 @@ from eval.certificate_seeds import (
     measure_seed,
     seed_result_from,
 )
-from eval.certificate_summary import clopper_pearson, repeated_seed, sections_of
-from eval.certificate_table import main
-from eval.recorded_costs import LIST_PRICES, costs_for, outcomes_at
-from eval.records_csv import read_records
+from eval.studies.certificate_summary import clopper_pearson, repeated_seed, sections_of
+from eval.studies.certificate_table import main
 from hybridserve_llm.errors import ConfigError
 
 Capture = pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ sampling plans (LTPD 10 %): 22 without a wrong one, 38 with one, 52 with two, 65
 import numpy as np
 import pytest
 
-from eval.certified_coverage import (
+from eval.judging.certified_coverage import (
     CertifiedCoverage,
     certified_coverage,
     fewest_taken,

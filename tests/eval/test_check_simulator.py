@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.birth_death_check import birth_death_check
 from eval.cli import main
 from eval.simulator.workload import checked_requests
+from eval.studies.birth_death_check import birth_death_check
 from hybridserve_llm.errors import ConfigError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.choices_in_text import chosen_labels
+from eval.questions.choices_in_text import chosen_labels
 
 LETTERS = dict.fromkeys("ABCD")
 CITIES = {"A": "Paris", "B": "London", "C": "New York", "D": "Rome"}

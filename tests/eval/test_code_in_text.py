@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.code_in_text import code_in, program_in
+from eval.questions.code_in_text import code_in, program_in
 
 PROMPT = '''from typing import List
 

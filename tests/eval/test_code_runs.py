@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.code_runs import RunLimits, check_programs_run, ends_well
+from eval.questions.code_runs import RunLimits, check_programs_run, ends_well
 
 LIMITS = RunLimits(timeout_s=2, memory_mib=256)
 NONE_WILL_DO = """

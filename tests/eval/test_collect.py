@@ -13,12 +13,12 @@ from aiohttp import web
 from rich.console import Console
 from rich.text import Text
 
-from eval.attempts import Attempts, AttemptsHeader, read_attempts
-from eval.attempts_file import AttemptsFile
-from eval.collect import cascade_client, collect, describe_cascade
-from eval.collect_progress import CollectProgress
-from eval.graders import Exact, GraderSpec
-from eval.prompts import PromptSet, read_prompts
+from eval.asking.collect import cascade_client, collect, describe_cascade
+from eval.asking.collect_progress import CollectProgress
+from eval.questions.graders import Exact, GraderSpec
+from eval.questions.prompts import PromptSet, read_prompts
+from eval.recorded.attempts import Attempts, AttemptsHeader, read_attempts
+from eval.recorded.attempts_file import AttemptsFile
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.errors import CannotBeDone
 

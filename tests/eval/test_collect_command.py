@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from eval.cli import main
-from eval.prompts import read_prompts
-from eval.ready_formats import READY_FORMATS
+from eval.questions.prompts import read_prompts
+from eval.questions.ready_formats import READY_FORMATS
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import SettledEnergy
+from hybridserve_llm.values.joules import SettledEnergy
 
 Capture = pytest.CaptureFixture[str]
 

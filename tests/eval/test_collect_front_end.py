@@ -12,18 +12,18 @@ import openai
 import pytest
 from rich.console import Console
 
-from eval.attempt_joules import AttemptJoules
-from eval.attempts import Attempts, AttemptsHeader, read_attempts
-from eval.attempts_file import AttemptsFile
-from eval.collect import collect, describe_cascade
-from eval.collect_progress import CollectProgress
-from eval.graders import Exact
-from eval.prompts import read_prompts
+from eval.asking.attempt_joules import AttemptJoules
+from eval.asking.collect import collect, describe_cascade
+from eval.asking.collect_progress import CollectProgress
+from eval.questions.graders import Exact
+from eval.questions.prompts import read_prompts
+from eval.recorded.attempts import Attempts, AttemptsHeader, read_attempts
+from eval.recorded.attempts_file import AttemptsFile
+from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.server.build import Serving, build_app
-from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.testing import ScriptedNvml, create_fake_vllm_app, serving
 
 TIERS = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eval.attempts import read_attempts
+from eval.recorded.attempts import read_attempts
 
 N = 30
 

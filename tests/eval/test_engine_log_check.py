@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.engine_log import EngineLog, read_engine_log
-from eval.engine_log_check import engine_log_check
 from eval.simulator.step_table import ReplicaShape, step_table
 from eval.simulator.tier import ReplicaLife, run_tier
 from eval.simulator.workload import checked_requests
+from eval.studies.engine_log import EngineLog, read_engine_log
+from eval.studies.engine_log_check import engine_log_check
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eval.graders import GRADER_TYPES, Agrees, Exact, Grade, Regex, grader_spec
+from eval.questions.graders import GRADER_TYPES, Agrees, Exact, Grade, Regex, grader_spec
 from hybridserve_llm.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eval.cli import main
-from eval.hub_datasets import DatasetName, dataset_lines
+from eval.questions.hub_datasets import DatasetName, dataset_lines
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 ROWS = [{"question": f"{word} and two?", "answer": "#### 4"} for word in ("Two", "2")]

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from eval.intervals import paired_interval, share_interval, wilson_interval
+from eval.judging.intervals import paired_interval, share_interval, wilson_interval
 
 
 def test_wilson_interval_of_eight_in_ten() -> None:

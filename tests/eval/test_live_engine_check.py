@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pytest
 
-from eval.live_calibration import EngineLimits, calibrated_table, step_law
-from eval.live_engine import Answered, Lengths, LiveEngine, Window
-from eval.live_engine_check import (
+from eval.studies.live_calibration import EngineLimits, calibrated_table, step_law
+from eval.studies.live_engine import Answered, Lengths, LiveEngine, Window
+from eval.studies.live_engine_check import (
     LiveCheckOptions,
     capacity_per_s,
     compared,
@@ -19,7 +19,8 @@ from eval.live_engine_check import (
 )
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
-from hybridserve_llm.records import Chunk, Completion, EngineRequest, Usage
+from hybridserve_llm.values.answers import Chunk, Completion, Usage
+from hybridserve_llm.values.requests import EngineRequest
 
 LIMITS = EngineLimits(max_num_seqs=32, max_num_batched_tokens=2048, kv_cache_tokens=100_000)
 CONCURRENCY = (1, 2, 4, 8, 16, 32)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from eval.cli import main
-from eval.loaded_energy import LoadedTiers
-from eval.question_tokens import QuestionTokens
-from eval.records_csv import read_records
+from eval.recorded.loaded_energy import LoadedTiers
+from eval.recorded.question_tokens import QuestionTokens
+from eval.recorded.records_csv import read_records
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 
 CHAIN = ("llama3.1-8b", "llama3.1-70b")

@@ -13,15 +13,15 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from eval.attempts import AttemptsHeader
+from eval.asking.collect import CascadeDescription, describe_cascade
+from eval.asking.engine_counters import CascadeCounters, Counters, used_between
+from eval.asking.measure import Measurement
 from eval.cli import main
-from eval.collect import CascadeDescription, describe_cascade
-from eval.engine_counters import CascadeCounters, Counters, used_between
-from eval.graders import Exact
-from eval.measure import Measurement
-from eval.measured_run import ALONE, CASCADE, MeasuredRun, RunHeader, is_run, read_run
-from eval.prompts import PromptSet, read_prompts
-from eval.run_file import RunFile
+from eval.questions.graders import Exact
+from eval.questions.prompts import PromptSet, read_prompts
+from eval.recorded.attempts import AttemptsHeader
+from eval.recorded.measured_run import ALONE, CASCADE, MeasuredRun, RunHeader, is_run, read_run
+from eval.recorded.run_file import RunFile
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.server.build import Serving, build_app

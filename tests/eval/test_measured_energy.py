@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval.measured_energy import read_energy_runs, token_energies
-from eval.model_names import active_billions, known_facts_like, same_model
+from eval.recorded.measured_energy import read_energy_runs, token_energies
+from eval.recorded.model_names import active_billions, known_facts_like, same_model
 from hybridserve_llm.errors import ConfigError
 
 

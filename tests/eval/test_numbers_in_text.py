@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from eval.numbers_in_text import NumberInText, last_number
+from eval.questions.numbers_in_text import NumberInText, last_number
 
 EXACT = {"relative": Fraction(0), "absolute": Fraction(0)}
 

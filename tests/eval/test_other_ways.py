@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.calibration_data import read_calibration_data
-from eval.other_ways import other_ways
+from eval.recorded.calibration_data import read_calibration_data
+from eval.rivals.other_ways import other_ways
 from hybridserve_llm.calibration.outcomes import Outcomes
 
 

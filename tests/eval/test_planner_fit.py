@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.planner_fit_constants import fit_constants
-from eval.planner_fit_points import read_measurements
-from eval.planner_fit_scores import after_two_points, mape, predicted, read_off_tables
+from eval.studies.planner_fit_constants import fit_constants
+from eval.studies.planner_fit_points import read_measurements
+from eval.studies.planner_fit_scores import after_two_points, mape, predicted, read_off_tables
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.known_models import known_model_facts

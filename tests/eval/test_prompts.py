@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from eval.graders import Agrees, Exact, Numeric
-from eval.prompts import read_prompts
+from eval.questions.graders import Agrees, Exact, Numeric
+from eval.questions.prompts import read_prompts
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import Endpoint
+from hybridserve_llm.values.requests import Endpoint
 
 ASKED = {"prompt": "2 + 2?", "reference": "4"}
 

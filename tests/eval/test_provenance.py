@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from eval.provenance import command_line, commit_of_project, this_machine
+from eval.reports.provenance import command_line, commit_of_project, this_machine
 
 
 def test_a_command_line_names_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

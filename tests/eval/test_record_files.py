@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from eval.record_files import RecordFiles, SettledLine
+from eval.recorded.record_files import RecordFiles, SettledLine
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
 from hybridserve_llm.telemetry.json_lines import JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger
 
 
 def line(request_id: str, **changes: object) -> str:

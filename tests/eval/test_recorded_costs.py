@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from eval.recorded_costs import LIST_PRICES, costs_of_tiers
-from eval.records_csv import read_records
+from eval.recorded.recorded_costs import LIST_PRICES, costs_of_tiers
+from eval.recorded.records_csv import read_records
 from hybridserve_llm.errors import ConfigError
 
 Make = Callable[..., Any]

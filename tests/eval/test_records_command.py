@@ -1,6 +1,8 @@
 """`hs-eval records`: recorded answers with measured joules, as JSON and as tables."""
 
+import contextlib
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.prompt_router import router_paths
-from eval.question_tokens import QuestionTokens
-from eval.records_csv import outcomes_of, read_records
+from eval.recorded.question_tokens import QuestionTokens
+from eval.recorded.records_csv import outcomes_of, read_records
+from eval.rivals.prompt_router import router_paths
 from hybridserve_llm.errors import ConfigError
 
 JOULES = {"org/Small-1B": 0.01, "org/Mid-8B-Instruct": 0.08, "org/Big-70B": 0.7}
@@ -34,10 +36,12 @@ def options(cascade_csv: Path, energy_csv: Path) -> list[str]:
     return ["records", str(cascade_csv), "--energy", str(energy_csv), "--gpu", "H100"]
 
 
-@pytest.fixture
-def result(options: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert main([*options, "--epsilon", "0.02", "0.05", "--json"]) == 0
-    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def result(options: list[str]) -> dict[str, Any]:
+    """Run the command once for all tests that read its JSON; none of them changes it."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*options, "--epsilon", "0.02", "0.05", "--json"]) == 0
+    printed: dict[str, Any] = json.loads(out.getvalue())
     return printed
 
 

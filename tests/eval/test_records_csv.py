@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.records_csv import Records, outcomes_of, read_records, tier_costs
+from eval.recorded.records_csv import Records, outcomes_of, read_records, tier_costs
 from hybridserve_llm.errors import ConfigError
 
 Record = Callable[..., dict[str, Any]]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from eval.cli import main
-from eval.records_draws import draws_of_studies
-from eval.records_study import EpsilonFigures, Study, WayFigures
+from eval.rivals.records_draws import draws_of_studies
+from eval.rivals.records_study import EpsilonFigures, Study, WayFigures
 
 
 def way(accuracy: float, energy_j: float, *, certified: bool | None = True) -> WayFigures:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.reliability import (
+from eval.judging.reliability import (
     calibration_error,
     equal_mass_bins,
     perfect_errors,

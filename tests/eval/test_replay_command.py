@@ -13,14 +13,14 @@ import openai
 import pytest
 from rich.console import Console
 
-from eval.attempts import AttemptsHeader
-from eval.attempts_file import AttemptsFile
+from eval.asking.collect import collect, describe_cascade
+from eval.asking.collect_progress import CollectProgress
 from eval.calibrate import main as calibrate
 from eval.cli import main
-from eval.collect import collect, describe_cascade
-from eval.collect_progress import CollectProgress
-from eval.graders import Exact
-from eval.prompts import read_prompts
+from eval.questions.graders import Exact
+from eval.questions.prompts import read_prompts
+from eval.recorded.attempts import AttemptsHeader
+from eval.recorded.attempts_file import AttemptsFile
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.server.build import Serving, build_app
 from hybridserve_llm.testing import create_fake_vllm_app, serving

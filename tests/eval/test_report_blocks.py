@@ -2,7 +2,8 @@
 
 import pytest
 
-from eval.readable import (
+from eval.reports.blocks import Bullets, Drawing, Paragraph, Section, Table, in_markdown
+from eval.reports.readable import (
     cost,
     number,
     percent,
@@ -11,7 +12,6 @@ from eval.readable import (
     points,
     points_range,
 )
-from eval.report_blocks import Bullets, Drawing, Paragraph, Section, Table, in_markdown
 
 TABLE = Table(
     caption="Tiers & costs", header=("tier", "cost"), rows=(("a|b", "1"), ("<i>c</i>", "2"))

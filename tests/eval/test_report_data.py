@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.calibration_report import Report, report_of
-from eval.records_csv import outcomes_of, read_records
-from eval.report_data import ReportData, report_data, risk_histogram
-from eval.splits import Splits, disjoint_splits
+from eval.recorded.records_csv import outcomes_of, read_records
+from eval.recorded.splits import Splits, disjoint_splits
+from eval.reports.calibration_figures import ReportData, report_data, risk_histogram
+from eval.reports.calibration_result import Report, report_of
 from hybridserve_llm.calibration.certify import Promise, calibrate
 from hybridserve_llm.calibration.outcomes import Outcomes
 

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from eval.accuracy_and_cost import AccuracyAndCost, PolicyPoint, ServedPolicy
-from eval.reliability import Reliability, ReliabilityBin
-from eval.report_data import PolicyPath, ReportData, RiskHistogram
-from eval.report_figures import deferral_svg, pareto_svg, reliability_svg, risk_svg
+from eval.judging.accuracy_and_cost import AccuracyAndCost, PolicyPoint, ServedPolicy
+from eval.judging.reliability import Reliability, ReliabilityBin
+from eval.reports.calibration_figures import PolicyPath, ReportData, RiskHistogram
+from eval.reports.calibration_svg import deferral_svg, pareto_svg, reliability_svg, risk_svg
 
 HOSTILE = '_a$b_{--><script>"x"</script>'
 

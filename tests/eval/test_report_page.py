@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.calibration_report import Report, report_of
-from eval.provenance import Provenance
-from eval.records_csv import outcomes_of, read_records
-from eval.report_data import ReportData, report_data
-from eval.report_drawings import risk
-from eval.report_page import write_report
-from eval.report_tables import beside_last, ways_of_answering
-from eval.report_text import counted_on, promised, verdict
-from eval.splits import Splits, disjoint_splits
+from eval.recorded.records_csv import outcomes_of, read_records
+from eval.recorded.splits import Splits, disjoint_splits
+from eval.reports.calibration_drawings import risk
+from eval.reports.calibration_figures import ReportData, report_data
+from eval.reports.calibration_result import Report, report_of
+from eval.reports.calibration_tables import beside_last, ways_of_answering
+from eval.reports.calibration_text import counted_on, promised, verdict
+from eval.reports.page import write_report
+from eval.reports.provenance import Provenance
 from hybridserve_llm.calibration.certify import Promise, calibrate
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.score_metrics import (
+from eval.judging.score_metrics import (
     auroc,
     brier_skill,
     by_falling_score,

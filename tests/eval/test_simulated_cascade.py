@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from eval.known_tiers import KnownTier, facts_of_model
-from eval.simulated_cascade import TableMaker
+from eval.simulation.known_tiers import KnownTier, facts_of_model
+from eval.simulation.planned_cascade import TableMaker
 from eval.simulator.step_table import StepTable
 from hybridserve_llm.planner.cluster import Cluster, described_nodes
 from hybridserve_llm.profiles.gpu_types import gpu_type

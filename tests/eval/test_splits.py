@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from eval.splits import Splits, bootstrap_splits, disjoint_splits
+from eval.recorded.splits import Splits, bootstrap_splits, disjoint_splits
 from hybridserve_llm.calibration.outcomes import Outcomes
 from hybridserve_llm.errors import ConfigError
 

@@ -7,8 +7,8 @@ import httpx
 import openai
 import pytest
 
-from eval.ledger import answer_text
-from eval.streamed_answer import streamed
+from eval.asking.ledger import answer_text
+from eval.asking.streamed_answer import streamed
 from hybridserve_llm.errors import CannotBeDone
 
 CHAT = {"model": "m", "messages": []}

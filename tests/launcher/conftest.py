@@ -9,11 +9,11 @@ import pytest
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.planner.plan import Plan
-from launch.argv import EngineCommand
-from launch.process import EngineProcess
-from launch.run_folder import RunFolder
-from launch.state import LaunchState, StateFile
-from launch.supervisor import engine_states
+from launch.engines.argv import EngineCommand
+from launch.engines.process import EngineProcess
+from launch.engines.supervisor import engine_states
+from launch.running.run_folder import RunFolder
+from launch.running.state_file import LaunchState, StateFile
 
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 

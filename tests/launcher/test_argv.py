@@ -3,7 +3,8 @@ from typing import Any
 
 from hybridserve_llm.config.cascade import TierConfig
 from hybridserve_llm.planner.plan import Placement
-from launch.argv import EngineCommand, engine_command, is_hub_id
+from launch.engines.argv import EngineCommand, engine_command
+from launch.machine.checkpoints import is_hub_id
 
 SOCKET = Path("/run/hs/small-0.sock")
 PYTHON = "/venv/bin/python"

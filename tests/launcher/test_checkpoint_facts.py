@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from hybridserve_llm.config.load import load_config, parse_config
-from hybridserve_llm.server.fingerprint import CheckpointFacts
-from launch import checkpoint_facts as facts_of
-from launch.checkpoint_facts import checkpoint_facts, content_hash
+from hybridserve_llm.promise.fingerprint import CheckpointFacts
 from launch.demo.family import CHECKPOINTS
+from launch.machine import checkpoint_facts as facts_of
+from launch.machine.checkpoint_facts import checkpoint_facts, content_hash
 
 Folder = Callable[..., Path]
 

@@ -15,9 +15,9 @@ import yaml
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.load import load_config
 from hybridserve_llm.planner.plan import Plan
-from launch.checkpoints import check_checkpoints
 from launch.cli import main
-from launch.run import DEMO_CONFIG
+from launch.demo.family import DEMO_CONFIG
+from launch.machine.checkpoints import check_checkpoints
 
 Make = Callable[..., CascadeConfig]
 EXAMPLES = Path(__file__).parents[2] / "examples"

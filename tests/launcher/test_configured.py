@@ -23,7 +23,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hardware], None]:
     """Says what the machine is."""
 
     def be(hardware: Hardware) -> None:
-        monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+        monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
 
     return be
 

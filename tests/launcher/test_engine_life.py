@@ -10,8 +10,8 @@ import pytest
 
 from hybridserve_llm.errors import EngineStartError
 from hybridserve_llm.testing import FakeClock
-from launch.engine_life import WAITING, EngineLife, LifeRules
-from launch.restart import RestartRules
+from launch.engines.engine_life import WAITING, EngineLife, LifeRules
+from launch.engines.restart import RestartRules
 
 
 class Scripted:

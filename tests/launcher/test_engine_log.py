@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.engine_log import keep_old_log, log_tail, start_stage, telling_line
+from launch.engines.engine_log import keep_old_log, log_tail, start_stage, telling_line
 
 CHILD_FAILED = """\
 (EngineCore pid=7) ERROR 11-23 20:35:09 [core.py:1200] Traceback (most recent call last):

@@ -12,9 +12,9 @@ import yaml
 
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
-from launch.demo.family import CHECKPOINTS
+from launch.demo.family import CHECKPOINTS, DEMO_CONFIG
 from launch.options import LaunchOptions, read_command_line
-from launch.run import DEMO_CONFIG, launch
+from launch.run import launch
 
 GPU = Gpu(uuid="GPU-6f1", name="NVIDIA H100 80GB HBM3", memory_bytes=85_520_809_984, index=3)
 TIERS = ("small", "medium", "giant")
@@ -67,7 +67,7 @@ def test_three_tiers_share_one_gpu_as_planned_and_start_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "launch.planning.probe", lambda **_: Hardware(cpu_cores=(0, 1), gpus=(GPU,))
+        "launch.plans.planning.probe", lambda **_: Hardware(cpu_cores=(0, 1), gpus=(GPU,))
     )
     run = tmp_path / "run"
     launched_until_ready(

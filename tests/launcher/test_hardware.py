@@ -4,7 +4,7 @@ import pytest
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError
 from hybridserve_llm.planner.hardware import Gpu
-from launch.hardware import probe, visible_gpus
+from launch.machine.hardware import probe, visible_gpus
 
 GPUS = tuple(
     Gpu(uuid=f"GPU-{letter}", name="H200", memory_bytes=141 * 10**9) for letter in ("aa", "bb", "b")

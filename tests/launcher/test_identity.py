@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 
-from launch.identity import ProcessIdentity
+from launch.machine.process_identity import ProcessIdentity
 
 
 def sleeping(*, deaf: bool = False) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.profiles.known_models import KNOWN_MODELS, known_model_facts
-from launch.model_config import answers, model_facts, stored_weight_bytes
+from launch.plans.model_config import answers, model_facts, stored_weight_bytes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -117,7 +117,7 @@ def test_a_configuration_that_transformers_has_read_gives_the_same_facts(
     transformers = pytest.importorskip("transformers")
     checkpoint(tmp_path, dict(KNOWN_MODELS[model].config))
     read = transformers.AutoConfig.from_pretrained
-    monkeypatch.setattr("launch.model_config.answers", lambda _: False)
+    monkeypatch.setattr("launch.plans.model_config.answers", lambda _: False)
     monkeypatch.setattr(
         transformers.AutoConfig,
         "from_pretrained",
@@ -131,7 +131,7 @@ def test_a_hub_id_that_is_not_in_the_cache_says_so_where_the_hub_does_not_answer
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr("launch.model_config.answers", lambda _: False)
+    monkeypatch.setattr("launch.plans.model_config.answers", lambda _: False)
     with pytest.raises(ConfigError, match=r"nobody/nothing .* not in the local cache, and the hub"):
         model_facts("nobody/nothing")
 

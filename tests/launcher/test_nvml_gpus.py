@@ -10,11 +10,11 @@ from hybridserve_llm.planner.cluster import Cluster
 from hybridserve_llm.planner.hardware import Gpu, Hardware, NumaNode
 from hybridserve_llm.planner.links import by_links, linked_size
 from hybridserve_llm.units import GIB
-from launch.hardware import whole
-from launch.host import memory_bytes, numa_node_of, numa_nodes
-from launch.nvml_gpus import gpus_of
-from launch.planning import cluster_of
-from launch.remarks import remarks_on
+from launch.machine.hardware import whole
+from launch.machine.host import memory_bytes, numa_node_of, numa_nodes
+from launch.machine.nvml_gpus import gpus_of
+from launch.plans.planning import cluster_of
+from launch.plans.remarks import remarks_on
 
 H100 = "NVIDIA H100 80GB HBM3"
 

@@ -23,11 +23,11 @@ from hybridserve_llm.profiles.known_models import known_model_facts
 from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint
 from launch.cli import main
 from launch.demo.family import CHECKPOINTS
-from launch.model_config import stored_weight_bytes
 from launch.options import LaunchOptions, read_command_line
-from launch.plan_report import plan_json
-from launch.planning import cluster_of, planned
-from launch.planning_demand import UnknownModel, demand_of, facts_of
+from launch.plans.model_config import stored_weight_bytes
+from launch.plans.plan_report import plan_json
+from launch.plans.planning import cluster_of, planned
+from launch.plans.planning_demand import UnknownModel, demand_of, facts_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QWEN = EXAMPLES / "qwen3-0.6b-8b-32b.yaml"
@@ -237,7 +237,7 @@ def test_weights_that_this_machines_memory_cannot_hold_are_told(
 ) -> None:
     gpus = tuple(replace(gpu("NVIDIA H100 80GB HBM3", index=i), index=i) for i in range(2))
     hardware = Hardware(cpu_cores=(0,), gpus=gpus, memory_bytes=10 * 2**30)
-    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     with caplog.at_level(logging.WARNING):
         found = planned(cascade({"model": "Qwen/Qwen3-0.6B"}, {}), options(), None)
     # 8.19e9 parameters of 2 bytes.
@@ -256,7 +256,7 @@ def test_gpus_of_two_types_keep_the_drivers_numbers(monkeypatch: pytest.MonkeyPa
     small, large = cluster_of(hardware).nodes
     assert (small.gpus, small.numbers) == (("GPU-0", "GPU-2"), (0, 2))
     assert (large.gpus, large.numbers) == (("GPU-1", "GPU-3"), (1, 3))
-    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     pinned = {"tensor_parallel_size": 2, "replicas": 1}
     found = planned(cascade(pinned, {**pinned, "model": "Qwen/Qwen3-32B"}), options(), None)
     tiers = json.loads(plan_json(found))["tiers"]
@@ -270,7 +270,7 @@ def test_gpus_that_nobody_knows_are_filled_as_configured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hardware = Hardware(cpu_cores=(0,), gpus=(gpu("Quadro"), gpu("Quadro", index=1)))
-    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     with caplog.at_level(logging.WARNING):
         found = planned(cascade({}, {}), options(), None)
     assert found.searched is None
@@ -289,7 +289,7 @@ def test_gpus_that_are_there_are_searched(monkeypatch: pytest.MonkeyPatch) -> No
     names = ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
     gpus = tuple(gpu(name, index=i) for i, name in enumerate(names))
     hardware = Hardware(cpu_cores=(0,), gpus=gpus)
-    monkeypatch.setattr("launch.planning.probe", lambda **_: hardware)
+    monkeypatch.setattr("launch.plans.planning.probe", lambda **_: hardware)
     found = planned(cascade({}, {}), options(), None)
     report = json.loads(plan_json(found))
     assert report["fits"] is True

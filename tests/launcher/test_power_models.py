@@ -9,11 +9,11 @@ from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.profiles.gpu_types import gpu_type
 from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint, write_profile
-from hybridserve_llm.records import Activity
-from launch import planning
+from hybridserve_llm.values.joules import Activity
 from launch.options import LaunchOptions, read_command_line
-from launch.planning import Planned, planned
-from launch.power_models import EnergyModels, energy_models
+from launch.plans import planning
+from launch.plans.planning import Planned, planned
+from launch.plans.power_models import EnergyModels, energy_models
 
 MODEL = "Qwen/Qwen3-0.6B"
 

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from hybridserve_llm.errors import EngineStartError
-from launch import guard
-from launch.argv import EngineCommand
-from launch.process import EngineProcess, kill_tree
+from launch.engines import guard
+from launch.engines.argv import EngineCommand
+from launch.engines.process import EngineProcess, kill_tree
 
 Make = Callable[..., EngineProcess]
 NO_HURRY_S = 10.0

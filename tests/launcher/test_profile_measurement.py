@@ -10,9 +10,11 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.engines.vllm_http import VllmHttpEngine
 from hybridserve_llm.errors import CannotBeDone, EngineFailed
 from hybridserve_llm.profiles.profile_file import Profile
-from hybridserve_llm.records import Activity, Completion, EngineRequest, Joules, Source
 from hybridserve_llm.testing import FakeClock, create_fake_vllm_app, serving
 from hybridserve_llm.testing.fake_engine import scripted_answer
+from hybridserve_llm.values.answers import Completion
+from hybridserve_llm.values.joules import Activity, Joules, Source
+from hybridserve_llm.values.requests import EngineRequest
 from launch.profiling.closed_loop import closed_loop
 from launch.profiling.cpu_time import CpuTime, cpu_time
 from launch.profiling.measurement import Rounds, measure_rounds, point_of, points_of

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.profile_cli import main
+from launch.profiling.cli import main
 from launch.profiling.options import read_profile_options
 
 PAGE = Path(__file__).parents[2] / "docs/profile.md"

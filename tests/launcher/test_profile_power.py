@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from hybridserve_llm.books.metering import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.errors import MeterFault
 from hybridserve_llm.planner.plan import Placement
-from hybridserve_llm.records import Activity
-from hybridserve_llm.server.metering import Probes
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
+from hybridserve_llm.values.joules import Activity
 from launch.profiling.power import Power, mean_power, meter_of, metered, worst_source
 
 NO_RAPL = Path("/nowhere")

@@ -14,18 +14,18 @@ import pytest
 import yaml
 from rich.console import Console
 
+from hybridserve_llm.books.metering import Probes
 from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Placement
 from hybridserve_llm.profiles.profile_file import read_profile
-from hybridserve_llm.server.metering import Probes
 from hybridserve_llm.testing import ScriptedNvml
-from launch.profile_cli import main
+from launch.profiling.cli import main
 from launch.profiling.machine import gpu_name, hardware_in_words
 from launch.profiling.options import read_profile_options
 from launch.profiling.session import profile_tiers
 from launch.profiling.tables import points_table
-from launch.run_folder import open_run_folder
+from launch.running.run_folder import open_run_folder
 
 ROOT = Path(__file__).parents[2]
 FAKE_VLLM_SERVER = """
@@ -244,9 +244,9 @@ def test_a_window_too_short_for_a_request_is_told(
 def test_ctrl_c_leaves_nothing_behind(
     config_file: Callable[..., Path], tmp_path: Path, left_over: Callable[[], list[str]]
 ) -> None:
-    arguments = quick(config_file({}, {}), tmp_path / "out", "--window-s", "60")
+    arguments = quick(config_file({}, {}), tmp_path / "out", "--window-s", "2")
     process = subprocess.Popen(
-        [sys.executable, "-m", "launch.profile_cli", *arguments],
+        [sys.executable, "-m", "launch.profiling.cli", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

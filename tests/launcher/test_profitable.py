@@ -7,7 +7,7 @@ import pytest
 
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.errors import CannotBeDone
-from launch.profitable import check_it_pays
+from launch.plans.profitable import check_it_pays
 
 Values = Callable[..., dict[str, Any]]
 FIGURES = (

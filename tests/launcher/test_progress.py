@@ -2,8 +2,8 @@ import io
 
 from rich.console import Console
 
-from launch.engine_log import READY
-from launch.progress import FAILED, StartProgress
+from launch.engines.engine_log import READY
+from launch.engines.progress import FAILED, StartProgress
 
 
 class Watch:

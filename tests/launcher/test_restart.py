@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.restart import RestartRules, Restarts
+from launch.engines.restart import RestartRules, Restarts
 
 RULES = RestartRules(limit=5, backoff_s=1.0, backoff_limit_s=5.0, forget_after_s=100.0)
 

@@ -11,8 +11,8 @@ import pytest
 
 from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.planner.plan import Placement, Plan, TierPlan
-from launch.identity import ProcessIdentity
-from launch.run_folder import MAX_SOCKET_PATH_BYTES, holder_of, open_run_folder
+from launch.machine.process_identity import ProcessIdentity
+from launch.running.run_folder import MAX_SOCKET_PATH_BYTES, holder_of, open_run_folder
 
 ENGINES = ("small/0", "giant/0")
 
@@ -97,7 +97,7 @@ def test_folder_of_a_killed_launch_is_free_when_its_last_engine_has_ended(tmp_pa
     """Launcher and guard are stood in for by two processes that hold the lock's descriptor."""
     program = (
         "import pathlib, subprocess, sys, time\n"
-        "from launch.run_folder import open_run_folder\n"
+        "from launch.running.run_folder import open_run_folder\n"
         "with open_run_folder(pathlib.Path(sys.argv[1]), []) as folder:\n"
         "    guard = ['sleep', '0.7']\n"
         "    subprocess.Popen(guard, pass_fds=(folder.lock,), start_new_session=True)\n"

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from hybridserve_llm.errors import CannotBeDone, ConfigError
-from launch.serving import base_url, bind, serve
+from launch.running.http_server import base_url, bind, serve
 
 
 class App:

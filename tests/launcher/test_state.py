@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.state import EngineState, LaunchState, StateFile
+from launch.running.state_file import EngineState, LaunchState, StateFile
 
 STATE = LaunchState(
     pid=7,

@@ -9,10 +9,10 @@ import pytest
 
 from hybridserve_llm.errors import CannotBeDone
 from launch.cli import main
-from launch.run_folder import open_run_folder
-from launch.running import announced, running_launches
-from launch.state import EngineState, LaunchState, StateFile
-from launch.status import status_of
+from launch.running.launch_index import announced, running_launches
+from launch.running.run_folder import open_run_folder
+from launch.running.state_file import EngineState, LaunchState, StateFile
+from launch.running.status import status_of
 
 HEALTHY = EngineState(
     name="small/0",
@@ -67,8 +67,8 @@ def dead_launch(tmp_path: Path) -> tuple[Path, int]:
     """Run folder and pid of a launcher that was killed."""
     program = (
         "import os, pathlib, signal, sys\n"
-        "from launch.run_folder import open_run_folder\n"
-        "from launch.state import LaunchState, StateFile\n"
+        "from launch.running.run_folder import open_run_folder\n"
+        "from launch.running.state_file import LaunchState, StateFile\n"
         "with open_run_folder(pathlib.Path(sys.argv[1]), []) as folder:\n"
         "    state = LaunchState(pid=os.getpid(), phase='ready', started_s=0.0)\n"
         "    StateFile(folder.state_path, state)\n"

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from launch.stopping import sigterm_interrupts
+from launch.running.signals import sigterm_interrupts
 
 
 def test_sigterm_interrupts_inside_the_block_and_is_as_before_after_it() -> None:

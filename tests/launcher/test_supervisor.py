@@ -18,9 +18,9 @@ from hybridserve_llm.errors import CannotBeDone, EngineStartError
 from hybridserve_llm.planner.as_configured import plan_as_configured
 from hybridserve_llm.planner.hardware import Gpu, Hardware
 from hybridserve_llm.planner.plan import Plan
-from launch.run_folder import RunFolder, open_run_folder
-from launch.state import EngineState, StateFile
-from launch.supervisor import check_is_here, running_engines
+from launch.engines.supervisor import check_is_here, running_engines
+from launch.running.run_folder import RunFolder, open_run_folder
+from launch.running.state_file import EngineState, StateFile
 
 Make = Callable[..., CascadeConfig]
 MakeState = Callable[[CascadeConfig, Plan, RunFolder], StateFile]

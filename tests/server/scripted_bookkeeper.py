@@ -8,10 +8,10 @@ import socket
 import sys
 from pathlib import Path
 
+from hybridserve_llm.books import bookkeeper_process
+from hybridserve_llm.books.bookkeeper_wire import Batch
+from hybridserve_llm.books.meter_sites import Probes
 from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.server import bookkeeper_process
-from hybridserve_llm.server.bookkeeper_wire import Batch
-from hybridserve_llm.server.meter_sites import Probes
 from hybridserve_llm.testing import ScriptedNvml
 
 

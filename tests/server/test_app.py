@@ -26,12 +26,13 @@ from hybridserve_llm.errors import (
     EngineUnavailable,
     HybridServeError,
 )
+from hybridserve_llm.promise.fingerprint import fingerprint_of
+from hybridserve_llm.promise.standing import standing_of
+from hybridserve_llm.promise.view import CascadeView
 from hybridserve_llm.server.app import create_app
 from hybridserve_llm.server.auth import ApiKeys
 from hybridserve_llm.server.error_responses import STATUS
-from hybridserve_llm.server.fingerprint import fingerprint_of
-from hybridserve_llm.server.parts import CascadeView, InFlight, Parts
-from hybridserve_llm.server.standing import standing_of
+from hybridserve_llm.server.parts import InFlight, Parts
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer

@@ -12,25 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.config.cascade import EnergyConfig
-from hybridserve_llm.energy.attribution import TokenWeights
-from hybridserve_llm.energy.notes import Notes
-from hybridserve_llm.errors import CannotBeDone
-from hybridserve_llm.records import (
-    Assessment,
-    Attempt,
-    Endpoint,
-    FinishedRequest,
-    Ledger,
-    RequestEnd,
-    Usage,
-    Verdict,
-    Work,
-)
-from hybridserve_llm.server.bookkeeper_client import BookkeeperClient
-from hybridserve_llm.server.bookkeeper_process import keep_books
-from hybridserve_llm.server.bookkeeper_wire import (
+from hybridserve_llm.books.bookkeeper_client import BookkeeperClient
+from hybridserve_llm.books.bookkeeper_process import keep_books
+from hybridserve_llm.books.bookkeeper_wire import (
     HEAD,
     Assignment,
     Batch,
@@ -39,10 +23,19 @@ from hybridserve_llm.server.bookkeeper_wire import (
     length_of,
     value_of,
 )
+from hybridserve_llm.books.meter_sites import Metered, PowerModel, Probes
+from hybridserve_llm.books.notes import Notes
+from hybridserve_llm.clock import SystemClock
+from hybridserve_llm.config.cascade import EnergyConfig
+from hybridserve_llm.energy.attribution import TokenWeights
+from hybridserve_llm.errors import CannotBeDone
 from hybridserve_llm.server.build import BOOKKEEPER
-from hybridserve_llm.server.meter_sites import Metered, PowerModel, Probes
 from hybridserve_llm.telemetry.counts import TalliedJoules
 from hybridserve_llm.telemetry.json_lines import JsonLinesSettings
+from hybridserve_llm.values.answers import Assessment, Usage
+from hybridserve_llm.values.engines import Work
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.values.requests import Endpoint
 
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_bookkeeper.py")))
 ATTEMPT = Attempt(tier="small", model="tiny", decision=Verdict.ACCEPT, reason="sure")

@@ -18,8 +18,8 @@ from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import ConfigError
+from hybridserve_llm.promise.fingerprint import CheckpointFacts
 from hybridserve_llm.server.build import Serving, build_app
-from hybridserve_llm.server.fingerprint import CheckpointFacts
 from hybridserve_llm.testing import FakeVllm, create_fake_vllm_app, serving
 
 pytestmark = pytest.mark.usefixtures("without_river")

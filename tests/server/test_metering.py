@@ -14,26 +14,27 @@ from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.clock import SystemClock
-from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig, TracingConfig
-from hybridserve_llm.config.load import parse_config
-from hybridserve_llm.energy.attribution import Booking, Stint
-from hybridserve_llm.errors import CannotBeDone, ConfigError, MeterFault
-from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
-from hybridserve_llm.server.build import Serving, build_app, metered_of
-from hybridserve_llm.server.energy_metrics import energy_json
-from hybridserve_llm.server.energy_report import report_of
-from hybridserve_llm.server.meter_sites import (
+from hybridserve_llm.books.energy_report import report_of
+from hybridserve_llm.books.meter_sites import (
     ELSEWHERE,
     Metered,
     PowerModel,
     Probes,
     groups_by_gpu,
 )
-from hybridserve_llm.server.metering import SETTLED_LATER, Metering, metering_of
-from hybridserve_llm.server.sinks import open_sinks
+from hybridserve_llm.books.metering import SETTLED_LATER, Metering, metering_of
+from hybridserve_llm.books.sinks import open_sinks
+from hybridserve_llm.clock import SystemClock
+from hybridserve_llm.config.cascade import CascadeConfig, EnergyConfig, TracingConfig
+from hybridserve_llm.config.load import parse_config
+from hybridserve_llm.energy.attribution import Booking, Stint
+from hybridserve_llm.errors import CannotBeDone, ConfigError, MeterFault
+from hybridserve_llm.server.build import Serving, build_app, metered_of
+from hybridserve_llm.server.energy_metrics import energy_json
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock, ScriptedNvml, create_fake_vllm_app, serving
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger
 
 NO_RAPL = Path("/nowhere")
 

@@ -8,9 +8,10 @@ import pytest
 
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import parse_config
-from hybridserve_llm.server.fingerprint import fingerprint_of
-from hybridserve_llm.server.parts import CascadeView, Parts, promise_of
-from hybridserve_llm.server.standing import standing_of
+from hybridserve_llm.promise.fingerprint import fingerprint_of
+from hybridserve_llm.promise.standing import standing_of
+from hybridserve_llm.promise.view import CascadeView
+from hybridserve_llm.server.parts import Parts, promise_of
 
 Values = Callable[..., dict[str, Any]]
 CONFIG = parse_config(

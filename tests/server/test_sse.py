@@ -1,21 +1,23 @@
 """A held answer told as a stream folds back into the answer it came from."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import pytest
 
-from hybridserve_llm.records import (
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Usage,
-)
-from hybridserve_llm.server.sse import DONE, KEEP_ALIVE, EventStream, held_events, keeping_alive
+from hybridserve_llm.cascade.climb import Tier
+from hybridserve_llm.cascade.policies import Policies
+from hybridserve_llm.cascade.policy import ScorePolicy
+from hybridserve_llm.cascade.router import CascadeRouter
+from hybridserve_llm.confidence.day_zero import DayZeroScorer
+from hybridserve_llm.server.sse import DONE, KEEP_ALIVE, EventStream, held_events
+from hybridserve_llm.testing import FakeClock, FakeEngine
+from hybridserve_llm.values.answers import Completion, Usage
+from hybridserve_llm.values.ledger import Ledger, Outcome, RequestEnd
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 LEDGER = Ledger(request_id="r", attempts=(), tier="small", model="s")
 
@@ -121,14 +123,27 @@ def test_completion_is_told_in_one_piece() -> None:
 REQUEST = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={}, stream=True)
 
 
-class Client:
-    """An ASGI connection whose client leaves when `left` is set; `stuck` makes sending wait."""
+@dataclass
+class KeepingJournal:
+    """A RequestJournal that keeps what it gets."""
 
-    def __init__(self, *, stuck: bool = False) -> None:
+    ledgers: list[Ledger] = field(default_factory=list)
+
+    def request_finished(self, ledger: Ledger, latency_s: float) -> None:
+        self.ledgers.append(ledger)
+
+
+class Client:
+    """An ASGI connection whose client leaves when `left` is set.
+
+    Sending message number `stuck_at` never ends, and the client then leaves.
+    """
+
+    def __init__(self, *, stuck_at: int | None = None) -> None:
         self.left = asyncio.Event()
         self.commented = asyncio.Event()
         self.bodies: list[bytes] = []
-        self.stuck = stuck
+        self.stuck_at = stuck_at
 
     async def receive(self) -> dict[str, Any]:
         await self.left.wait()
@@ -138,13 +153,28 @@ class Client:
         self.bodies.append(message.get("body", b""))
         if KEEP_ALIVE in self.bodies:
             self.commented.set()
-        if self.stuck and len(self.bodies) == 2:
+        if len(self.bodies) == self.stuck_at:
             self.left.set()
             await asyncio.Event().wait()
 
 
+class Admission(AbstractContextManager[None]):
+    """Keeps whether it was left."""
+
+    is_over = False
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+
+
+def stream_of(
+    deciding: "asyncio.Future[Any]", admission: AbstractContextManager[Any]
+) -> EventStream:
+    return EventStream(deciding, REQUEST, headers={}, keep_alive_s=0.01, admission=admission)
+
+
 async def test_a_client_that_leaves_while_comments_are_sent_ends_the_decision() -> None:
-    client, ended = Client(), asyncio.Event()
+    client, ended, admission = Client(), asyncio.Event(), Admission()
 
     async def decide() -> Outcome:
         try:
@@ -154,24 +184,32 @@ async def test_a_client_that_leaves_while_comments_are_sent_ends_the_decision() 
         raise AssertionError("never decided")
 
     deciding = asyncio.ensure_future(decide())
-    stream = EventStream(keeping_alive(deciding, REQUEST, 0.01), {})
+    stream = stream_of(deciding, admission)
     answering = asyncio.ensure_future(stream({"type": "http"}, client.receive, client.send))
     await client.commented.wait()
+    assert not admission.is_over
     client.left.set()
     await answering
     assert ended.is_set()
     assert deciding.cancelled()
+    assert admission.is_over
 
 
-async def test_a_client_that_leaves_while_a_piece_is_sent_closes_the_events() -> None:
-    client, closed = Client(stuck=True), []
+# The first message is the head of the response, the second the first piece of its body.
+@pytest.mark.parametrize("stuck_at", [1, 2])
+async def test_a_client_that_leaves_while_a_piece_is_sent_ends_the_engines_work(
+    stuck_at: int,
+) -> None:
+    client, giant, admission = Client(stuck_at=stuck_at), FakeEngine("giant says"), Admission()
+    journal, clock = KeepingJournal(), FakeClock()
+    tier = Tier(name="giant", model="g", engine=giant, scorer=DayZeroScorer())
+    policy = ScorePolicy(rules=())
+    policies = Policies(default=policy, last_only=policy)
+    router = CascadeRouter([tier], policies, journal=journal, clock=clock)
+    deciding = asyncio.ensure_future(router.answer(REQUEST))
+    await asyncio.wait((deciding,))
 
-    async def events() -> AsyncGenerator[bytes]:
-        try:
-            while True:
-                yield b"data: {}\n\n"
-        finally:
-            closed.append(True)
-
-    await EventStream(events(), {})({"type": "http"}, client.receive, client.send)
-    assert closed == [True]
+    await stream_of(deciding, admission)({"type": "http"}, client.receive, client.send)
+    assert (giant.n_running, giant.n_cancelled) == (0, 1)
+    assert [ledger.end for ledger in journal.ledgers] == [RequestEnd.GIVEN_UP]
+    assert admission.is_over

@@ -15,18 +15,19 @@ from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest, Seen
-from hybridserve_llm.server.certified import certified_parts
-from hybridserve_llm.server.fingerprint import (
+from hybridserve_llm.promise.certified import certified_parts
+from hybridserve_llm.promise.fingerprint import (
     CheckpointFacts,
     Fingerprint,
     differences,
     fingerprint_of,
 )
-from hybridserve_llm.server.parts import CascadeView
-from hybridserve_llm.server.standing import STATES, Standing, standing_of
-from hybridserve_llm.server.watching import agree, watch_of
+from hybridserve_llm.promise.standing import STATES, Standing, standing_of
+from hybridserve_llm.promise.view import CascadeView
+from hybridserve_llm.promise.watching import agree, watch_of
 from hybridserve_llm.testing import FakeClock, FakeEngine
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 Values = Callable[..., dict[str, Any]]
 SMALL: dict[str, Any] = {"name": "small", "model": "/models/s", "accept": {"score_at_least": -0.5}}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from eval.attempts import AttemptsHeader, RecordedAttempt, RecordedTier
 from eval.calibrate import main as calibrate
-from eval.measured_run import (
+from eval.recorded.attempts import AttemptsHeader, RecordedAttempt, RecordedTier
+from eval.recorded.measured_run import (
     ALONE,
     CASCADE,
     Block,
@@ -20,7 +20,7 @@ from eval.measured_run import (
     ServedAnswer,
     ServedAttempt,
 )
-from eval.run_file import RunFile
+from eval.recorded.run_file import RunFile
 
 Make = Callable[..., RecordedAttempt]
 N, BLOCK = 240, 20

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.measured_run import CASCADE, Block
-from eval.oracle_regret import best_accuracy, least_cost
+from eval.judging.oracle_regret import best_accuracy, least_cost
+from eval.recorded.measured_run import CASCADE, Block
 
 Make = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.cli import main
-from eval.measured_run import Block
+from eval.recorded.measured_run import Block
 
 Make = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]

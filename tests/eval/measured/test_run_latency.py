@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval.cli import main
-from eval.measured_run import Block, ServedAnswer
+from eval.recorded.measured_run import Block, ServedAnswer
 
 Make = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]

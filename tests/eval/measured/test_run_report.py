@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from eval.attempts import RecordedAttempt
 from eval.cli import main
-from eval.measured_run import ALONE, CASCADE, Block, EngineUse, ServedAnswer, read_run
-from eval.run_file import differing_runs
-from eval.run_outcomes import pooled, run_outcomes, shared, total_use
-from eval.run_text import certified_on
+from eval.recorded.attempts import RecordedAttempt
+from eval.recorded.measured_run import ALONE, CASCADE, Block, EngineUse, ServedAnswer, read_run
+from eval.recorded.run_file import differing_runs
+from eval.recorded.run_outcomes import pooled, run_outcomes, shared, total_use
+from eval.reports.run_text import certified_on
 from hybridserve_llm.config.certificate import load_certificate
 
 Make = Callable[..., Any]

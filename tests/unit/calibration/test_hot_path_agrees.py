@@ -39,8 +39,9 @@ from hybridserve_llm.confidence.prompt_features import PROMPT_FEATURE_NAMES, pro
 from hybridserve_llm.confidence.risk_models import KNOTS
 from hybridserve_llm.config.certificate import Certificate
 from hybridserve_llm.interfaces import Judge
-from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest, Seen
-from hybridserve_llm.server.certified import CertifiedParts, certified_parts
+from hybridserve_llm.promise.certified import CertifiedParts, certified_parts
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 Make = Callable[..., Outcomes]
 PROMISE = Promise(loss="net", epsilon=0.05, delta=0.1)

@@ -15,19 +15,10 @@ from hybridserve_llm.confidence.day_zero import DayZeroScorer, Reads
 from hybridserve_llm.confidence.features import FEATURE_NAMES
 from hybridserve_llm.confidence.risk_models import LinearModel, RiskModels, StateModel
 from hybridserve_llm.errors import EngineUnavailable, InvalidRequest
-from hybridserve_llm.records import (
-    Assessment,
-    Attempt,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Overrides,
-    Seen,
-    Verdict,
-)
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Assessment, Completion, Seen
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, Verdict
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Overrides
 
 NAMES = ("small", "medium", "giant")
 # Scores are sums over two tokens: -0.2, -0.6, -2 and -4.8. The judge below makes of them the

@@ -10,14 +10,8 @@ from hybridserve_llm.cascade.policies import SAMPLING_FIELDS, Coverage, Policies
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.cascade.risk_policy import RiskPolicy
 from hybridserve_llm.errors import InvalidRequest
-from hybridserve_llm.records import (
-    Assessment,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Overrides,
-    Seen,
-)
+from hybridserve_llm.values.answers import Assessment, Completion, Seen
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Overrides
 
 Level = Literal["normal", "strict", "escalate"]
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridserve_llm.cascade.policy import Decision, SkipRule, TierRule, decide
-from hybridserve_llm.records import Assessment, Verdict
+from hybridserve_llm.values.answers import Assessment
+from hybridserve_llm.values.ledger import Verdict
 
 RULE = TierRule(accept_at=-0.5, skips=(SkipRule(score_below=-3.0, to_tier=3),))
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hybridserve_llm.cascade.policy import LAST_RESORT, Bounds, Decision
 from hybridserve_llm.cascade.risk_policy import RiskBand, RiskPolicy, RiskRule
-from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest, Seen, Verdict
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.ledger import Verdict
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 REQUEST = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload={})
 ALL = Bounds(first_tier=0, final_tier=3)

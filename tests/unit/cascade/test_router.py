@@ -21,20 +21,10 @@ from hybridserve_llm.errors import (
     HybridServeError,
     InvalidRequest,
 )
-from hybridserve_llm.records import (
-    Attempt,
-    Completion,
-    Endpoint,
-    EngineRequest,
-    GenerateRequest,
-    Ledger,
-    Outcome,
-    Overrides,
-    RequestEnd,
-    RequestKind,
-    Verdict,
-)
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Completion
+from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, RequestEnd, RequestKind, Verdict
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest, Overrides
 
 SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
 
@@ -197,6 +187,13 @@ async def test_min_tier_enters_above_and_max_tier_takes_what_it_gets() -> None:
     assert cascade.asked == [0, 1, 0]
 
 
+async def test_a_request_to_one_tier_asks_that_tier_alone_and_takes_what_it_gets() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    assert await answered(cascade, only_tier="medium") == ("m", [Verdict.ACCEPT])
+    assert cascade.asked == [0, 1, 0]
+    assert cascade.journal.ledgers[0].kind is RequestKind.TIER
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -325,6 +322,15 @@ async def test_an_unread_live_answer_can_be_abandoned() -> None:
     await (await live(cascade)).abandon()
     assert giant.n_running == 0
     assert cascade.journal.attempts[-1].decision is Verdict.ABORT
+
+
+async def test_abandoning_an_answer_that_was_read_changes_nothing() -> None:
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), engine("giant")])
+    answer = await live(cascade)
+    assert [chunk async for chunk in answer.chunks()]
+    await answer.abandon()
+    assert cascade.journal.ledgers == [answer.ledger]
+    assert cascade.journal.attempts[-1].decision is Verdict.ACCEPT
 
 
 async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hybridserve_llm.confidence.agreement import agreement_key, normal_form
-from hybridserve_llm.records import Answer, Completion, ToolCall, Usage
+from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
 
 DEEP = 300
 """Levels of JSON that orjson reads (up to 1,024) and does not write (up to 254)."""

@@ -6,7 +6,8 @@ import pytest
 
 from hybridserve_llm.confidence.checks import failed_check
 from hybridserve_llm.confidence.schema_checks import answer_schema, expects_json, tool_schema
-from hybridserve_llm.records import Answer, Endpoint, GenerateRequest, ToolCall, Usage
+from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 PERSON = {
     "type": "object",

@@ -5,14 +5,8 @@ import math
 import pytest
 
 from hybridserve_llm.confidence.day_zero import DayZeroScorer, day_zero_score
-from hybridserve_llm.records import (
-    Answer,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    ToolCall,
-    Usage,
-)
+from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 END_THINK = 6
 

@@ -16,7 +16,8 @@ from hybridserve_llm.confidence.features import (
     answer_features,
     is_abstention,
 )
-from hybridserve_llm.records import Answer, Endpoint, GenerateRequest, ToolCall, Usage
+from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 END_THINK = 6
 

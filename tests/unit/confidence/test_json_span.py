@@ -14,7 +14,7 @@ from hybridserve_llm.confidence.json_span import (
     scan_json,
     tool_call_values,
 )
-from hybridserve_llm.records import ToolCall
+from hybridserve_llm.values.answers import ToolCall
 
 EMPTY = object()
 """Stands for an empty string, object or array among the leaves of a generated text."""

@@ -19,7 +19,8 @@ from hybridserve_llm.confidence.risk_models import (
     state_feature_names,
     state_features,
 )
-from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest, Seen
+from hybridserve_llm.values.answers import Assessment, Seen
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 TIERS = ("small", "medium", "giant")
 

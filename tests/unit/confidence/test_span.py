@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hybridserve_llm.confidence.json_span import JsonValue, scan_json
 from hybridserve_llm.confidence.span import ScoredSpan, answer_start, scored_span, tokens_holding
-from hybridserve_llm.records import Answer, Endpoint, GenerateRequest, ToolCall, Usage
+from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 END_THINK = 6
 

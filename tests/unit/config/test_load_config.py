@@ -58,7 +58,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ("tiers: [", "not valid YAML"),
         ("- a\n- b", "must hold a mapping"),
-        ("tiers: []", "at least 2 items"),
+        ("tiers: []", "a cascade needs at least 2 tiers; 0 are given"),
+        (
+            "tiers: [{name: small, model: ./small}]",
+            "a cascade needs at least 2 tiers; 1 is given",
+        ),
+        (GOOD + "cluster: {nodes: []}", "cluster.nodes needs at least 1 entry; 0 are given"),
         ("{}", "missing key 'tiers'"),
         (GOOD.replace("name: medium", "name: small"), "tier name 'small' is used twice"),
         (GOOD.replace("name: giant", "name: hybridserve"), "is also a tier's name"),
@@ -71,6 +76,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_each_fault_is_one_clear_line(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in fault(tmp_path, text)
+
+
+def test_a_bad_tier_is_not_also_counted_as_missing(tmp_path: Path) -> None:
+    text = "tiers:\n  - {name: a, model: a, accept: {score_at_least: 0.5}}\n  - {name: b, model: b}"
+    message = fault(tmp_path, text)
+    assert "tiers.0.accept.score_at_least = 0.5: Input should be less than or equal" in message
+    assert "at least" not in message
+    assert ";" not in message
+
+
+def test_too_few_tiers_are_reported_with_their_own_faults(tmp_path: Path) -> None:
+    message = fault(tmp_path, "tiers: [{name: a, model: a, treshold: 1}]")
+    assert "unknown key 'tiers.0.treshold'" in message
+    assert "a cascade needs at least 2 tiers; 1 is given" in message
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,8 @@ from hybridserve_llm.energy.books import EnergyBooks
 from hybridserve_llm.energy.joules import unknown
 from hybridserve_llm.energy.meters import AbsentMeter, ModelMeter
 from hybridserve_llm.energy.site import OTHERS, ActivityShares, Site, SiteSettings
-from hybridserve_llm.records import (
-    Activity,
-    Flag,
-    Joules,
-    SettledEnergy,
-    Source,
-)
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import Activity, Flag, Joules, SettledEnergy, Source
 
 TIERS = {"small/0": "small", "small/1": "small", "large/0": "large"}
 

@@ -8,8 +8,8 @@ import pytest
 
 from hybridserve_llm.energy.cpu_time import CpuTimeMeter, engine_roots, parents_of_all, tree_of
 from hybridserve_llm.energy.meters import CpuWattsMeter
-from hybridserve_llm.records import Activity
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import Activity
 
 QUIET = Activity(running=0)
 

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridserve_llm.books.bookkeeper_wire import HEAD, Batch, frame_of, value_of
+from hybridserve_llm.books.notes import NotedWork, WorkNotes
 from hybridserve_llm.energy.attribution import Booking, Stint
 from hybridserve_llm.energy.books import EnergyBooks
-from hybridserve_llm.energy.notes import NotedWork, WorkNotes
 from hybridserve_llm.energy.site import Site, SiteSettings
-from hybridserve_llm.records import Activity, Joules, SettledEnergy, Source, Usage, Work
-from hybridserve_llm.server.bookkeeper_wire import HEAD, Batch, frame_of, value_of
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.answers import Usage
+from hybridserve_llm.values.engines import Work
+from hybridserve_llm.values.joules import Activity, Joules, SettledEnergy, Source
 
 REPLICAS = {"small/0": "small", "large/0": "large"}
 

@@ -8,8 +8,8 @@ from hybridserve_llm.clock import SystemClock
 from hybridserve_llm.energy.meters import AbsentMeter, Ladder, ModelMeter, TraceMeter
 from hybridserve_llm.energy.nvml import GpuMeter, PynvmlReader
 from hybridserve_llm.energy.sampler import Sampler
-from hybridserve_llm.records import Activity, Flag, Joules, Source
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
+from hybridserve_llm.values.joules import Activity, Flag, Joules, Source
 
 UUID = "GPU-1"
 QUIET = Activity(running=0)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hybridserve_llm.energy.joules import total, unknown
 from hybridserve_llm.energy.sampler import Sampler
 from hybridserve_llm.energy.trace import Segment, Trace
-from hybridserve_llm.records import Flag, Joules, Source
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import Flag, Joules, Source
 
 
 def segment(start_s: float, end_s: float, energy_j: float | None) -> Segment:

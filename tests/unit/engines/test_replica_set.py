@@ -12,8 +12,8 @@ from hybridserve_llm.errors import (
     EngineUnavailable,
     HybridServeError,
 )
-from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest
 from hybridserve_llm.testing import FakeClock, FakeEngine
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 REQUEST = EngineRequest(
     request=GenerateRequest(

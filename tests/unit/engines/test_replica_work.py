@@ -8,8 +8,10 @@ import pytest
 
 from hybridserve_llm.engines.replica_set import ReplicaSet
 from hybridserve_llm.errors import EngineUnavailable
-from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest, Usage, Work
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Usage
+from hybridserve_llm.values.engines import Work
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 REQUEST = EngineRequest(
     request=GenerateRequest(

@@ -16,8 +16,9 @@ from hybridserve_llm.errors import (
     EngineUnavailable,
     InvalidRequest,
 )
-from hybridserve_llm.records import Endpoint, EngineInfo, EngineRequest, GenerateRequest
 from hybridserve_llm.testing import FakeClock, FakeVllm, chat_body, create_fake_vllm_app, serving
+from hybridserve_llm.values.engines import EngineInfo
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -6,16 +6,9 @@ import pytest
 
 from hybridserve_llm.engines.vllm_wire import chunk_of, completion_of, request_body
 from hybridserve_llm.errors import EngineFailed, InvalidRequest
-from hybridserve_llm.records import (
-    Answer,
-    Completion,
-    Endpoint,
-    EngineRequest,
-    GenerateRequest,
-    ToolCall,
-    Usage,
-)
 from hybridserve_llm.testing import chat_body, completion_body
+from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 
 def written(

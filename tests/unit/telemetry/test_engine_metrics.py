@@ -9,7 +9,7 @@ from hybridserve_llm.telemetry.engine_metrics import (
     EngineCollector,
     EngineReport,
 )
-from launch.state import EngineCondition
+from launch.running.state_file import EngineCondition
 
 
 def test_state_and_restarts_are_those_of_the_moment_of_the_scrape() -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from hybridserve_llm.records import FinishedRequest, Ledger, SettledEnergy
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import SettledEnergy
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger
 
 
 class Sink:

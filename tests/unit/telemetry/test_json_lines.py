@@ -13,19 +13,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.records import (
-    Attempt,
-    ComponentEnergy,
-    FinishedRequest,
-    Ledger,
-    SettledEnergy,
-    Verdict,
-)
 from hybridserve_llm.telemetry import json_lines
 from hybridserve_llm.telemetry.journal import tell_settled
 from hybridserve_llm.telemetry.json_lines import DroppedRecords, JsonLinesSettings, JsonLinesSink
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.testing import FakeClock
+from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
 
 ATTEMPT = Attempt(tier="small", model="tiny", decision=Verdict.ACCEPT, reason="sure")
 LEDGER = Ledger(request_id="r1", attempts=(ATTEMPT,), tier="small", model="tiny")

@@ -5,17 +5,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hybridserve_llm.records import (
-    Attempt,
-    ComponentEnergy,
-    FinishedRequest,
-    Ledger,
-    RequestEnd,
-    SettledEnergy,
-    Verdict,
-)
 from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.metrics import Metrics
+from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
 
 
 def attempt_of(tier: str, **fields: Any) -> Attempt:

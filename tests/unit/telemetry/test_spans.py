@@ -13,18 +13,11 @@ from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.cascade.router import CascadeRouter
 from hybridserve_llm.confidence.day_zero import DayZeroScorer
-from hybridserve_llm.records import (
-    Attempt,
-    Endpoint,
-    FinishedRequest,
-    GenerateRequest,
-    Ledger,
-    RequestEnd,
-    Verdict,
-)
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.spans import LeftOutSpans, SpanSink
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 S = 1_000_000_000
 TRACE_ID, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from hybridserve_llm.errors import EngineUnavailable
-from hybridserve_llm.records import Endpoint, EngineRequest, GenerateRequest
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 from hybridserve_llm.testing.fake_tokens import byte_tokens, token_text
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 
 def asking(prompt: str, endpoint: Endpoint = Endpoint.CHAT) -> EngineRequest:

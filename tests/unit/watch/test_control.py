@@ -13,8 +13,9 @@ from types import ModuleType
 import pytest
 
 from hybridserve_llm.errors import ConfigError
-from hybridserve_llm.records import Assessment, Endpoint, GenerateRequest
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Assessment
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 from hybridserve_llm.watch.adwin import InputDrift
 from hybridserve_llm.watch.control import Watch
 from hybridserve_llm.watch.monitors import ALL_TIERS

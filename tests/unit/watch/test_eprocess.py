@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.drift_simulation import Bank, Row, Setup, delays, share_of, table
+from eval.studies.drift_simulation import Bank, Row, Setup, delays, share_of, table
 from hybridserve_llm.watch.eprocess import (
     EProcessState,
     SelectiveEProcess,

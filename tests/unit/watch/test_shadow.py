@@ -9,16 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from hybridserve_llm.errors import EngineUnavailable
-from hybridserve_llm.records import (
-    Answer,
-    Completion,
-    Endpoint,
-    GenerateRequest,
-    Overrides,
-    ToolCall,
-    Usage,
-)
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
+from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Overrides
 from hybridserve_llm.watch.sampler import ShadowSampler
 from hybridserve_llm.watch.settings import ShadowSettings
 from hybridserve_llm.watch.shadow import (

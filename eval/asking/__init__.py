@@ -1,0 +1,1 @@
+"""Ask the tiers of a running cascade, and record or measure the answers."""

@@ -1,0 +1,1 @@
+"""Run one subcommand of hs-eval or hs-calibrate a file."""

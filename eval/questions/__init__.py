@@ -1,0 +1,1 @@
+"""Read questions and grade answers to them."""

@@ -1,0 +1,1 @@
+"""Read recorded answers and runs, and price them."""

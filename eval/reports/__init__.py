@@ -1,0 +1,1 @@
+"""Build the reports and render them."""

@@ -1,0 +1,1 @@
+"""Replay other ways of answering the same questions."""

@@ -1,0 +1,1 @@
+"""Turn a plan into a cascade that the simulator can run."""

@@ -1,0 +1,1 @@
+"""Measure this project itself; the results are in its documentation. Not in the wheel."""

@@ -1,0 +1,1 @@
+"""Keep the books of joules and the records of requests."""

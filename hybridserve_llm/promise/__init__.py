@@ -1,0 +1,1 @@
+"""Say what a running cascade may promise."""

@@ -1,0 +1,77 @@
+"""Hold what a client asks, free of HTTP, and what one engine is asked for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+JsonObject = Mapping[str, Any]
+"""A decoded JSON object as it came over the wire."""
+
+
+class Endpoint(StrEnum):
+    """Which OpenAI endpoint a request came to, and so which one the engine is asked."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What one request asks of the cascade beyond its configuration; None asks nothing."""
+
+    min_confidence: float | None = None
+    min_tier: str | None = None
+    max_tier: str | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """One client request, checked and free of HTTP.
+
+    Attributes:
+        request_id: Unique id; returned as `x-request-id`, sent to engines, key of all records.
+        payload: The body for an engine without `model`, `stream`, `stream_options`, the
+            log-probability fields and `hybridserve`, which are set per attempt.
+        max_output_tokens: The client's own limit, or None. An answer cut at it is scored as it is.
+        client_top_logprobs: Log-probabilities the client asked for (0 = sampled token only), or
+            None when it asked for none.
+        deadline_s: Reading of the monotonic clock after which no answer is wanted.
+        json_answer: Whether the client asked for an answer that parses as JSON.
+        tool_names: Names of the tools offered; a call of any other fails its check.
+        assess: Whether every answer is to be scored, the final tier's too, and all that is known
+            of it is to be told; for calibration.
+        trace: The client's W3C trace context, its headers `traceparent` and, if sent, `tracestate`;
+            engines get them as they are. None where it sent none.
+        is_shadow: Whether the watch asks, to compare an answer that a user got already.
+        only_tier: The tier whose own name the client gave as model; None for the cascade.
+    """
+
+    request_id: str
+    endpoint: Endpoint
+    payload: JsonObject
+    stream: bool = False
+    include_usage: bool = False
+    max_output_tokens: int | None = None
+    client_top_logprobs: int | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    deadline_s: float | None = None
+    json_answer: bool = False
+    tool_names: frozenset[str] = frozenset()
+    assess: bool = False
+    trace: Mapping[str, str] | None = None
+    is_shadow: bool = False
+    only_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """What one engine is asked: a client request, with how many log-probabilities to send back.
+
+    `top_logprobs` is None for none, 0 for the sampled token's alone.
+    """
+
+    request: GenerateRequest
+    top_logprobs: int | None
+    needs_token_ids: bool = False

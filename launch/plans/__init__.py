@@ -1,0 +1,1 @@
+"""Plan a launch and explain the plan."""

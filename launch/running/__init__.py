@@ -1,0 +1,1 @@
+"""Keep track of launches that run, and stop them."""
