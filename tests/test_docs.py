@@ -329,6 +329,55 @@ def test_the_readmes_code_is_valid() -> None:
             assert set(attempt) <= set(real["attempts"][0])
 
 
+def test_the_tutorials_files_are_valid() -> None:
+    tutorial = text_of("docs/tutorial.md")
+    whole, addition = map(yaml.safe_load, blocks(tutorial, "yaml"))
+    names = [tier.name for tier in parse_config(whole, source="docs/tutorial.md").tiers]
+    assert names == ["small", "medium", "giant"]
+    assert parse_config(whole | addition, source="docs/tutorial.md").certificate is not None
+    (prompt,) = map(json.loads, blocks(tutorial, "json"))
+    assert set(prompt) == {"prompt", "reference", "grader"}
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = text_of("docs/README.md")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
+def messages_of(node: ast.AST) -> str:
+    """The text of a string in the code, with `…` for each value that is put into it."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            messages_of(part) if isinstance(part, ast.Constant) else "…" for part in node.values
+        )
+    return ""
+
+
+def test_every_message_on_the_troubleshooting_page_is_the_codes() -> None:
+    said = "\n".join(
+        re.sub(r"%(?:\.?\d*)?[sdgr]", "…", messages_of(node))
+        for package in ("hybridserve_llm", "launch", "eval")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant | ast.JoinedStr)
+    )
+    page = re.sub(
+        r"^\| symptom .*\n\|---.*\n", "", text_of("docs/troubleshooting.md"), flags=re.MULTILINE
+    )
+    symptoms = [row.split(" | ")[0] for row in re.findall(r"^\| (.*)$", page, flags=re.MULTILINE)]
+    quoted = [
+        message for symptom in symptoms for message in re.findall(r"`([^`]+ [^`]+)`", symptom)
+    ]
+    assert len(symptoms) >= 25
+    parts = {message: map(re.escape, message.strip("… ").split("…")) for message in quoted}
+    assert [
+        message for message, part in parts.items() if not re.search(".*".join(part), said)
+    ] == []
+
+
 def test_every_make_target_named_in_a_page_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), flags=re.MULTILINE))
     named = {
