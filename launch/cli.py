@@ -55,7 +55,8 @@ def _launch(options: LaunchOptions) -> None:
 def _dry_run(options: LaunchOptions) -> None:
     from rich.console import Console  # heavy, as all that follows
 
-    from launch.plans.explain import plan_text
+    from hybridserve_llm.reporting.blocks import print_blocks
+    from launch.plans.explain import plan_blocks
     from launch.plans.planning import planned
     from launch.run import checked_cascade
 
@@ -65,8 +66,7 @@ def _dry_run(options: LaunchOptions) -> None:
         print(found.report.to_json(), end="")
     else:
         console = Console(width=_TABLE_WIDTH, highlight=False)
-        for part in plan_text(checked.config, found.report):
-            console.print(part, markup=False)
+        print_blocks(plan_blocks(checked.config, found.report), console)
     found.checked()
 
 

@@ -3,24 +3,26 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from hybridserve_llm.config.cascade import CascadeConfig
 from hybridserve_llm.planner.plan import Placement, Plan
 from hybridserve_llm.planner.report import (
+    OffProfile,
     PlanExplanation,
     PlannedGear,
     PlannedTier,
     PlanReport,
 )
+from hybridserve_llm.reporting.blocks import Paragraph, ReportBlock, Table
+from hybridserve_llm.reporting.readable import four_digits
 from hybridserve_llm.units import s_to_ms
 from launch.plans.report import runner_up_line
 
 
-def plan_text(config: CascadeConfig, report: PlanReport) -> Iterator[Table | str]:
+def plan_blocks(config: CascadeConfig, report: PlanReport) -> Iterator[ReportBlock]:
     """Yield the report as tables and lines."""
-    yield from _searched_parts(report) if report.searched else _configured_parts(config, report)
+    parts = _searched_parts(report) if report.searched else _configured_parts(config, report)
+    for part in parts:
+        yield Paragraph(part) if isinstance(part, str) else part
 
 
 def _searched_parts(report: PlanReport) -> Iterator[Table | str]:
@@ -61,14 +63,14 @@ def _configured_parts(config: CascadeConfig, report: PlanReport) -> Iterator[Tab
 
 
 def _replica_table(config: CascadeConfig, plan: Plan) -> Table:
-    table = Table("replica", "model", "runs on", title="plan, as configured")
     models = {tier.name: tier.model for tier in config.tiers}
+    rows = []
     for tier in plan.tiers:
-        for endpoint in tier.endpoints:
-            table.add_row(tier.tier, models[tier.tier], f"runs already at {endpoint}")
-        for placement in tier.placements:
-            table.add_row(placement.name, models[tier.tier], _place(placement))
-    return table
+        model = models[tier.tier]
+        rows += [(tier.tier, model, f"runs already at {endpoint}") for endpoint in tier.endpoints]
+        rows += [(place.name, model, _place(place)) for place in tier.placements]
+    header = ("replica", "model", "runs on")
+    return Table(caption="plan, as configured", header=header, rows=tuple(rows), is_text=True)
 
 
 def _place(placement: Placement) -> str:
@@ -98,23 +100,24 @@ def _outlook_lines(tier: PlannedTier) -> Iterator[str]:
 
 
 def _tier_table(tiers: tuple[PlannedTier, ...]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="plan")
-    for name in ("tier", "replicas", "GiB/GPU", "load", "W", "TTFT s", "ITL ms", "grade"):
-        is_text = name in {"tier", "replicas", "grade"}
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=name != "tier")
-    for tier in tiers:
+    def replicas(tier: PlannedTier) -> str:
         stages = f" PP {tier.pipeline_parallel_size}" if tier.pipeline_parallel_size > 1 else ""
-        table.add_row(
-            tier.name,
-            f"{tier.replicas} x TP {tier.tensor_parallel_size}{stages}",
-            f"{tier.memory_gib_per_gpu:.1f}",
-            f"{tier.utilisation:.0%}",
-            f"{tier.power_w:.0f}",
-            f"{tier.ttft_s:.3g}",
-            _ms(tier.itl_s),
-            tier.grade,
-        )
-    return table
+        return f"{tier.replicas} x TP {tier.tensor_parallel_size}{stages}"
+
+    return Table.of(
+        tiers,
+        "plan",
+        {
+            "tier": lambda tier: tier.name,
+            "replicas": replicas,
+            "GiB/GPU": lambda tier: f"{tier.memory_gib_per_gpu:.1f}",
+            "load": lambda tier: f"{tier.utilisation:.0%}",
+            "W": lambda tier: f"{tier.power_w:.0f}",
+            "TTFT s": lambda tier: f"{tier.ttft_s:.3g}",
+            "ITL ms": lambda tier: _ms(tier.itl_s),
+            "grade": lambda tier: str(tier.grade),
+        },
+    )
 
 
 def _ms(seconds: float | None) -> str:
@@ -155,21 +158,29 @@ def _explanation_parts(
     explanation: PlanExplanation, head_room: float | None
 ) -> Iterator[Table | str]:
     heads = ("load", "requests/s", "GPUs", "W", "J a request", "plan")
-    table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False, title="load levels")
-    for gear in explanation.gears:
-        table.add_row(f"{gear.level:g}", f"{gear.requests_per_s:.4g}", *_gear_cells(gear))
-    yield table
-    off_heads = ("if", "W", "fullest GPU", "a new plan's W", "bounds")
-    off_table = Table(*off_heads, box=SIMPLE_HEAD, pad_edge=False, title="profile off")
-    for off in explanation.profile_off:
-        best_w = off.best_power_w_total
-        best = "nothing fits" if best_w is None else f"{best_w:.0f}"
-        bounds = "; ".join(off.broken) or "kept"
-        watts, load = f"{off.power_w_total:.0f}", f"{off.utilisation:.0%}"
-        off_table.add_row(off.what, watts, load, best, bounds)
-    yield off_table
+    rows = tuple(
+        (f"{gear.level:g}", four_digits(gear.requests_per_s), *_gear_cells(gear))
+        for gear in explanation.gears
+    )
+    yield Table(caption="load levels", header=heads, rows=rows, is_text=True)
+    yield Table.of(
+        explanation.profile_off,
+        "profile off",
+        {
+            "if": lambda off: off.what,
+            "W": lambda off: f"{off.power_w_total:.0f}",
+            "fullest GPU": lambda off: f"{off.utilisation:.0%}",
+            "a new plan's W": _best_w,
+            "bounds": lambda off: "; ".join(off.broken) or "kept",
+        },
+        is_text=True,
+    )
     if any(off.best_power_w_total is None for off in explanation.profile_off):
         yield f"nothing fits: no plan keeps {head_room:.0%} head-room there"
+
+
+def _best_w(off: OffProfile) -> str:
+    return "nothing fits" if off.best_power_w_total is None else f"{off.best_power_w_total:.0f}"
 
 
 def _gear_cells(gear: PlannedGear) -> tuple[str, str, str, str]:
