@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import profile_of
 
 from hybridserve_llm.config.load import parse_config
 from hybridserve_llm.planner.hardware import Hardware
 from hybridserve_llm.profiles.gpu_types import gpu_type
-from hybridserve_llm.profiles.profile_file import Profile, ProfilePoint, write_profile
+from hybridserve_llm.profiles.profile_file import Profile, write_profile
 from hybridserve_llm.values.joules import Activity
 from launch.options import LaunchOptions, read_command_line
 from launch.plans import planning
@@ -20,28 +21,17 @@ MODEL = "Qwen/Qwen3-0.6B"
 
 def profile(gpu: str | None, watts: tuple[float, ...] | None, idle_w: float | None) -> Profile:
     """Measured with 1, 16 and 256 requests at a time: 10, 20 and 40 ms a token."""
-    points = tuple(
-        ProfilePoint(
-            concurrency=n,
-            step_time_s=step_s,
-            output_tokens_per_s=n / step_s,
-            power_w=watts[i] if watts else None,
-        )
+    points = [
+        {
+            "concurrency": n,
+            "step_time_s": step_s,
+            "output_tokens_per_s": n / step_s,
+            "power_w": watts[i] if watts else None,
+        }
         for i, (n, step_s) in enumerate(((1, 0.01), (16, 0.02), (256, 0.04)))
-    )
-    return Profile(
-        schema="hybridserve-profile/1",
-        model=MODEL,
-        gpu=gpu,
-        hardware="a test's",
-        engine="vllm 0.32.0",
-        measured_on="2026-11-24",
-        prompt_tokens=512,
-        output_tokens=256,
-        idle_w=idle_w,
-        points=points,
-        source="made up",
-    )
+    ]
+    sizes = {"prompt_tokens": 512, "output_tokens": 256}
+    return profile_of(points, model=MODEL, gpu=gpu, idle_w=idle_w, **sizes)
 
 
 def config_with(folder: Path, measured: Profile | None) -> Any:

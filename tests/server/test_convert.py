@@ -3,23 +3,13 @@
 from typing import Any
 
 import pytest
+from builders import attempt_of
 
 from hybridserve_llm.promise.fingerprint import checkpoint_name
 from hybridserve_llm.server.convert import ledger_json, to_response
 from hybridserve_llm.values.answers import Completion, Usage
-from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, Verdict
+from hybridserve_llm.values.ledger import Ledger, Outcome
 from hybridserve_llm.values.requests import Endpoint, GenerateRequest
-
-
-def attempt(**changes: Any) -> Attempt:
-    values: dict[str, Any] = {
-        "tier": "small",
-        "model": "s",
-        "decision": Verdict.ACCEPT,
-        "reason": "why",
-    }
-    return Attempt(**{**values, **changes})
-
 
 BODY = {
     "id": "chatcmpl-1",
@@ -47,7 +37,7 @@ BODY = {
 
 
 def responded(*, client_top_logprobs: int | None = None) -> dict[str, Any]:
-    ledger = Ledger(request_id="r1", attempts=(attempt(),), tier="small", model="tiny-1b")
+    ledger = Ledger(request_id="r1", attempts=(attempt_of(),), tier="small", model="tiny-1b")
     completion = Completion(answers=(), usage=Usage(), body=BODY)
     request = GenerateRequest(
         request_id="r1",
@@ -81,8 +71,8 @@ def test_a_client_gets_as_many_alternatives_as_it_asked_for() -> None:
 
 def test_totals_sum_every_attempt_and_are_null_when_one_is_unknown() -> None:
     both = (
-        attempt(prompt_tokens=10, completion_tokens=2, latency_s=0.5, cached_tokens=None),
-        attempt(prompt_tokens=12, completion_tokens=3, latency_s=0.25, cached_tokens=4),
+        attempt_of(prompt_tokens=10, completion_tokens=2, latency_s=0.5, cached_tokens=None),
+        attempt_of(prompt_tokens=12, completion_tokens=3, latency_s=0.25, cached_tokens=4),
     )
     totals = ledger_json(Ledger(request_id="r", attempts=both))["totals"]
     assert totals["prompt_tokens"] == 22

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.cascade.climb import Tier
 from hybridserve_llm.cascade.live import LiveAnswer
@@ -137,9 +138,7 @@ def cascade(
 
 
 def request(**changes: Any) -> GenerateRequest:
-    payload = {"messages": [{"role": "user", "content": "?"}], "temperature": 0}
-    values: dict[str, Any] = {"request_id": "r1", "endpoint": Endpoint.CHAT, "payload": payload}
-    return GenerateRequest(**{**values, **changes})
+    return chat_request(**{"payload": asking(temperature=0), **changes})
 
 
 def asking(**settings: Any) -> dict[str, Any]:

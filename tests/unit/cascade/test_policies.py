@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.cascade.policies import SAMPLING_FIELDS, Coverage, Policies, sampling_of
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
@@ -47,8 +48,7 @@ LAST_ONLY = RiskPolicy(chain=(1,), rules={}, judge=NoJudge())
 
 
 def request(payload: dict[str, Any] | None = None, **changes: Any) -> GenerateRequest:
-    values: dict[str, Any] = {"request_id": "r", "endpoint": Endpoint.CHAT}
-    return GenerateRequest(**{**values, "payload": payload or {}, **changes})
+    return chat_request(payload=payload or {}, **changes)
 
 
 def picked(level: Level | None, wished: str | None, strict: RiskPolicy | None = STRICT) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.cascade.climb import Tier
 from hybridserve_llm.cascade.live import LiveAnswer
@@ -24,7 +25,7 @@ from hybridserve_llm.errors import (
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 from hybridserve_llm.values.answers import Completion
 from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, RequestEnd, RequestKind, Verdict
-from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest, Overrides
+from hybridserve_llm.values.requests import EngineRequest, Overrides
 
 SURE, UNSURE, LOST = (-0.1, -0.1), (-1.0, -1.0), (-9.0, -9.0)
 
@@ -70,17 +71,8 @@ def engine(text: str, logprobs: Sequence[float | None] | None = SURE) -> FakeEng
     return FakeEngine(scripted_answer(text, logprobs=logprobs))
 
 
-def request(**changes: Any) -> GenerateRequest:
-    values: dict[str, Any] = {
-        "request_id": "r1",
-        "endpoint": Endpoint.CHAT,
-        "payload": {"messages": [{"role": "user", "content": "?"}]},
-    }
-    return GenerateRequest(**{**values, **changes})
-
-
 async def answered(cascade: Cascade, **changes: Any) -> tuple[str, list[Verdict]]:
-    outcome = await cascade.router.answer(request(**changes))
+    outcome = await cascade.router.answer(chat_request(**changes))
     assert isinstance(outcome, Outcome)
     verdicts = [attempt.decision for attempt in outcome.ledger.attempts]
     assert list(outcome.ledger.attempts) == cascade.journal.attempts
@@ -143,7 +135,7 @@ async def test_a_prompt_that_no_tier_holds_is_the_clients_error() -> None:
     too_long = ContextLengthExceeded("too long")
     cascade = Cascade([FakeEngine(too_long) for _ in range(3)])
     with pytest.raises(ContextLengthExceeded):
-        await cascade.router.answer(request())
+        await cascade.router.answer(chat_request())
     assert cascade.asked == [1, 1, 1]
     assert cascade.journal.ledgers[0].tier is None
 
@@ -152,13 +144,13 @@ async def test_a_last_tier_that_is_down_fails_the_request() -> None:
     down = FakeEngine(EngineUnavailable("tier 'giant' is down"))
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])
     with pytest.raises(EngineUnavailable, match="giant"):
-        await cascade.router.answer(request())
+        await cascade.router.answer(chat_request())
 
 
 async def test_a_request_that_every_tier_rejects_ends_with_the_final_tiers_error() -> None:
     cascade = Cascade([FakeEngine(InvalidRequest(f"bad, says {i}")) for i in range(3)])
     with pytest.raises(InvalidRequest, match="bad, says 2"):
-        await cascade.router.answer(request())
+        await cascade.router.answer(chat_request())
     assert cascade.asked == [1, 1, 1]
     assert [one.decision for one in cascade.journal.attempts] == [Verdict.FAIL] * 3
 
@@ -166,7 +158,7 @@ async def test_a_request_that_every_tier_rejects_ends_with_the_final_tiers_error
 async def test_a_streamed_request_that_the_small_tier_rejects_streams_from_the_final_one() -> None:
     cascade = Cascade([FakeEngine(InvalidRequest("bad")), engine("medium"), engine("giant")])
     overrides = Overrides(max_tier="medium")
-    live = await cascade.router.answer(request(stream=True, overrides=overrides))
+    live = await cascade.router.answer(chat_request(stream=True, overrides=overrides))
     assert isinstance(live, LiveAnswer)
     assert live.tier == "medium"
     await live.rest.aclose()
@@ -175,7 +167,7 @@ async def test_a_streamed_request_that_the_small_tier_rejects_streams_from_the_f
 async def test_a_deadline_that_passed_ends_the_request_at_once() -> None:
     cascade = Cascade([FakeEngine(DeadlineExceeded("late")), engine("medium"), engine("giant")])
     with pytest.raises(DeadlineExceeded):
-        await cascade.router.answer(request())
+        await cascade.router.answer(chat_request())
     assert cascade.asked == [1, 0, 0]
     assert cascade.journal.attempts[0].decision is Verdict.FAIL
 
@@ -208,7 +200,7 @@ async def test_overrides_that_cannot_be_met_are_refused_before_any_engine_is_ask
 ) -> None:
     cascade = Cascade([engine("s"), engine("m"), engine("g")])
     with pytest.raises(InvalidRequest, match=message):
-        await cascade.router.answer(request(overrides=overrides))
+        await cascade.router.answer(chat_request(overrides=overrides))
     assert cascade.asked == [0, 0, 0]
 
 
@@ -221,7 +213,7 @@ async def test_the_client_gets_its_log_probabilities_from_whichever_tier_answers
 async def test_cancelling_aborts_the_engines_work_and_is_recorded() -> None:
     waiting = FakeEngine("s", gate=asyncio.Event())
     cascade = Cascade([waiting, engine("m"), engine("g")])
-    task = asyncio.ensure_future(cascade.router.answer(request()))
+    task = asyncio.ensure_future(cascade.router.answer(chat_request()))
     await waiting.is_waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -234,7 +226,7 @@ async def test_cancelling_aborts_the_engines_work_and_is_recorded() -> None:
 
 async def test_a_streamed_request_holds_every_tier_but_the_last() -> None:
     cascade = Cascade([engine("s", UNSURE), engine("medium"), engine("g")])
-    outcome = await cascade.router.answer(request(stream=True))
+    outcome = await cascade.router.answer(chat_request(stream=True))
     assert isinstance(outcome, Outcome)
     assert outcome.ledger.ttft_s == 0  # its first token leaves with its last; no time has passed
 
@@ -271,7 +263,7 @@ async def test_the_first_token_is_timed_from_the_requests_arrival() -> None:
 async def test_a_ledger_says_whose_fault_it_was(failure: HybridServeError, end: RequestEnd) -> None:
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), FakeEngine(failure)])
     with pytest.raises(type(failure)):
-        await cascade.router.answer(request())
+        await cascade.router.answer(chat_request())
     (ledger,) = cascade.journal.ledgers
     name = type(failure).__name__
     assert (ledger.tier, ledger.end, ledger.error) == (None, end, name)
@@ -281,13 +273,13 @@ async def test_a_ledger_says_whose_fault_it_was(failure: HybridServeError, end: 
 async def test_a_ledger_says_what_was_asked() -> None:
     cascade = Cascade([engine("s"), engine("m"), engine("g")])
     for asked in ({}, {"only_tier": "small"}, {"only_tier": "small", "assess": True}):
-        await cascade.router.answer(request(**asked))
+        await cascade.router.answer(chat_request(**asked))
     kinds = [RequestKind.CASCADE, RequestKind.TIER, RequestKind.CALIBRATION]
     assert [ledger.kind for ledger in cascade.journal.ledgers] == kinds
 
 
 async def live(cascade: Cascade) -> LiveAnswer:
-    answer = await cascade.router.answer(request(stream=True))
+    answer = await cascade.router.answer(chat_request(stream=True))
     assert isinstance(answer, LiveAnswer)
     return answer
 
@@ -353,5 +345,5 @@ async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request()
     down = FakeEngine(EngineUnavailable("tier 'giant' is down"))
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])
     with pytest.raises(EngineUnavailable):
-        await cascade.router.answer(request(stream=True))
+        await cascade.router.answer(chat_request(stream=True))
     assert cascade.journal.attempts[-1].decision is Verdict.FAIL

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.confidence.checks import failed_check
 from hybridserve_llm.confidence.schema_checks import answer_schema, expects_json, tool_schema
 from hybridserve_llm.values.answers import Answer, ToolCall, Usage
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
+from hybridserve_llm.values.requests import GenerateRequest
 
 PERSON = {
     "type": "object",
@@ -21,9 +22,7 @@ NOT_JSON = "the answer is not the JSON that was asked for"
 def request(**payload: Any) -> GenerateRequest:
     formats = payload.get("response_format") or {}
     tools = payload.get("tools") or ()
-    return GenerateRequest(
-        request_id="r",
-        endpoint=Endpoint.CHAT,
+    return chat_request(
         payload=payload,
         json_answer=formats.get("type") in ("json_object", "json_schema"),
         tool_names=frozenset(tool["function"]["name"] for tool in tools),

@@ -3,17 +3,12 @@
 import math
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.confidence.day_zero import DayZeroScorer, day_zero_score
 from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 END_THINK = 6
-
-
-def request(**changes: object) -> GenerateRequest:
-    values: dict[str, object] = {"request_id": "r", "endpoint": Endpoint.CHAT, "payload": {}}
-    return GenerateRequest(**{**values, **changes})  # type: ignore[arg-type]  # test values
 
 
 def completion(*answers: Answer, tokens: int | None = None) -> Completion:
@@ -56,7 +51,9 @@ def json_completion(*values: float) -> Completion:
 
 
 def test_json_is_scored_on_its_values_alone() -> None:
-    assessment = DayZeroScorer().assess(request(json_answer=True), json_completion(-0.5, -0.25))
+    assessment = DayZeroScorer().assess(
+        chat_request(json_answer=True), json_completion(-0.5, -0.25)
+    )
     assert assessment.score == -0.75
 
 
@@ -64,7 +61,10 @@ def test_a_certain_value_of_long_json_counts() -> None:
     # 40 values: rank ceil(0.05 * 40) = 2, the second smallest, -1. Were the 38 zeros taken for
     # forced tokens, as where the values are not known, it would be rank 1 of 2, -2.
     values = (-2.0, -1.0, *(0.0,) * 38)
-    assert DayZeroScorer().assess(request(json_answer=True), json_completion(*values)).score == -1.0
+    assert (
+        DayZeroScorer().assess(chat_request(json_answer=True), json_completion(*values)).score
+        == -1.0
+    )
     assert day_zero_score(values) == -2.0
 
 
@@ -74,15 +74,15 @@ def test_a_change_of_what_is_scored_is_a_new_version() -> None:
 
 def test_several_answers_are_as_good_as_the_worst() -> None:
     both = completion(answer(logprobs=(-0.25,)), answer(logprobs=(-0.5, -0.25)))
-    assert DayZeroScorer().assess(request(), both).score == -0.75
+    assert DayZeroScorer().assess(chat_request(), both).score == -0.75
 
 
 def test_confidence_is_never_given_without_calibration() -> None:
-    assert DayZeroScorer().assess(request(), completion(answer())).confidence is None
+    assert DayZeroScorer().assess(chat_request(), completion(answer())).confidence is None
 
 
 def test_reads_the_sampled_token_alone() -> None:
-    assert DayZeroScorer().top_logprobs(request()) == 0
+    assert DayZeroScorer().top_logprobs(chat_request()) == 0
 
 
 @pytest.mark.parametrize(
@@ -98,34 +98,36 @@ def test_reads_the_sampled_token_alone() -> None:
     ],
 )
 def test_no_score_without_evidence(bad: Answer, reason: str) -> None:
-    assessment = DayZeroScorer().assess(request(), completion(bad))
+    assessment = DayZeroScorer().assess(chat_request(), completion(bad))
     assert assessment.score is None
     assert reason in (assessment.reason or "")
 
 
 def test_no_answer_at_all_has_no_score() -> None:
-    assert DayZeroScorer().assess(request(), completion()).score is None
+    assert DayZeroScorer().assess(chat_request(), completion()).score is None
 
 
 def test_an_answer_cut_at_the_clients_own_limit_is_scored_as_it_is() -> None:
     cut = completion(answer(finish_reason="length"), tokens=2)
-    assert DayZeroScorer().assess(request(max_output_tokens=2), cut).score == pytest.approx(-0.3)
+    assert DayZeroScorer().assess(chat_request(max_output_tokens=2), cut).score == pytest.approx(
+        -0.3
+    )
 
 
 def test_an_answer_cut_before_the_clients_limit_has_no_score() -> None:
     cut = completion(answer(finish_reason="length"), tokens=2)
-    assert DayZeroScorer().assess(request(max_output_tokens=50), cut).score is None
+    assert DayZeroScorer().assess(chat_request(max_output_tokens=50), cut).score is None
 
 
 def test_json_is_checked_before_it_is_scored() -> None:
-    scorer, wanted = DayZeroScorer(), request(json_answer=True)
+    scorer, wanted = DayZeroScorer(), chat_request(json_answer=True)
     assert scorer.assess(wanted, completion(answer(text='{"a": 1}'))).score is not None
     broken = scorer.assess(wanted, completion(answer(text='{"a": ')))
     assert (broken.score, broken.reason) == (None, "the answer is not the JSON that was asked for")
 
 
 def test_an_offered_tool_is_scored_and_its_arguments_must_parse() -> None:
-    offered = request(tool_names=frozenset({"add"}))
+    offered = chat_request(tool_names=frozenset({"add"}))
     good = answer(text="", tool_calls=(ToolCall(name="add", arguments='{"a": 1}'),))
     bad = answer(text="", tool_calls=(ToolCall(name="add", arguments='{"a"'),))
     assert DayZeroScorer().assess(offered, completion(good)).score is not None
@@ -135,7 +137,7 @@ def test_an_offered_tool_is_scored_and_its_arguments_must_parse() -> None:
 def test_reasoning_is_not_scored() -> None:
     scorer = DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK)
     thought = answer(logprobs=(-9.0, -9.0, -0.5, -0.25), token_ids=(50, END_THINK, 51, 52))
-    assert scorer.assess(request(), completion(thought)).score == -0.75
+    assert scorer.assess(chat_request(), completion(thought)).score == -0.75
 
 
 @pytest.mark.parametrize(
@@ -149,10 +151,10 @@ def test_reasoning_is_not_scored() -> None:
 def test_reasoning_that_cannot_be_told_apart_gets_no_score(
     scorer: DayZeroScorer, token_ids: tuple[int, ...] | None
 ) -> None:
-    assert scorer.assess(request(), completion(answer(token_ids=token_ids))).score is None
+    assert scorer.assess(chat_request(), completion(answer(token_ids=token_ids))).score is None
 
 
 def test_reasoning_without_an_answer_gets_no_score() -> None:
     scorer = DayZeroScorer(is_reasoning=True, reasoning_end_id=END_THINK)
     only_thought = answer(logprobs=(-1.0, -1.0), token_ids=(50, END_THINK))
-    assert scorer.assess(request(), completion(only_thought)).reason == "the answer is empty"
+    assert scorer.assess(chat_request(), completion(only_thought)).reason == "the answer is empty"

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import profile_of
 
 from hybridserve_llm.planner.demand import Demand, TierDemand
 from hybridserve_llm.planner.forecast import planned_tiers
@@ -29,20 +30,7 @@ def profile(*, slower: float = 1.0, batches: Sequence[int] = BATCHES) -> Profile
         for batch, step_s in zip(BATCHES, STEP_S, strict=True)
         if batch in batches
     ]
-    return Profile.model_validate(
-        {
-            "model": "medium",
-            "gpu": "H100-80GB",
-            "hardware": "one H100",
-            "engine": "vllm 0.32.0",
-            "measured_on": "2026-11-24",
-            "prompt_tokens": 400,
-            "output_tokens": 200,
-            "idle_w": 130.0,
-            "points": points,
-            "source": "a test",
-        }
-    )
+    return profile_of(points, model="medium", prompt_tokens=400, output_tokens=200, idle_w=130.0)
 
 
 def table(tier: TierDemand, max_num_seqs: int = 256) -> ReplicaTable:

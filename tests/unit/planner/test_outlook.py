@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from builders import profile_of
 
 from hybridserve_llm.planner.outlook import MeasuredLoad, ReplicaDemand, measured_load
 from hybridserve_llm.profiles.profile_file import Profile
@@ -21,19 +22,9 @@ def profile(n_points: int = 1, **changes: Any) -> Profile:
         }
         for n in range(1, n_points + 1)
     ]
-    values = {
-        "model": "m",
-        "gpu": None,
-        "hardware": "a CPU",
-        "engine": "vllm 0.32.0",
-        "measured_on": "2026-11-24",
-        "prompt_tokens": 64,
-        "output_tokens": 10,
-        "points": points,
-        "source": "a test",
-        **changes,
-    }
-    return Profile.model_validate(values)
+    sizes = {"prompt_tokens": 64, "output_tokens": 10}
+    values = {"points": points, "gpu": None, "hardware": "a CPU", **sizes, **changes}
+    return profile_of(**values)
 
 
 def load(found: Profile, rate: float, **changes: Any) -> MeasuredLoad:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from builders import profile_of
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.errors import ConfigError
@@ -28,19 +29,7 @@ def profile(**changes: Any) -> Profile:
         {"concurrency": 8, "step_time_s": 0.009, "output_tokens_per_s": 889, "power_w": 450},
         {"concurrency": 64, "step_time_s": 0.016, "output_tokens_per_s": 4000, "power_w": 600},
     ]
-    values = {
-        "model": "m",
-        "gpu": "H100-80GB",
-        "hardware": "one H100",
-        "engine": "vllm 0.32.0",
-        "measured_on": "2026-11-24",
-        "prompt_tokens": 200,
-        "output_tokens": 400,
-        "points": points,
-        "source": "a test",
-        **changes,
-    }
-    return Profile.model_validate(values)
+    return profile_of(**{"points": points, **changes})
 
 
 def curve(max_num_seqs: int = 64, **rest: Any) -> BatchCurve:

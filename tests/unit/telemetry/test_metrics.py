@@ -3,16 +3,13 @@
 from typing import Any
 
 import pytest
+from builders import attempt_of
 from prometheus_client import CollectorRegistry
 
 from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
-from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
-
-
-def attempt_of(tier: str, **fields: Any) -> Attempt:
-    return Attempt(tier=tier, model="m", decision=Verdict.ACCEPT, reason="", **fields)
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger, RequestEnd
 
 
 def ledger_of(tier: str | None = "small", **fields: Any) -> Ledger:

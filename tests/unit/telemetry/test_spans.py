@@ -1,6 +1,7 @@
 """Spans, read back from OpenTelemetry's own in-memory exporter."""
 
 import pytest
+from builders import attempt_of
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,7 +17,7 @@ from hybridserve_llm.confidence.day_zero import DayZeroScorer
 from hybridserve_llm.telemetry.journal import Journal
 from hybridserve_llm.telemetry.spans import LeftOutSpans, SpanSink
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
-from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, RequestEnd, Verdict
+from hybridserve_llm.values.ledger import FinishedRequest, Ledger, RequestEnd, Verdict
 from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 
 S = 1_000_000_000
@@ -78,11 +79,6 @@ def test_what_a_sampler_leaves_out_takes_no_room(exporter: InMemorySpanExporter)
     assert sink.n_left_out == 0
 
 
-def attempt(tier: str, decision: Verdict, latency_s: float, **more: object) -> Attempt:
-    values = {"reason": "because", "model": f"{tier}-model", "latency_s": latency_s, **more}
-    return Attempt(tier=tier, decision=decision, **values)  # type: ignore[arg-type]
-
-
 def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in exporter.get_finished_spans()}
 
@@ -91,9 +87,18 @@ def test_three_tiers_make_one_tree_of_four_spans(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
     attempts = (
-        attempt("small", Verdict.ESCALATE, 1.0, score=-0.75, prompt_tokens=7, completion_tokens=2),
-        attempt("medium", Verdict.ESCALATE, 2.0),
-        attempt("giant", Verdict.ACCEPT, 4.0, completion_tokens=9, cached_tokens=3),
+        attempt_of(
+            "small",
+            decision=Verdict.ESCALATE,
+            latency_s=1.0,
+            score=-0.75,
+            prompt_tokens=7,
+            completion_tokens=2,
+        ),
+        attempt_of("medium", decision=Verdict.ESCALATE, latency_s=2.0),
+        attempt_of(
+            "giant", decision=Verdict.ACCEPT, latency_s=4.0, completion_tokens=9, cached_tokens=3
+        ),
     )
     ledger = Ledger(
         request_id="r1",
@@ -152,7 +157,9 @@ def test_a_failed_attempt_and_a_failed_request_are_errors(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
     error = "EngineUnavailable"
-    failed = attempt("small", Verdict.FAIL, 1.0, reason="no connection", error=error)
+    failed = attempt_of(
+        "small", decision=Verdict.FAIL, latency_s=1.0, reason="no connection", error=error
+    )
     ledger = Ledger(
         request_id="r1",
         attempts=(failed,),
@@ -171,7 +178,7 @@ def test_a_failed_attempt_and_a_failed_request_are_errors(
 def test_what_its_client_gave_up_is_no_error(
     exporter: InMemorySpanExporter, sink: SpanSink
 ) -> None:
-    aborted = attempt("small", Verdict.ABORT, 1.0, reason="given up")
+    aborted = attempt_of("small", decision=Verdict.ABORT, latency_s=1.0, reason="given up")
     ledger = Ledger(request_id="r1", attempts=(aborted,), end=RequestEnd.GIVEN_UP)
     finish(sink, ledger, 1.0)
     for span in exporter.get_finished_spans():
@@ -226,7 +233,7 @@ def test_the_clients_span_is_the_parent_where_it_sent_its_context(
     sink: SpanSink, exporter: InMemorySpanExporter
 ) -> None:
     context = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-01", "tracestate": "vendor=1"}
-    attempts = (attempt("small", Verdict.ACCEPT, 0.1),)
+    attempts = (attempt_of("small", decision=Verdict.ACCEPT, latency_s=0.1),)
     finish(sink, Ledger(request_id="r", attempts=attempts, trace=context), 0.2)
     spans = by_name(exporter)
     request, child = spans["chat hybridserve"], spans["chat small-model"]

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 from hybridserve_llm.values.answers import Assessment
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
 from hybridserve_llm.watch.adwin import InputDrift
 from hybridserve_llm.watch.control import Watch
 from hybridserve_llm.watch.monitors import ALL_TIERS
@@ -44,11 +44,6 @@ def without_river(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests need no ADWIN, and loading it takes seconds."""
     monkeypatch.setitem(sys.modules, "river", None)
     monkeypatch.delitem(sys.modules, "river.drift", raising=False)
-
-
-def request(name: str) -> GenerateRequest:
-    payload = {"messages": [{"role": "user", "content": name}]}
-    return GenerateRequest(request_id=name, endpoint=Endpoint.CHAT, payload=payload)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -94,7 +89,7 @@ class Watching:
 
     def accept(self, text: str, *, tier: str = "small", n: int = 1) -> None:
         for _ in range(n):
-            self.watch.accepted(request("q"), tier, scripted_answer(text), SURE)
+            self.watch.accepted(chat_request("q"), tier, scripted_answer(text), SURE)
 
     def counts(self, tier: str = "small") -> WatchCounts:
         tiers = {snapshot.tier: snapshot.counts for snapshot in self.watch.snapshot().tiers}
@@ -209,8 +204,8 @@ async def test_nothing_is_shadowed_while_everything_escalates(watching: Watching
 
 async def test_an_answer_without_a_score_is_not_watched(watching: Watching) -> None:
     completion = scripted_answer("wrong")
-    watching.watch.accepted(request("q"), "small", completion, Assessment(score=None))
-    watching.watch.accepted(request("q"), "giant", completion, SURE)
+    watching.watch.accepted(chat_request("q"), "small", completion, Assessment(score=None))
+    watching.watch.accepted(chat_request("q"), "giant", completion, SURE)
     assert watching.counts() == WatchCounts()
 
 

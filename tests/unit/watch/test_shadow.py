@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
+from builders import chat_request
 
 from hybridserve_llm.errors import EngineUnavailable
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
 from hybridserve_llm.values.answers import Answer, Completion, ToolCall, Usage
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Overrides
+from hybridserve_llm.values.requests import GenerateRequest, Overrides
 from hybridserve_llm.watch.sampler import ShadowSampler
 from hybridserve_llm.watch.settings import ShadowSettings
 from hybridserve_llm.watch.shadow import (
@@ -110,17 +111,8 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
         ShadowSettings(**wrong)  # type: ignore[arg-type]  # ints among floats
 
 
-def request(name: str = "r1", **fields: object) -> GenerateRequest:
-    return GenerateRequest(
-        request_id=name,
-        endpoint=Endpoint.CHAT,
-        payload={"messages": [{"role": "user", "content": name}], "temperature": 0.5},
-        **fields,  # type: ignore[arg-type]  # fields of the record, by name
-    )
-
-
 def job(name: str = "r1", text: str | None = "42") -> ShadowJob:
-    return ShadowJob(request=request(name), tier="small", text=text)
+    return ShadowJob(request=chat_request(name), tier="small", text=text)
 
 
 def same_text(_: GenerateRequest, accepted: str, last: str) -> bool | None:
@@ -216,7 +208,7 @@ async def test_the_request_goes_out_as_its_own() -> None:
     shadowing = Shadowing(
         FakeEngine(), ShadowSettings(timeout_s=30.0, priority=9), FakeClock(monotonic_s=100.0)
     )
-    asked = request(stream=True, include_usage=True, overrides=Overrides(max_tier="small"))
+    asked = chat_request(stream=True, include_usage=True, overrides=Overrides(max_tier="small"))
     async with shadowing.running():
         shadowing.worker.submit(ShadowJob(request=asked, tier="small", text="42"))
         await shadowing.wait_for(1)
