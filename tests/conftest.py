@@ -1,4 +1,4 @@
-"""What tests of several folders share; a folder of tests cannot be imported from."""
+"""Hold the fixtures that tests of several folders share; `builders.py` builds their values."""
 
 import sys
 from collections.abc import Callable
@@ -13,6 +13,15 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+MOST_SLOW_TESTS = 40
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the list of tests that `make quick` leaves out from growing."""
+    n_slow = sum(item.get_closest_marker("slow") is not None for item in items)
+    if n_slow > MOST_SLOW_TESTS:
+        raise pytest.UsageError(f"{n_slow} tests are marked slow; at most {MOST_SLOW_TESTS} may be")
 
 
 def certificate_json(**changes: Any) -> dict[str, Any]:

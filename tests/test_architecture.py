@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,29 @@ def test_no_function_is_over_its_limit() -> None:
         and (n_lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
     }
     assert too_long == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "types", "is_counted"),
+    [
+        ("class", (ast.ClassDef,), lambda _: True),
+        (
+            "function",
+            (ast.FunctionDef, ast.AsyncFunctionDef),
+            lambda name: name != "main" and not name.startswith("_"),
+        ),
+    ],
+)
+def test_every_name_stands_for_one_thing(
+    kind: str, types: tuple[type, ...], is_counted: Callable[[str], bool]
+) -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, types) and is_counted(node.name):
+                places.setdefault(node.name, []).append(relative(path))
+    assert places
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}, kind
 
 
 def test_broad_excepts_are_counted() -> None:

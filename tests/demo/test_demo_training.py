@@ -104,6 +104,7 @@ def test_learning_rate_warms_up_and_falls_to_zero(progress: float, factor: float
     assert learning_rate_factor(progress) == pytest.approx(factor)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_its_checkpoint_loads(tmp_path: Path) -> None:
     first = Trainer(SMALL, options(tmp_path, steps=2))
     first.run()

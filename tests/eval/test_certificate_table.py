@@ -163,6 +163,7 @@ def test_the_text_keeps_to_80_columns_and_names_every_way() -> None:
         assert f"| {name} |" in as_markdown(sections)
 
 
+@pytest.mark.slow
 def test_pieces_of_a_run_merge_to_the_whole(
     cascade_csv: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -48,6 +48,7 @@ class Command:
 
 @pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
 def test_a_killed_collection_loses_nothing_and_repeats_nothing(
     cascade: Any, tmp_path: Path, by: signal.Signals
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_killed_collection_loses_nothing_and_repeats_nothing(
     assert Counter(cascade.asked) == dict.fromkeys(missing, 1)
 
 
+@pytest.mark.slow
 def test_a_line_that_a_kill_tore_is_asked_again(cascade: Any, tmp_path: Path) -> None:
     command = Command(tmp_path, cascade)
     subprocess.run(command.words, capture_output=True, check=True)

@@ -67,6 +67,7 @@ def test_files_without_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.slow
 def test_an_engine_of_another_speed_is_found_again(is_known: bool) -> None:
     """The log is simulated, of an engine whose steps take 0.7 times as long as the model's."""
     facts = known_model_facts("meta-llama/Llama-3.1-8B-Instruct")

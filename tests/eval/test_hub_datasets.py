@@ -134,6 +134,7 @@ def test_a_file_or_a_dataset(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dataset_is_collected_and_gone_on_with(cascade: Any, files: Path, tmp_path: Path) -> None:
     """In a process of its own, as a user runs it: `datasets` reads its environment once."""
     pytest.importorskip("datasets")

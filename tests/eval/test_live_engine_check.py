@@ -171,6 +171,7 @@ def test_windows_reach_all_that_the_engine_takes(max_num_seqs: int, found: tuple
     assert measured_concurrencies(max_num_seqs) == found
 
 
+@pytest.mark.slow
 async def test_a_round_goes_through_windows_and_loads_and_leaves_nothing_running() -> None:
     engine = SteppingEngine()
     options = LiveCheckOptions(limits=LIMITS, loads=(0.3,), repeats=1, window_s=0.05, run_s=0.1)

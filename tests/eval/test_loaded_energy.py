@@ -53,6 +53,7 @@ def test_a_model_of_unknown_size_is_an_error(planned: Planned) -> None:
         planned(1.0, chain=("small-1b",))
 
 
+@pytest.mark.slow
 def test_both_figures_stand_in_the_result(
     tmp_path: Path,
     write_csv: Callable[..., Path],

@@ -116,6 +116,7 @@ def test_what_is_not_certified_asks_the_last_tier_for_everything(
     assert row["accuracy_difference_interval"] is None
 
 
+@pytest.mark.slow
 def test_tables_fit_80_columns(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--epsilon", "0.05"]) == 0
     printed = capsys.readouterr().out

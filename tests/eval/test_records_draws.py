@@ -89,6 +89,7 @@ def options(cascade_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return ["records", str(cascade_csv), "--energy", str(energy), "--gpu", "H100", *chain]
 
 
+@pytest.mark.slow
 def test_the_command_draws_with_seeds_from_its_seed_on(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_the_command_draws_with_seeds_from_its_seed_on(
     assert fixed[-2:] == ["perfect chain", "oracle"]
 
 
+@pytest.mark.slow
 def test_the_tables_of_many_draws_fit_80_columns(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_probabilities() -> None:
     assert spiegelhalter_p(np.array([0.5, 0.5]), right) is None
 
 
+@pytest.mark.slow
 def test_intervals_hold_their_figure_and_a_p_value_has_none() -> None:
     rng = np.random.default_rng(5)
     said = rng.uniform(0, 1, 400)

@@ -182,6 +182,7 @@ def test_a_plan_without_gears_says_so(
     assert "the plan's file has no gears" in err
 
 
+@pytest.mark.slow
 def test_gears_change_with_the_load(
     capsys: pytest.CaptureFixture[str], config: Path, tmp_path: Path
 ) -> None:

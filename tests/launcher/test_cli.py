@@ -223,6 +223,7 @@ def launched(tmp_path: Path) -> Iterator[Callable[[Path], Launched]]:
         each.process.wait()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_serving_leaves_no_process_and_no_socket(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -256,6 +257,7 @@ def test_sigterm_while_engines_start_stops_them(
     assert "Traceback" not in launch.stderr.read_text()
 
 
+@pytest.mark.slow
 def test_second_ctrl_c_kills_engines_that_do_not_end(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -270,6 +272,7 @@ def test_second_ctrl_c_kills_engines_that_do_not_end(
     assert not left_over()
 
 
+@pytest.mark.slow
 def test_killed_launcher_leaves_no_engine(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -287,6 +290,7 @@ def test_killed_launcher_leaves_no_engine(
     assert os.listdir(tmp_path / "run" / "sockets") == []
 
 
+@pytest.mark.slow
 def test_status_and_stop_from_another_terminal(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -310,6 +314,7 @@ def test_status_and_stop_from_another_terminal(
     assert "no launcher runs in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_status_and_stop_of_a_launch_that_starts(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -337,6 +342,7 @@ def test_status_and_stop_of_a_launch_that_starts(
     assert not left_over()
 
 
+@pytest.mark.slow
 def test_status_and_stop_of_a_launch_with_an_engine_that_restarts(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -368,6 +374,7 @@ def test_status_and_stop_of_a_launch_with_an_engine_that_restarts(
     assert not left_over()
 
 
+@pytest.mark.slow
 def test_status_stop_and_a_new_launch_after_one_that_was_killed(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -393,6 +400,7 @@ def test_status_stop_and_a_new_launch_after_one_that_was_killed(
     assert main(["stop"]) == 0
 
 
+@pytest.mark.slow
 def test_second_launch_on_the_same_folder_says_who_has_it(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],
@@ -408,6 +416,7 @@ def test_second_launch_on_the_same_folder_says_who_has_it(
     assert main(["status"]) == 0  # the first is not disturbed
 
 
+@pytest.mark.slow
 def test_stop_that_is_not_over_in_time_says_so_and_a_second_one_hurries(
     config_file: Callable[..., Path],
     launched: Callable[[Path], Launched],

@@ -59,6 +59,7 @@ def launched_until_ready(*words: str) -> None:
     assert said[0].startswith("ready:")
 
 
+@pytest.mark.slow
 def test_three_tiers_share_one_gpu_as_planned_and_start_in_turn(
     demo_file: Path,
     tells: Path,

@@ -80,6 +80,7 @@ async def test_engine_that_ends_by_itself_takes_its_children_along(
         ("stubborn", "500"),
     ],
 )
+@pytest.mark.slow
 async def test_killed_launcher_leaves_no_process_and_no_socket(
     tmp_path: Path, mode: str, stop_timeout_s: str
 ) -> None:

@@ -132,6 +132,7 @@ def test_watts_that_nothing_measures_are_null_with_the_reason(
     assert "W: unavailable: no energy counter: no RAPL counter in" in shown.getvalue()
 
 
+@pytest.mark.slow
 def test_watts_that_the_user_named_are_called_a_model(
     config_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -242,6 +243,7 @@ def test_a_window_too_short_for_a_request_is_told(
     assert left_over() == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(
     config_file: Callable[..., Path], tmp_path: Path, left_over: Callable[[], list[str]]
 ) -> None:

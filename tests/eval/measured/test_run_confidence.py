@@ -30,6 +30,7 @@ def of_fresh_questions(path: Path, with_header: Make) -> Path:
     return fresh
 
 
+@pytest.mark.slow
 def test_coverage_is_certified_on_fresh_questions(
     run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make, with_header: Make
 ) -> None:
@@ -54,6 +55,7 @@ def test_coverage_is_certified_on_fresh_questions(
     assert "it is one path, walked once" in " ".join(text.read_text().split())
 
 
+@pytest.mark.slow
 def test_one_question_of_each_group_is_certified_on(
     write_run: Make, tmp_path: Path, capsys: Capture, with_certificate: Make, with_header: Make
 ) -> None:
@@ -74,6 +76,7 @@ def test_one_question_of_each_group_is_certified_on(
     assert "one random question of each group" in text.read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_certified_on_questions_that_confidence_was_fitted_on(
     run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make
 ) -> None:
@@ -84,6 +87,7 @@ def test_nothing_is_certified_on_questions_that_confidence_was_fitted_on(
     assert "Certified coverage, delta" not in (tmp_path / "r.md").read_text()
 
 
+@pytest.mark.slow
 def test_confidence_is_ranked_by_kinds_of_questions_where_both_classes_are_there(
     write_run: Make, tmp_path: Path, capsys: Capture, with_certificate: Make
 ) -> None:

@@ -225,6 +225,7 @@ def test_page_and_markdown_say_all_and_need_nothing_else(
     assert json.loads(embedded[1])["figures"]["n"] == N
 
 
+@pytest.mark.slow
 def test_with_its_certificate_confidence_and_decisions_are_judged(
     run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make
 ) -> None:
@@ -258,6 +259,7 @@ def test_what_a_certificate_counted_is_told_with_its_exact_bound() -> None:
     assert "Exact bound" not in certified_on(policy, {"loss": "net", "delta": 0.1})
 
 
+@pytest.mark.slow
 def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
     run_path: Path, tmp_path: Path, capsys: Capture, with_certificate: Make, with_header: Make
 ) -> None:
@@ -279,6 +281,7 @@ def test_questions_that_a_certificate_was_made_from_are_no_test_of_it(
         assert len([line for line in remarks if "calibrated on" in line]) == n_remarks
 
 
+@pytest.mark.slow
 def test_questions_of_a_group_widen_every_interval_and_decide_the_verdict(
     write_run: Make, tmp_path: Path, capsys: Capture, with_header: Make
 ) -> None:

@@ -118,6 +118,7 @@ def test_chain_and_path_do_not_look_at_the_certify_split(
     assert len(calibrate(fit, flipped, HARM).certified) < len(three.certified)
 
 
+@pytest.mark.slow
 def test_a_simulated_world_errs_at_most_delta_of_the_time(make_world: Make) -> None:
     """Fit, choose and certify 60 times on draws from 10,000 questions; the truth is all of them.
 

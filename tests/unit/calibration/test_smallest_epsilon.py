@@ -30,6 +30,7 @@ def test_harm_is_bounded_as_by_clopper_and_pearson(
 
 @settings(max_examples=40)
 @given(st.data(), st.sampled_from(["net", "harm"]), st.sampled_from([0.05, 0.1, 0.2]))
+@pytest.mark.slow
 def test_it_is_shown_at_the_bound_and_not_a_step_below(
     data: st.DataObject, loss: Loss, delta: float
 ) -> None:

@@ -84,6 +84,7 @@ def test_too_few_questions_certify_not_even_the_last_tier_alone(
 
 
 @pytest.mark.parametrize("loss", ["net", "harm"])
+@pytest.mark.slow
 def test_errs_at_most_delta_of_the_time_on_one_path(make_world: Make, loss: str) -> None:
     # Given the fit split, the promise holds over the certify split: one path, 60 draws of 200 out
     # of 10,000 questions. The loss of what is certified is known from all of them.
