@@ -20,6 +20,7 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_BROAD_EXCEPTS = 2
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @functools.cache
@@ -83,6 +84,17 @@ def test_every_name_stands_for_one_thing(
                 places.setdefault(node.name, []).append(relative(path))
     assert places
     assert {name: found for name, found in places.items() if len(found) > 1} == {}, kind
+
+
+def test_docstrings_start_with_a_verb_and_not_with_a_question_word() -> None:
+    riddles = [
+        f"{relative(path)}:{getattr(node, 'lineno', 1)} {text.splitlines()[0]}"
+        for path in SOURCES
+        for node in nodes_of(path)
+        if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node))
+        if re.match(r"\W*(what|whether|who|how)\b", text, re.IGNORECASE)
+    ]
+    assert riddles == []
 
 
 def test_broad_excepts_are_counted() -> None:

@@ -25,7 +25,7 @@ class _Dataclass(Protocol):
 
 
 class Result(Protocol):
-    """A result of a command, which can be printed as JSON."""
+    """Represent a result of a command that can be printed as JSON."""
 
     def as_json(self) -> dict[str, Any]:
         """Return one JSON object."""

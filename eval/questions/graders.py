@@ -55,7 +55,7 @@ class Exact(_Spec):
 
 
 class Numeric(_Spec):
-    """The last number is within max(absolute, relative * |reference|) of one accepted number."""
+    """Accept a last number within max(absolute, relative * |reference|) of an accepted number."""
 
     type: Literal["numeric"] = "numeric"
     relative_tolerance: float = Field(1e-6, ge=0, allow_inf_nan=False)
@@ -68,7 +68,7 @@ class Numeric(_Spec):
 
 
 class MultipleChoice(_Spec):
-    """The one option that the answer settles on is an accepted one."""
+    """Accept an answer that settles on one option, where that option is an accepted one."""
 
     type: Literal["multiple_choice"] = "multiple_choice"
     options: tuple[str, ...] | dict[str, str] = ("A", "B", "C", "D", "E")
@@ -98,7 +98,7 @@ class MultipleChoice(_Spec):
 
 
 class Regex(_Spec):
-    """A pattern is found in the answer, or with `fullmatch` matches it as a whole.
+    """Accept an answer in which a pattern is found, or with `fullmatch` one that it matches whole.
 
     With `in_code` only the first fenced block is looked at, where there is one.
     """
@@ -115,7 +115,7 @@ class Regex(_Spec):
 
 
 class Code(_Spec):
-    """The function in the answer passes the tests of the reference, which takes running it.
+    """Accept an answer whose function passes the tests of the reference; this runs the code.
 
     Whoever reads prompts decides whether that is allowed (`read_prompts`, `run_code`).
     """
@@ -138,7 +138,7 @@ class Code(_Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CodeTask:
-    """A question of HumanEval: `test` defines `check`, which takes the function."""
+    """Hold a question of HumanEval: `test` defines `check`, which takes the function."""
 
     prompt: str
     entry_point: str
@@ -153,7 +153,7 @@ _CODE_TASK = TypeAdapter(_CodeTask)
 
 
 class JsonEqual(_Spec):
-    """The answer is JSON and equal to the reference; `fenced` takes it inside ``` marks too."""
+    """Accept JSON that equals the reference; with `fenced` inside ``` marks, too."""
 
     type: Literal["json"] = "json"
     fenced: bool = False
@@ -163,7 +163,7 @@ class JsonEqual(_Spec):
 
 
 class Agrees(_Spec):
-    """No reference: right means agreeing with the last tier, which is known when all are asked."""
+    """Accept an answer that agrees with the last tier's, once all tiers are asked."""
 
     type: Literal["agrees"] = "agrees"
 
@@ -239,7 +239,7 @@ def _is_equal(one: object, other: object) -> bool:
 
 
 def _texts(reference: object, grader: str) -> list[str]:
-    """The accepted answers as texts: of a string, a number, or a list of these."""
+    """Return the accepted answers as texts: of a string, a number, or a list of these."""
     several = reference if isinstance(reference, list) else [reference]
     if not several or any(
         isinstance(one, bool) or not isinstance(one, str | int | float) for one in several

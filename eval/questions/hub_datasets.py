@@ -1,4 +1,4 @@
-"""Rows of a Hugging Face dataset, by its id on the hub or by a folder, as JSON lines.
+"""Read the rows of a Hugging Face dataset, named by its hub id or a folder, as JSON lines.
 
 The package `datasets` is optional and imported when a dataset is asked for: it takes seconds and
 brings pandas. Code that a dataset ships is never run.
@@ -41,7 +41,7 @@ class DatasetName:
 
 
 def dataset_lines(name: DatasetName) -> bytes:
-    """The rows as JSON lines; columns that are null in a row are left out of it.
+    """Return the rows as JSON lines; columns that are null in a row are left out of it.
 
     The bytes depend on the rows alone, so their hash names the data wherever it was loaded from.
 
@@ -71,7 +71,7 @@ def _datasets_package() -> ModuleType:
 
 
 def _loaded(package: ModuleType, name: DatasetName) -> Any:
-    """A dataset, or several by split."""
+    """Represent a dataset, or several by split."""
     try:
         if any((Path(name.path) / mark).is_file() for mark in _SAVED_MARKS):
             return _saved(package, name)

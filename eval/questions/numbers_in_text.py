@@ -1,4 +1,4 @@
-r"""The last number of a text, exactly: how the numeric grader reads answers and references.
+r"""Read the last number of a text exactly, for the numeric grader.
 
 Read are digits with or without thousands' commas, decimals, `1e-3`, `2.5 x 10^-3`, fractions
 (`3/4`, `1 3/4`, `\frac{3}{4}`, `\frac12`), percent signs, and minus signs of all kinds. Words
@@ -58,7 +58,7 @@ _LOOK_BACK = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberInText:
-    """A number as it was written: of `50%` the value is 50."""
+    """Hold a number as it was written: of `50%` the value is 50."""
 
     value: Fraction
     is_percent: bool = False
@@ -79,7 +79,7 @@ class NumberInText:
 
 
 def last_number(text: str) -> NumberInText | str | None:
-    """The last number of `text`; a str is what stands there and cannot be read; None: no number."""
+    """Return the last number of `text`, its words where they cannot be read, None where none is."""
     plain = _plain_text(text)
     numbers = list(_NUMBER.finditer(plain))
     if not numbers:
@@ -112,7 +112,7 @@ def _term_around(plain: str, number: re.Match[str]) -> str:
 
 
 def _plain_text(text: str) -> str:
-    """`text` with one way to write each thing that _NUMBER looks for."""
+    """Return `text` with one spelling of each sign that _NUMBER looks for."""
     plain = _THIN_SPACES.sub(",", _VULGAR.sub(" ", text))
     plain = _RAISED.sub(lambda match: "^" + match[0].translate(_FROM_RAISED), plain)
     plain = unicodedata.normalize("NFKC", plain).translate(_MINUS)

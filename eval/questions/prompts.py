@@ -34,7 +34,7 @@ _Name = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledPrompt:
-    """One question: what to send, and how its answers are graded.
+    """Hold one question: what to send, and how its answers are graded.
 
     Attributes:
         fields: The body's `messages` or `prompt`, and the line's own `request` fields.

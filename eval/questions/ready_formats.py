@@ -1,4 +1,4 @@
-"""Rows of public question sets as labelled prompts: GSM8K, MMLU, ARC, TriviaQA, HumanEval.
+"""Turn rows of GSM8K, MMLU, ARC, TriviaQA and HumanEval into labelled prompts.
 
 A row is a JSON object as the sets' own files and their exports on the Hugging Face hub have it. The
 wording of a prompt asks for what its grader looks for.
@@ -17,7 +17,7 @@ _LETTERS = "ABCDEFGHIJ"
 
 
 def gsm8k(row: Row) -> dict[str, Any]:
-    """`question`, and `answer` with its number after `####`. Source: hub, openai/gsm8k."""
+    """Read `question`, and `answer` with its number after `####`. Source: hub, openai/gsm8k."""
     _, mark, number = str(_value(row, "answer")).rpartition("####")
     if not mark:
         raise ConfigError("answer has no '####' before its number, as GSM8K's have")
@@ -29,7 +29,7 @@ def gsm8k(row: Row) -> dict[str, Any]:
 
 
 def mmlu(row: Row) -> dict[str, Any]:
-    """`question`, `choices` (a list) and `answer` (an index). Source: hub, cais/mmlu."""
+    """Read `question`, `choices` (a list) and `answer` (an index). Source: hub, cais/mmlu."""
     choices, answer = _value(row, "choices"), _value(row, "answer")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(_LETTERS):
         raise ConfigError(f"choices = {choices!r:.80}: not a list of 2 to {len(_LETTERS)}")
@@ -40,7 +40,10 @@ def mmlu(row: Row) -> dict[str, Any]:
 
 
 def arc(row: Row) -> dict[str, Any]:
-    """`question`, `choices` with `label` and `text`, `answerKey`. Source: hub, allenai/ai2_arc."""
+    """Read `question`, `choices` with `label` and `text`, and `answerKey`.
+
+    Source: hub, allenai/ai2_arc.
+    """
     choices, key = _value(row, "choices"), str(_value(row, "answerKey"))
     if not isinstance(choices, Mapping):
         raise ConfigError(f"choices = {choices!r:.80}: not an object with label and text")
@@ -52,7 +55,7 @@ def arc(row: Row) -> dict[str, Any]:
 
 
 def triviaqa(row: Row) -> dict[str, Any]:
-    """`question`, `answer` with `value` and `aliases`. Source: hub, mandarjoshi/trivia_qa."""
+    """Read `question`, `answer` with `value` and `aliases`. Source: hub, mandarjoshi/trivia_qa."""
     answer = _value(row, "answer")
     if not isinstance(answer, Mapping):
         raise ConfigError(f"answer = {answer!r:.80}: not an object with value and aliases")
@@ -65,7 +68,10 @@ def triviaqa(row: Row) -> dict[str, Any]:
 
 
 def humaneval(row: Row) -> dict[str, Any]:
-    """`prompt`, `entry_point`, `test`; or `prompt`, `regex`. Source: hub, openai/openai_humaneval.
+    """Read `prompt`, `entry_point` and `test`, or `prompt` and `regex`.
+
+    Source: hub, openai/openai_humaneval.
+
 
     Its own way of grading runs the code that was written; with `regex` the code has to match that
     pattern instead, and nothing is run.

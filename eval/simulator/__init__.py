@@ -1,1 +1,1 @@
-"""A discrete-event simulator of a whole cascade: pure, seeded, without a clock or a file."""
+"""Simulate a whole cascade by discrete events: pure, seeded, without a clock or a file."""

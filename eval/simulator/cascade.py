@@ -1,4 +1,4 @@
-"""A whole cascade under a stream of requests: tier by tier, cheapest first.
+"""Run a whole cascade under a stream of requests: tier by tier, cheapest first.
 
 Which tiers a request asks is drawn before it is simulated, from the share of requests that reach
 each tier, independently of its length. Its prompt and its answer have the trace's lengths, times

@@ -42,7 +42,7 @@ class GoodputBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierOutcome:
-    """One tier; seconds are of its own attempts, from their arrival at the tier.
+    """Hold the figures of one tier; its seconds count from an attempt's arrival at the tier.
 
     Attempts, tokens and seconds are of all requests; the rest is over the window.
 
@@ -78,7 +78,7 @@ class TierOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedOutcome:
-    """The whole cascade; seconds as the client has them.
+    """Hold the figures of the whole cascade; its seconds are those that the client waits.
 
     Attributes:
         failed: Requests that every tier refused.
@@ -121,12 +121,12 @@ class SimulatedOutcome:
     tiers: tuple[TierOutcome, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the JSON that `--json` prints."""
         return asdict(self)
 
 
 def outcome(run: CascadeRun, bounds: GoodputBounds) -> SimulatedOutcome:
-    """Adds up a run."""
+    """Add up a run."""
     requests, window = run.requests, _window(run)
     seconds = window.ends_s - window.begins_s
     is_answered = run.answered_by >= 0
@@ -177,7 +177,7 @@ def spread(seconds: Floats) -> TimeSpread | None:
 
 
 def _window(run: CascadeRun) -> CountingWindow:
-    """That of the requests; where they all came at once, up to the last token."""
+    """Return the window of the requests; up to the last token where they all came at once."""
     window = run.requests.window
     return CountingWindow(begins_s=window.begins_s, ends_s=min(window.ends_s, run.horizon_s))
 
@@ -208,7 +208,7 @@ def _of_lives(tier: SimulatedTier, name: str) -> Floats:
 
 
 def _held_s(tier: SimulatedTier, asked: AskedTier, window: CountingWindow) -> Floats:
-    """Seconds of the window in which each replica held its GPUs.
+    """Return the seconds of the window in which each replica held its GPUs.
 
     It holds them until it is closed and has ended what it had.
     """
@@ -218,7 +218,7 @@ def _held_s(tier: SimulatedTier, asked: AskedTier, window: CountingWindow) -> Fl
 
 
 def _within(begins_s: Floats, ends_s: Floats, window: CountingWindow) -> Floats:
-    """Seconds of the window that lie between."""
+    """Return the seconds of the window that lie between two times."""
     ends_s = np.minimum(ends_s, window.ends_s)
     return np.asarray(np.maximum(ends_s - np.maximum(begins_s, window.begins_s), 0.0))
 

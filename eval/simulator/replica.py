@@ -1,4 +1,4 @@
-"""One simulated engine: continuous batching, chunked prefill, a KV cache, and what it draws.
+"""Simulate one engine: continuous batching, chunked prefill, a KV cache, and its power.
 
 Every step follows the rules of vLLM's V1 scheduler: sequences that decode go first, with one token
 each; what `max_num_batched_tokens` leaves goes to prompts in order of arrival, the last of them in
@@ -30,7 +30,7 @@ _ROUNDING = 1e-9
 
 
 class Waiting(NamedTuple):
-    """A request that is not let in: prompt tokens to compute, answer tokens still to come."""
+    """Hold a waiting request: prompt tokens to compute, answer tokens still to come."""
 
     request: int
     prompt_tokens: int
@@ -47,7 +47,7 @@ class SoFar(NamedTuple):
 
 
 class _Running(NamedTuple):
-    """A sequence that decodes; the step that ends it is counted from the replica's start."""
+    """Hold a sequence that decodes; the step that ends it is counted from the replica's start."""
 
     last_step: int
     request: int
@@ -56,7 +56,7 @@ class _Running(NamedTuple):
 
 
 class SimulatedReplica:
-    """One engine; times are seconds, requests are places in the lists that the caller gave.
+    """Simulate one engine; times are seconds, requests are indices of the caller's lists.
 
     Attributes:
         first_token_s: When a request's first token was there, by request; below 0 until then.
@@ -109,7 +109,7 @@ class SimulatedReplica:
         return self._since_s
 
     def arrive(self, request: int, prompt_tokens: int, output_tokens: int, at_s: float) -> bool:
-        """Takes a request; True where `next_s` changed.
+        """Take a request; return True where `next_s` changed.
 
         `at_s` is not before an earlier event and not after `next_s`. Prompt and answer together fit
         into the KV cache: the caller checks it.
@@ -154,7 +154,7 @@ class SimulatedReplica:
         )
 
     def end_stretch(self) -> int:
-        """Goes on from `next_s` with the next stretch; the number of requests that are done."""
+        """Go on from `next_s` with the next stretch, and return the number of requests done."""
         self._account()
         now_s, n_steps = self.next_s, self._n_steps
         self._step = step = self._step + n_steps
@@ -199,7 +199,7 @@ class SimulatedReplica:
         return n_done
 
     def _open(self) -> None:
-        """Begins the next stretch at `_since_s`."""
+        """Begin the next stretch at `_since_s`."""
         table, n_running = self._table, len(self._running)
         self._chunk = self._n_prompts = 0
         if self._held + n_running > table.kv_cache_tokens:
@@ -228,7 +228,7 @@ class SimulatedReplica:
         self.next_s = self._since_s + self._decoding_s(self._n_steps)
 
     def _let_in(self, n_running: int) -> None:
-        """Fills the next step with prompt tokens: of the one begun, then of those that wait."""
+        """Fill the next step with prompt tokens: of the request begun, then of those that wait."""
         table, waiting = self._table, self._waiting
         budget = table.max_num_batched_tokens - n_running
         n_prompts = chunk = 0
@@ -253,7 +253,7 @@ class SimulatedReplica:
         self._chunk, self._n_prompts = chunk, n_prompts
 
     def _make_room(self) -> int:
-        """Puts out the newest until every other has room for one token; how many are left."""
+        """Put out the newest until the others have room for a token each; return their number."""
         table, running = self._table, self._running
         if self._partial is not None:
             self._waiting.appendleft(self._partial)
@@ -272,7 +272,7 @@ class SimulatedReplica:
         return len(running)
 
     def _cut(self, at_s: float) -> bool:
-        """Ends the stretch with the step that is under way at `at_s`; True where that is sooner.
+        """End the stretch with the step under way at `at_s`; return True where that is sooner.
 
         The seconds of j steps are a j^2 + b j, see `_decoding_s`; the first j at which they reach
         `at_s` follows.
@@ -292,14 +292,14 @@ class SimulatedReplica:
         return True
 
     def _decoding_s(self, n_steps: int) -> float:
-        """Seconds of the next steps without prompts: the cache grows by a token a sequence each."""
+        """Return the seconds of steps without prompts: each adds a token to every sequence."""
         table, n_running = self._table, self._n_running
         cached = n_steps * self._cached + n_running * n_steps * (n_steps - 1) / 2
         step_s = table.tokens_s[n_running] + table.sequence_s * n_running
         return table.factor[n_running] * (n_steps * step_s + table.cached_s[n_running] * cached)
 
     def _account(self) -> None:
-        """Adds the stretch that ends to the sums."""
+        """Add the stretch that ends to the sums."""
         seconds = self.next_s - self._since_s
         self._window_j += self._stretch_j()
         self._window_limit_j += self._stretch_limit_j()
@@ -312,7 +312,7 @@ class SimulatedReplica:
         self.n_events += 1
 
     def _stretch_j(self) -> float:
-        """Joules of the stretch under way, up to its end, were there no limit of power."""
+        """Return the joules of the stretch under way, up to its end, without a limit of power."""
         table, n_running, n_steps = self._table, self._n_running, self._n_steps
         cached = n_steps * self._cached + n_running * n_steps * (n_steps - 1) / 2
         step_j = table.tokens_j[n_running + self._chunk] + table.sequence_j * (
@@ -322,12 +322,12 @@ class SimulatedReplica:
         return factor * (n_steps * step_j + table.cached_j * cached)
 
     def _stretch_limit_j(self) -> float:
-        """Joules of it at the limit of power."""
+        """Return the joules of the stretch under way at the limit of power."""
         table = self._table
         seconds = self.next_s - self._since_s
         return table.power_factor[self._n_running] * table.power_limit_w * seconds
 
     def close_window(self) -> None:
-        """Adds the joules of the window under way to `energy_j`; to be called at the end."""
+        """Add the joules of the window under way to `energy_j`; to be called at the end."""
         self.energy_j += min(self._window_j, self._window_limit_j)
         self._window_j = self._window_limit_j = self._window_s = 0.0

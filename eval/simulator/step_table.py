@@ -47,13 +47,13 @@ class ReplicaShape:
 
     @property
     def n_gpus(self) -> int:
-        """GPUs of the replica."""
+        """Return the number of GPUs of the replica."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTable:
-    """Seconds and joules of a step; joules are of all GPUs of the replica.
+    """Hold the seconds and joules of a step; joules are of all GPUs of the replica.
 
     A step of b sequences that decode, p prompts with c tokens in all, and k tokens in the caches of
     the b takes
@@ -95,7 +95,7 @@ class StepTable:
     grade: Grade
 
     def scaled(self, *, step: float = 1.0, prompt: float = 1.0) -> "StepTable":
-        """The table with all steps `step` times, and prompt tokens further `prompt` times as long.
+        """Return the table with longer steps: `step` times, prompt tokens further `prompt` times.
 
         Power stays: joules grow with the seconds.
         """
@@ -121,7 +121,7 @@ def step_table(
     step_constants: StepConstants = H100_STEP,
     power_constants: PowerConstants = H100_POWER,
 ) -> StepTable:
-    """The table of a replica.
+    """Return the table of a replica.
 
     Source: `hybridserve_llm/profiles/step_model.py` and `power_model.py`. Deviations: a layer with
     a window sees its share of a cache of mean length, whatever a sequence's own; the limit of power
@@ -176,7 +176,7 @@ def step_table(
 
 @dataclass(frozen=True, slots=True)
 class _Law:
-    """The planner's model of a stage, and joules of all GPUs in place of watts of one."""
+    """Return the planner's model of a stage, with joules of all GPUs in place of watts of one."""
 
     shape: ReplicaShape
     step: StepConstants
@@ -184,7 +184,7 @@ class _Law:
 
     @property
     def busy_w(self) -> float:
-        """Watts of all GPUs in a step, whatever they do in it."""
+        """Return the watts that all GPUs draw in any step, before its work is counted."""
         return self.power.busy_share * self.shape.gpu.tdp_w * self.shape.n_gpus
 
     def stage(self, batch: Floats, context_tokens: float) -> StageTime:
@@ -200,7 +200,7 @@ class _Law:
         return stage_time(self.shape.facts, self.shape.gpu, work, self.step)
 
     def sequence(self) -> tuple[float, float]:
-        """Seconds and joules of a sequence in a step: sampling, and reading its states."""
+        """Return the seconds and joules of a sequence in a step, for sampling and its states."""
         empty = self.stage(np.ones(1), context_tokens=0.0)
         state_s = float(empty.caching_s[0])
         tdp_w = self.shape.gpu.tdp_w * self.shape.n_gpus
@@ -208,14 +208,14 @@ class _Law:
         return seconds, self.busy_w * seconds + tdp_w * self.power.caching_share * state_s
 
     def cached_token(self, context_tokens: float) -> tuple[float, float]:
-        """Seconds and joules of a cached token, at a cache of `context_tokens`."""
+        """Return the seconds and joules of a cached token, at a cache of `context_tokens`."""
         empty, full = self.stage(np.ones(1), 0.0), self.stage(np.ones(1), context_tokens)
         seconds = float((full.total_s - empty.total_s)[0])
         joules = float((self.joules(full) - self.joules(empty))[0])
         return seconds / context_tokens, joules / context_tokens
 
     def pipeline_joules(self, tokens: Floats, stage_s: Floats, stage_j: Floats) -> Floats:
-        """Of all stages; with fewer tokens than stages some wait."""
+        """Return the joules of all stages; with fewer tokens than stages some stages wait."""
         pp = self.shape.pipeline_parallel_size
         busy = np.minimum(tokens / pp, 1.0) if pp > 1 else np.ones_like(tokens)
         idle_w = self.shape.gpu.idle_awake_w * self.shape.n_gpus
@@ -232,7 +232,7 @@ class _Law:
 
 
 def _idle(shape: ReplicaShape, profile: Profile | None) -> tuple[float, Grade]:
-    """Watts of the replica's GPUs while it waits, and what they rest on."""
+    """Return the watts of the replica's GPUs while it waits, and what they rest on."""
     if profile is not None and profile.idle_w is not None:
         return profile.idle_w, "measured"
     return shape.gpu.idle_awake_w * shape.n_gpus, shape.gpu.idle_grade
@@ -246,7 +246,7 @@ def _corrections(
     step_constants: StepConstants,
     power_constants: PowerConstants,
 ) -> tuple[tuple[float, ...], tuple[float, ...], Grade]:
-    """By what the profile multiplies time and power at 0, 1, ... sequences, and the grade."""
+    """Return the profile's factors on time and power at 0, 1, ... sequences, and the grade."""
     modelled, corrected = (
         batch_curve(
             shape.facts,

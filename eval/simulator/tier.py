@@ -1,4 +1,4 @@
-"""All replicas of a tier under their requests, in order of time.
+"""Run all replicas of a tier under their requests, in order of time.
 
 A cascade sends requests upwards only, so a tier's requests are known once the tiers below are done,
 and tiers are simulated one after the other.
@@ -21,7 +21,7 @@ _CLOSED = 1 << 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaLife:
-    """One replica and when it is there; without gears, always.
+    """Hold one replica and the time in which it exists; without gears that is always.
 
         begins_s ── loads ── ready_s ── takes requests ── closes_s ── ends what it has
 
@@ -84,7 +84,7 @@ class TierRun:
 def run_tier(
     lives: Sequence[ReplicaLife], requests: Requests, *, looks_s: Sequence[float] = ()
 ) -> TierRun:
-    """Sends every request to the replica with the fewest, round robin among equals.
+    """Send every request to the replica with the fewest, round robin among equals.
 
     As `hybridserve_llm/engines/replica_set.py` does. A request longer than an engine takes is
     refused.
@@ -126,7 +126,7 @@ def _run(
     chosen: list[int],
     looks_s: Sequence[float],
 ) -> tuple[Look, ...]:
-    """Arrivals and ends of stretches in order of time, until nothing is left."""
+    """Process arrivals and ends of stretches in order of time, until nothing is left."""
     # Ends that an arrival made sooner stay in the heap, and count for nothing when they come up.
     ends: list[tuple[float, int]] = []
     outstanding = [0 if life.ready_s <= 0 else _CLOSED for life in lives]
@@ -176,7 +176,7 @@ def _look(
     outstanding: list[int],
     at_s: float,
 ) -> Look:
-    """Goes on to `at_s`, before which nothing arrives any more, and notes what was done."""
+    """Go on to `at_s`, before which nothing more arrives, and note what was done."""
     while ends and ends[0][0] <= at_s:
         _end(replicas, ends, outstanding)
     energy_j, busy_s, sequence_s, n_requests = zip(

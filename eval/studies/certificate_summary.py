@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayRow:
-    """One way under one promise on one file, over all seeds.
+    """Hold one way under one promise on one file, over all seeds.
 
     Attributes:
         cost_ratio: Cost of the last tier alone over the mean cost of this way.

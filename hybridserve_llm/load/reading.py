@@ -10,7 +10,7 @@ from hybridserve_llm.load.process_times import CpuTime
 
 
 class CountingEngine(Engine, Protocol):
-    """An engine that shows its counters; `engines.vllm_http.VllmHttpEngine` is one."""
+    """Represent an engine that shows its counters, such as `engines.vllm_http.VllmHttpEngine`."""
 
     async def metrics(self) -> str:
         """Return its metrics in Prometheus' text format."""

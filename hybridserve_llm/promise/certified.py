@@ -1,4 +1,4 @@
-"""From a certificate file to what serves: models, policies, and what the scorers have to read."""
+"""Make models and policies of a certificate, and find out what the scorers must read for them."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ _MARGINS = ("mean_margin", "min_margin", "first_margin")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedParts:
-    """What a certificate comes to; the policies are None where nothing was certified."""
+    """Hold what a certificate is served by; the policies are None where nothing was certified."""
 
     models: RiskModels
     policy: RiskPolicy | None
@@ -38,7 +38,7 @@ class CertifiedParts:
 def certified_parts(
     certificate: Certificate, tiers: Sequence[str], *, is_certified: bool
 ) -> CertifiedParts:
-    """The parts for a cascade of `tiers`; `is_certified` says whether its fingerprint matches.
+    """Return the parts for a cascade of `tiers`; `is_certified`: its fingerprint matches.
 
     Raises:
         ConfigError: The certificate is for other tiers, or a model reads a feature that this
@@ -82,7 +82,7 @@ def certified_parts(
 
 
 def last_only(n_tiers: int, judge: RiskModels) -> RiskPolicy:
-    """Asks the last tier for everything, which loses nothing against it."""
+    """Return the policy that asks the last tier for everything, and so loses nothing against it."""
     return RiskPolicy(chain=(n_tiers - 1,), rules={}, judge=judge, is_certified=True)
 
 
@@ -114,7 +114,7 @@ def _linear(part: LinearPart, known: Sequence[str]) -> LinearModel:
 
 
 def _reads(certificate: Certificate) -> Reads:
-    """What the models read beside scores."""
+    """Return what the models read besides scores."""
     agreements: set[str] = set()
     own: set[str] = set()
     for part in certificate.models:

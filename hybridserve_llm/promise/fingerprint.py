@@ -1,4 +1,4 @@
-"""The fingerprint: everything that, when it changes, leaves a certificate about another cascade.
+"""Take the fingerprint of a cascade: a certificate holds only while nothing in it changes.
 
 Models by the content of their checkpoints (weights, tokenizer, chat template, sampling defaults),
 engines by version and by the settings that change answers, and our own code that scores by the
@@ -24,7 +24,7 @@ _ENGINE_SETTINGS = {"dtype", "max_model_len", "reasoning_parser", "tool_call_par
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFacts:
-    """What the disk says of a checkpoint; None where it does not say.
+    """Hold what the disk says of a checkpoint; None where it does not say.
 
     Attributes:
         content: Hash of weights, tokenizer, chat template and sampling defaults.
@@ -37,7 +37,7 @@ class CheckpointFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """The parts, as JSON values, and the hash of them."""
+    """Hold the parts of a fingerprint, as JSON values, and their hash."""
 
     parts: Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class Fingerprint:
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
     def as_json(self) -> dict[str, Any]:
-        """As `/v1/cascade` shows it and a certificate holds it."""
+        """Return the JSON that `/v1/cascade` shows and that a certificate holds."""
         return {"hash": self.hash, "parts": dict(self.parts)}
 
 
@@ -57,7 +57,7 @@ def fingerprint_of(
     checkpoints: Mapping[str, CheckpointFacts],
     engine_versions: Mapping[str, str | None],
 ) -> Fingerprint:
-    """The fingerprint of a cascade; both mappings are by tier."""
+    """Return the fingerprint of a cascade; both mappings are by tier."""
     return Fingerprint(
         parts={
             "tiers": {
@@ -101,6 +101,6 @@ def _shown(value: Any) -> str:
 
 
 def checkpoint_name(model: str) -> str:
-    """How clients see a checkpoint: a hub id as it is, a local folder by its name alone."""
+    """Return the name that clients see: a hub id unchanged, of a local folder its last part."""
     path = urlsplit(model).path
     return path.rstrip("/").rsplit("/", 1)[-1] if path.startswith("/") else model

@@ -1,4 +1,4 @@
-"""What the running cascade may promise, and the policies that follow from it.
+"""Decide what the running cascade may promise, and which policies follow from that.
 
 no certificate                      thresholds on the raw score: uncertified
 certificate, same fingerprint       its policy: certified
@@ -35,7 +35,7 @@ CERTIFICATE_STATUSES: tuple[CertificateStatus, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is promised and why, and what to decide by.
+    """Hold what is promised, the reasons, and the policies to decide by.
 
     `certificate` is what is to be said of the certificate, whatever a person allowed.
     """
@@ -57,7 +57,7 @@ def standing_of(
     *,
     allow_uncertified: bool,
 ) -> Standing:
-    """The standing of a cascade that runs with this fingerprint.
+    """Return the standing of a cascade that runs with this fingerprint.
 
     Raises:
         ConfigError: The certificate is for other tiers, or needs another version of this program.
@@ -94,7 +94,7 @@ def standing_of(
 
 
 def score_policy(config: CascadeConfig) -> ScorePolicy:
-    """The thresholds that the tiers of `config` have on raw scores."""
+    """Return the policy of the thresholds on raw scores that `config` sets."""
     names = [tier.name for tier in config.tiers]
     return ScorePolicy(rules=tuple(_rule(tier, names) for tier in config.tiers))
 

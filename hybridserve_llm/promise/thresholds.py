@@ -1,4 +1,4 @@
-"""The rules that decide now, as `GET /v1/cascade` shows them: one for each way up so far."""
+"""Show the rules that decide now, for `GET /v1/cascade`: one for each set of tiers asked."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Rule = dict[str, Any]
 
 
 def thresholds_json(view: CascadeView, level: str) -> list[Rule]:
-    """What is accepted after which tiers were asked; empty where all goes to the last tier.
+    """Return the rules by the tiers asked so far; none where everything goes to the last tier.
 
     Thresholds are on the raw score without a certificate, else on the risk.
     """

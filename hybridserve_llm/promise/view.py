@@ -10,7 +10,7 @@ from hybridserve_llm.promise.standing import Standing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CascadeView:
-    """What the cascade is and may promise, as `/v1/cascade` shows it; mappings are by tier.
+    """Hold what the cascade is and may promise, for `/v1/cascade`; mappings are by tier.
 
     `gear` is the planner's name of the plan that runs, where it made several for several loads.
     """

@@ -1,4 +1,4 @@
-"""The watch over a certified cascade, made from its certificate and its configuration."""
+"""Build the watch over a certified cascade from its certificate and its configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ def watch_of(
     *,
     acknowledged_by: str | None = None,
 ) -> Watch | None:
-    """The watch; None without a certified policy that accepts anything, or a place for its state.
+    """Return the watch; None where the policy accepts nothing, or the state has no place.
 
     An alarm that is kept in the state is lifted where `acknowledged_by` names who wants it.
 
@@ -61,13 +61,13 @@ def watch_of(
 
 
 def agree(request: GenerateRequest, accepted: str, last: str) -> bool | None:
-    """Whether two answers have one normal form; None where either holds nothing to compare."""
+    """Return whether two answers have one normal form; None where one has nothing to compare."""
     one, other = normal_form(accepted), normal_form(last)
     return None if one is None or other is None else one == other
 
 
 def _watched(part: PolicyPart | None) -> WatchedPolicy | None:
-    """The policy as it is watched; None where it accepts nothing below the last tier."""
+    """Return the policy to be watched; None where it accepts nothing below the last tier."""
     if part is None:
         return None
     accepting = tuple((tier, share) for tier, share in part.acceptance.items() if share > 0)
