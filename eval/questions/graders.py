@@ -77,7 +77,7 @@ class MultipleChoice(_Spec):
     @classmethod
     def _check_options(cls, value: tuple[str, ...] | dict[str, str]) -> Any:
         if len({label.casefold() for label in value}) < max(2, len(value)):
-            raise ValueError("at least two labels, each once whatever its case")
+            raise ValueError("at least two labels, each once, upper and lower case being the same")
         if any(re.fullmatch(r"\w+", label) is None for label in value):
             raise ValueError("labels are letters and digits; texts go in an object, label to text")
         return value

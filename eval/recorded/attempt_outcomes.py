@@ -132,7 +132,7 @@ def costs_of_attempts(
                 f"no --cost for {name!r}, not every attempt has joules, and its {missing} unknown"
             )
         costs.append(parameters / _BILLION * tokens)
-    return tuple(costs), "tokens x active parameters (1e9), as the cascade told"
+    return tuple(costs), "tokens x active parameters (1e9), as the cascade reports them"
 
 
 def _place(entry: tuple[Question, object]) -> tuple[bool, str, str]:

@@ -50,7 +50,7 @@ class CalibrationData:
         """Return what a reader of the result has to know of the data."""
         lines = []
         if self.n_ungraded:
-            lines.append(f"Left out, as the grader could not tell: {self.n_ungraded} questions.")
+            lines.append(f"Left out, as the grader could not decide: {self.n_ungraded} questions.")
         if self.labels == "agreement":
             lines.append(
                 "No labels: right means agreeing with the last tier, and so does every accuracy."

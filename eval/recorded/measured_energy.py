@@ -193,7 +193,7 @@ def _of_model(runs: Sequence[EnergyRun], name: str, sizes_b: Mapping[str, float]
     size_b = sizes_b.get(name, active_billions(name))
     if size_b is None:
         raise ConfigError(
-            f"{name!r} was not measured, and its name does not tell a size like 8b; give its "
+            f"{name!r} was not measured, and its name does not contain a size like 8b; give its "
             f"active parameters, --active-parameters {name}=8 for 8 billion, or leave it out of "
             "--chain"
         )

@@ -61,5 +61,5 @@ def _filled(tokens: Floats, chain: Sequence[str], column: str) -> Floats:
     n_known = is_known.sum(axis=0, dtype=np.int64)
     for i, name in enumerate(chain):
         if not n_known[i]:
-            raise ConfigError(f"no row of {name!r} tells its {column}")
+            raise ConfigError(f"no row of {name!r} has its {column}")
     return np.where(is_known, tokens, np.nansum(tokens, axis=0) / n_known)

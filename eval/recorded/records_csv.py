@@ -149,10 +149,12 @@ def tier_costs(
     for name in chain:
         size = active_billions(name)
         if size is None:
-            raise ConfigError(f"no --cost for {name!r}, and its name does not tell a size like 8b")
+            raise ConfigError(
+                f"no --cost for {name!r}, and its name does not contain a size like 8b"
+            )
         tokens = records.mean_tokens(name)
         if not tokens > 0:  # NaN where no row has them
-            raise ConfigError(f"no --cost for {name!r}, and no row of it tells its tokens")
+            raise ConfigError(f"no --cost for {name!r}, and no row of it has its tokens")
         costs.append(size * tokens)
     return tuple(costs), "tokens x active parameters (1e9), by the models' names"
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from eval.simulator.step_table import StepTable
 
 # Seconds of work over which TDP is kept. The law of power was fitted to means over runs, in which
-# steps with prompts, above the mean, stand beside steps without; and meters see no less.
+# steps with prompts, above the mean, stand next to steps without; and meters see no less.
 _WINDOW_S = 1.0
 # A step that ended just now, but for rounding, is over.
 _ROUNDING = 1e-9

@@ -68,7 +68,7 @@ class StepTable:
         cached_s: A cached token, by sequences that decode, [max_num_seqs + 1].
         cached_j: A cached token.
         factor: What a profile corrects time by, [max_num_seqs + 1]; 1 without one.
-        power_factor: What a profile corrects power by, beside that.
+        power_factor: The profile's correction of power.
         power_limit_w: TDP of all GPUs, which work keeps to on average.
         idle_w: Of all GPUs, while the engine waits or loads.
         parked_w: Of all GPUs, without an engine.

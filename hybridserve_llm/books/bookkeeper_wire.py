@@ -33,7 +33,7 @@ class Assignment:
 
     Attributes:
         energy_json: The section `energy` of the configuration.
-        metered: What there is to meter; None where nothing is to be.
+        metered: The devices to meter; None where nothing is metered.
         records: Where records go; None where nowhere.
     """
 

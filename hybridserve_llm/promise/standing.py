@@ -37,7 +37,7 @@ CERTIFICATE_STATUSES: tuple[CertificateStatus, ...] = (
 class Standing:
     """Hold what is promised, the reasons, and the policies to decide by.
 
-    `certificate` is what is to be said of the certificate, whatever a person allowed.
+    `certificate` is the standing of the certificate alone, without what a person allowed.
     """
 
     state: State

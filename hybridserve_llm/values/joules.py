@@ -63,8 +63,8 @@ class Activity:
 
     Attributes:
         running: Requests running, on average.
-        prompt_tokens_per_s: Prompt tokens computed; None where no request told.
-        output_tokens_per_s: Tokens generated; None where no request told.
+        prompt_tokens_per_s: Prompt tokens computed; None where no request reported them.
+        output_tokens_per_s: Tokens generated; None where no request reported them.
     """
 
     running: float

@@ -168,7 +168,7 @@ def test_else_costs_are_tokens_times_active_parameters(make_attempt: Make) -> No
     ]
     graded = outcomes_of_attempts(recorded(rows), CHAIN, {})
     assert graded.outcomes.costs.tolist() == [20.0, 160.0, 1400.0]  # 20 tokens by 1, 8 and 70
-    assert graded.cost_source == "tokens x active parameters (1e9), as the cascade told"
+    assert graded.cost_source == "tokens x active parameters (1e9), as the cascade reports them"
 
 
 def test_unknown_tokens_do_not_count_as_none(make_attempt: Make) -> None:

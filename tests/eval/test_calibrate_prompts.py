@@ -208,7 +208,7 @@ def test_failed_and_ungraded_questions_are_counted(
     assert main(["records", str(tmp_path / "attempts.jsonl"), *SIZES]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "Left out, not answered by every tier: 1 questions." in words
-    assert "Left out, as the grader could not tell: 1 questions." in words
+    assert "Left out, as the grader could not decide: 1 questions." in words
 
 
 def test_decisions_name_split_and_id(

@@ -226,5 +226,5 @@ def test_costs_are_as_given_then_as_known_then_by_size(
     assert list(costs_for(known, {})) == ["gpt-4o-mini", "gpt-4o"]
     assert costs_for(known, {"other": 1.0})["gpt-4o"] == LIST_PRICES["gpt-4o"]
     nameless = read_records(write_csv([record(0, "tiny"), record(0, "huge")]))
-    with pytest.raises(ConfigError, match="does not tell a size"):
+    with pytest.raises(ConfigError, match="does not contain a size"):
         costs_for(nameless, {})

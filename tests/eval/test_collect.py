@@ -372,7 +372,9 @@ async def test_a_server_that_is_not_there() -> None:
 
 async def test_a_base_url_without_v1(cascade: Any) -> None:
     async with cascade_client(cascade.base_url.removesuffix("/v1"), None, max_retries=0) as client:
-        with pytest.raises(CannotBeDone, match="cascade is not there: --base-url names a Hybrid"):
+        with pytest.raises(
+            CannotBeDone, match="cascade does not exist: --base-url must name a Hybrid"
+        ):
             await describe_cascade(client)
 
 

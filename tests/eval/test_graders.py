@@ -180,7 +180,10 @@ def test_a_grader_is_named_or_described() -> None:
         ({"type": "numeric", "relative_tolerance": -1}, "relative_tolerance = -1: Input should be"),
         ({"type": "numeric", "tolerance": 1}, "tolerance = 1: Extra inputs are not permitted"),
         ({"type": "multiple_choice", "options": ["A"]}, "at least two labels"),
-        ({"type": "multiple_choice", "options": ["A", "a"]}, "each once whatever its case"),
+        (
+            {"type": "multiple_choice", "options": ["A", "a"]},
+            "each once, upper and lower case being the same",
+        ),
         ({"type": "multiple_choice", "options": ["in Paris", "B"]}, "letters and digits"),
         ({"type": "multiple_choice", "options": "AB"}, "options = 'AB': Input should be a valid l"),
     ],

@@ -138,7 +138,7 @@ def test_unknown_tokens_are_the_models_mean_and_none_at_all_an_error(
     rows = [record(0, "a", completion_tokens=""), record(1, "a", completion_tokens=30)]
     tokens = QuestionTokens.of_records(read_records(write_csv(rows)), ["a"])
     assert tokens.completion.tolist() == [[30], [30]]
-    with pytest.raises(ConfigError, match="no row of 'a' tells its completion_tokens"):
+    with pytest.raises(ConfigError, match="no row of 'a' has its completion_tokens"):
         QuestionTokens.of_records(read_records(write_csv(rows[:1])), ["a"])
 
 

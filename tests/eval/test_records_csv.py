@@ -271,7 +271,7 @@ def test_given_costs_are_taken_as_they_are(record: Record, write_csv: Write) -> 
             {"a-1b": 1.0},
             "no --cost for 'b-8b'; give one for every tier or for none",
         ),
-        (("gpt-4o", "b-8b"), {}, "no --cost for 'gpt-4o', and its name does not tell a size"),
+        (("gpt-4o", "b-8b"), {}, "no --cost for 'gpt-4o', and its name does not contain a size"),
         (("mixtral-8x7b", "b-8b"), {}, "no --cost for 'mixtral-8x7b'"),  # neither 8 nor 7
         (("web", "b-8b"), {}, "no --cost for 'web'"),
     ],
@@ -291,5 +291,5 @@ def test_costs_that_cannot_be_told_are_refused(
 def test_costs_without_tokens_are_refused(record: Record, write_csv: Write, tokens: str) -> None:
     # Costs of 0 would make every cascade equally cheap.
     rows = [record(1, m, prompt_tokens=tokens, completion_tokens=tokens) for m in ("a-1b", "b-8b")]
-    with pytest.raises(ConfigError, match="no --cost for 'a-1b', and no row of it tells its token"):
+    with pytest.raises(ConfigError, match="no --cost for 'a-1b', and no row of it has its token"):
         tier_costs(read_records(write_csv(rows)), ("a-1b", "b-8b"), {})

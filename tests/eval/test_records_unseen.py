@@ -124,7 +124,7 @@ def test_another_family_is_read_off_the_line_through_measured_models(
         (lambda row: None, None, "at least two tiers, and none is there"),
         (lambda row: row | {"query_id": 1}, None, "line 6: a second row of model 'tiny-1b'"),
         (apart, None, "no question was answered by all of tiny-1b, big-70b"),
-        (without("completion_tokens"), None, "no row of 'tiny-1b' tells its completion_tokens"),
+        (without("completion_tokens"), None, "no row of 'tiny-1b' has its completion_tokens"),
         (lambda row: row | {"prompt_tokens": 0, "completion_tokens": 0}, None, "cost nothing"),
         (lambda row: row | {"raw_confidence": 0.9}, None, "a log-probability is at most 0"),
         (lambda row: row | {"model": ""}, None, "line 2: model is empty"),

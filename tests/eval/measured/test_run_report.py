@@ -434,7 +434,7 @@ def test_a_run_without_meters_is_priced_by_tokens_and_one_with_joules_by_them(
     # 100 tokens x 70e9 parameters.
     assert costs("none.jsonl", None, None) == (
         pytest.approx(7000),
-        "tokens x active parameters (1e9), as the cascade told",
+        "tokens x active parameters (1e9), as the cascade reports them",
     )
     # A block of 20 questions: 35 J booked to requests and 5 J of idle time.
     in_joules = "J per request (nvml_energy), as measured in the tiers' own blocks"
