@@ -85,8 +85,8 @@ async def describe_cascade(client: AsyncOpenAI) -> CascadeDescription:
         return msgspec.convert(body, CascadeDescription)
     except openai.NotFoundError as exc:
         raise CannotBeDone(
-            f"{client.base_url}cascade does not exist: --base-url must name a HybridServe front end, "
-            "and end in /v1"
+            f"{client.base_url}cascade does not exist: --base-url must name a HybridServe front "
+            "end, and end in /v1"
         ) from exc
     except openai.APIError as exc:
         raise CannotBeDone(f"{client.base_url}cascade: {_words(exc)}") from exc
