@@ -1,1 +1,1 @@
-"""Offline scripts that measure what the cascade promises; their results stand in `docs/`."""
+"""Measure offline what the cascade promises; the results stand in `docs/`."""

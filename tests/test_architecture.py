@@ -86,7 +86,7 @@ def test_every_name_stands_for_one_thing(
     assert {name: found for name, found in places.items() if len(found) > 1} == {}, kind
 
 
-def test_docstrings_start_with_a_verb_and_not_with_a_question_word() -> None:
+def test_no_docstring_starts_with_a_question_word() -> None:
     riddles = [
         f"{relative(path)}:{getattr(node, 'lineno', 1)} {text.splitlines()[0]}"
         for path in SOURCES

@@ -43,7 +43,7 @@ class _Spec(BaseModel, ABC):
 
 
 class Exact(_Spec):
-    """Equal in normal form (as agreement between tiers is judged) to one accepted answer."""
+    """Accept an answer whose normal form, as in judging agreement, equals an accepted one's."""
 
     type: Literal["exact"] = "exact"
 

@@ -21,7 +21,7 @@ _SAVED_MARKS = ("state.json", "dataset_dict.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetName:
-    """Which rows: as `datasets.load_dataset` takes them, or a folder.
+    """Name the rows to read: as `datasets.load_dataset` takes them, or a folder.
 
     Attributes:
         path: An id such as `openai/gsm8k`, a folder of data files, or one of `save_to_disk`.

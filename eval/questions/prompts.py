@@ -1,4 +1,4 @@
-"""Labelled prompts: rows of what to ask and what a right answer is, JSONL or CSV."""
+"""Read labelled prompts, JSONL or CSV: what to ask, and what a right answer is."""
 
 import contextlib
 import csv

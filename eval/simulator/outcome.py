@@ -169,7 +169,7 @@ def outcome(run: CascadeRun, bounds: GoodputBounds) -> SimulatedOutcome:
 
 
 def spread(seconds: Floats) -> TimeSpread | None:
-    """Mean and percentiles; None of nothing."""
+    """Return mean and percentiles; None where there are no values."""
     if not len(seconds):
         return None
     p50, p90, p95, p99 = np.percentile(seconds, _PERCENTILES).tolist()
@@ -183,7 +183,7 @@ def _window(run: CascadeRun) -> CountingWindow:
 
 
 def _came(run: CascadeRun) -> NDArray[np.bool_]:
-    """Which requests came within the window."""
+    """Return for each request whether it came within the window."""
     window, arrival_s = run.requests.window, run.requests.arrival_s
     return (window.begins_s <= arrival_s) & (arrival_s <= window.ends_s)
 

@@ -105,7 +105,7 @@ class SimulatedReplica:
 
     @property
     def worked_until_s(self) -> float:
-        """When its last stretch ended; of use while it is idle."""
+        """Return the time at which its last stretch ended; of use while it is idle."""
         return self._since_s
 
     def arrive(self, request: int, prompt_tokens: int, output_tokens: int, at_s: float) -> bool:

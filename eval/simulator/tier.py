@@ -192,7 +192,7 @@ def _look(
 
 
 def _changes(lives: Sequence[ReplicaLife]) -> list[tuple[float, int, int]]:
-    """When which replica's count changes by how much, last first; openings before closings."""
+    """Return the changes of replicas' counts, last first; openings come before closings."""
     opened = [(life.ready_s, i, -_CLOSED) for i, life in enumerate(lives) if life.ready_s > 0]
     closed = [(life.closes_s, i, _CLOSED) for i, life in enumerate(lives)]
     changes = [change for change in (*opened, *closed) if change[0] < math.inf]

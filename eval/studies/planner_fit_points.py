@@ -1,4 +1,4 @@
-"""Measured runs of engines, as `eval/studies/planner_fit.py` reads them: CSV, one row a run.
+"""Read measured runs of engines for `eval/studies/planner_fit.py`: CSV, one row a run.
 
 A run is an engine that was kept at a batch. Runs of one model on one set of GPUs and of one task
 make a curve over the batch.

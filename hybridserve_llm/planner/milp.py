@@ -14,7 +14,7 @@ _TOLERANCE = 1e-9
 
 
 class _QuietSolver(highspy.Highs):
-    """HiGHS without callbacks, which nothing here uses.
+    """Run HiGHS without callbacks, which nothing here uses.
 
     Enabling them prints a greeting on stdout (highspy 1.16.0), where only JSON may be.
     """

@@ -43,7 +43,7 @@ class Fingerprint:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the parts as JSON with sorted keys."""
+        """Return the SHA-256 of the parts as JSON with sorted keys."""
         text = orjson.dumps(self.parts, option=orjson.OPT_SORT_KEYS)
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
@@ -84,7 +84,7 @@ def _tier(
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Where two fingerprints' parts differ, one line each: the place and both values."""
+    """List where two fingerprints' parts differ, a line each: the place and both values."""
     lines: list[str] = []
     for key in dict.fromkeys((*expected, *found)):
         one, other = expected.get(key), found.get(key)

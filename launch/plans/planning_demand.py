@@ -19,7 +19,7 @@ _ASSUMED_PASSED_ON = 0.5
 
 
 class UnknownModel(ConfigError):  # noqa: N818 - reads as the sentence it stands for
-    """Raised where the planner has no figures for a model or a GPU type."""
+    """Raise where the planner has no figures for a model or a GPU type."""
 
 
 def demand_of(
