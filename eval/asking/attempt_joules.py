@@ -50,32 +50,32 @@ class AttemptJoules:
         self._found |= found
         return bool(found)
 
-    async def fill(self, tell: Callable[[str], None]) -> None:
+    async def fill(self, note: Callable[[str], None]) -> None:
         """Wait for the joules of all attempts, and write them into their file.
 
         Attempts of earlier runs too; those that were waited for in vain before get theirs where
-        the records have them by now. `tell` hears what is waited for and what is missing.
+        the records have them by now. `note` hears what is waited for and what is missing.
 
         Raises:
             ConfigError: The records cannot be read.
             CannotBeDone: The file of attempts cannot be written; it is as it was.
         """
         self.look()
-        await self._wait(tell)
+        await self._wait(note)
         changed = [self._settled(attempt) for attempt in self._unsettled()]
         self._file.change(changed)
         unknown = [attempt for attempt in self._answers() if attempt.energy_j is None]
         if unknown:
             n_all = sum(1 for _ in self._answers())
-            tell(
+            note(
                 f"warning: {len(unknown)} of {n_all} answers have no joules; of the first: "
                 f"{unknown[0].energy_reason}"
             )
 
-    async def _wait(self, tell: Callable[[str], None]) -> None:
+    async def _wait(self, note: Callable[[str], None]) -> None:
         last_s = self._clock.monotonic_s()
         if n_awaited := self._n_awaited():
-            tell(f"waiting for the records of {n_awaited} answers, to read their joules")
+            note(f"waiting for the records of {n_awaited} answers, to read their joules")
         while self._n_awaited() and self._clock.monotonic_s() - last_s < PATIENCE_S:
             await self._sleep(LOOK_INTERVAL_S)
             if self.look():

@@ -47,13 +47,13 @@ class Measurement:
         file: RunFile,
         *,
         counters: CascadeCounters,
-        told: Callable[[str, int, int], None],
+        on_block: Callable[[str, int, int], None],
     ) -> None:
-        """Call `told` after every block, with its way, how many are done, and of how many."""
+        """Call `on_block` after every block, with its way, how many are done, and of how many."""
         self._client = client
         self._file = file
         self._counters = counters
-        self._told = told
+        self._on_block = on_block
         header = file.run.header
         self._tiers = {tier.name: tier for tier in header.asked.tiers}
         self._last = header.asked.tiers[-1].name
@@ -86,7 +86,7 @@ class Measurement:
         n_all = len(self._parts) * len(self.ways)
         for way, index in todo:
             self._file.add(await self._block(way, index))
-            self._told(way, len(self._file.run.blocks), n_all)
+            self._on_block(way, len(self._file.run.blocks), n_all)
         await self._idle(idle_s)
 
     def _todo(self) -> Iterator[tuple[str, int]]:

@@ -169,7 +169,7 @@ async def _measure(options: MeasureOptions, prompts: PromptSet, console: Console
         )
         with RunFile(run.run_file, header) as file:
             await Measurement(
-                client, prompts, file, counters=CascadeCounters(client), told=advanced
+                client, prompts, file, counters=CascadeCounters(client), on_block=advanced
             ).run(idle_s=run.idle)
             return len(file.run.blocks)
 

@@ -100,9 +100,9 @@ def _saved(package: ModuleType, name: DatasetName) -> Any:
 def _json_lines(rows: Iterable[Mapping[str, Any]], name: DatasetName) -> bytes:
     lines = []
     for number, row in enumerate(rows, start=1):
-        told = {column: value for column, value in row.items() if value is not None}
+        known = {column: value for column, value in row.items() if value is not None}
         try:
-            lines.append(orjson.dumps(told))
+            lines.append(orjson.dumps(known))
         except orjson.JSONEncodeError as exc:
             raise ConfigError(f"{name}, row {number} cannot be written as JSON: {exc}") from exc
     return b"".join(line + b"\n" for line in lines)

@@ -224,8 +224,8 @@ class AttemptsFile:
     def change(self, changed: Sequence[RecordedAttempt]) -> None:
         """Put attempts in place of those of the same question and tier, in a file written anew.
 
-        Whatever happens meanwhile, the file is the old one or the new one. Nothing is written where
-        nothing differs.
+        Even if the program is killed meanwhile, the file is the old one or the new one. Nothing is
+        written where nothing differs.
 
         Raises:
             CannotBeDone: It cannot be written.

@@ -92,8 +92,8 @@ class LineFile:
     def replace(self, values: Iterable[object]) -> None:
         """Put these lines in place of all lines of the file, at once and for good.
 
-        They go to a file next to it, which then takes its name: whatever happens, the file is the
-        old one or the new one. It stays locked.
+        They go to a file next to it, which then takes its name, so the file is always the old
+        one or the new one. It stays locked.
 
         Raises:
             CannotBeDone: They cannot be written; the file is as it was.

@@ -217,7 +217,7 @@ def _from_others(runs: Sequence[EnergyRun], name: str, size_b: float) -> TokenEn
     if len(set(sizes)) < _FEWEST_TO_FIT:
         raise ConfigError(
             f"{name!r} was not measured, and {len(set(sizes))} sizes of dense models are too few "
-            f"to tell of it; needed: {_FEWEST_TO_FIT}, with active_params_b and params_b"
+            f"to estimate it from; needed: {_FEWEST_TO_FIT}, with active_params_b and params_b"
         )
     slope, intercept = np.polyfit(np.log(sizes), np.log(list(best.values())), 1)
     per_token_j = float(np.exp(intercept + slope * math.log(size_b)))

@@ -28,7 +28,7 @@ _KEPT = (
     *("tier", "decision", "reason", "score", "confidence", "risk"),
     *("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s"),
 )
-"""What the file keeps of each attempt of a served request."""
+"""Keys that the file keeps of each attempt of a served request."""
 
 
 class EngineUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -49,7 +49,7 @@ def compare(path: Path, ways: Sequence[Steps], outcomes: Outcomes) -> Comparison
     """
     ids = [str(question[1]) for question in _named(outcomes)]
     if len(set(ids)) < len(ids):
-        raise ConfigError("ids repeat in these records; requests cannot be told apart by them")
+        raise ConfigError("ids repeat in these records, so they do not identify requests")
     replayed = {
         query_id: tuple((outcomes.tiers[step.tier], step.verdict) for step in steps)
         for query_id, steps in zip(ids, ways, strict=True)

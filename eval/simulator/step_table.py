@@ -124,8 +124,8 @@ def step_table(
     """Return the table of a replica.
 
     Source: `hybridserve_llm/profiles/step_model.py` and `power_model.py`. Deviations: a layer with
-    a window sees its share of a cache of mean length, whatever a sequence's own; the limit of power
-    is kept over a second of work, not in each step; a prompt in a step counts as a sequence there.
+    a window sees its share of a cache of mean length. The limit of power is kept over a second of
+    work, not in each step. A prompt in a step counts as a sequence there.
 
     Args:
         shape: The replica.

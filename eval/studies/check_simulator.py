@@ -192,7 +192,7 @@ def _log_check(options: EngineLogOptions) -> EngineLogCheck:
 
 
 async def _engine_check(
-    options: RunningEngineOptions, tell: Callable[[str], None]
+    options: RunningEngineOptions, on_step: Callable[[str], None]
 ) -> LiveEngineCheck:
     clock = SystemClock()
     try:
@@ -226,7 +226,7 @@ async def _engine_check(
             seed=options.seed,
         )
         name = f"{options.model} at {shlex.quote(options.url)}"
-        return await live_engine_check(name, live, wanted, tell=tell)
+        return await live_engine_check(name, live, wanted, on_step=on_step)
     finally:
         await engine.aclose()
 

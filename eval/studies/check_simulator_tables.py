@@ -79,17 +79,17 @@ def _print_engine(found: LiveEngineCheck, console: Console) -> None:
     console.print(found.engine)
     heads = "ms", "simulated", "off", "all", "CPU ms", "simulated", "off"
     table = _table("load", *heads)
-    for told in found.summaries:
-        runs = [run for run in found.runs if run.load == told.load]
+    for summary in found.summaries:
+        runs = [run for run in found.runs if run.load == summary.load]
         table.add_row(
-            f"{told.load:g}",
-            _ms(told.latency_s),
-            _ms(told.simulated_latency_s),
-            f"{told.latency_error:+.1%}",
+            f"{summary.load:g}",
+            _ms(summary.latency_s),
+            _ms(summary.simulated_latency_s),
+            f"{summary.latency_error:+.1%}",
             " ".join(f"{run.latency_error * 100:+.0f}" for run in runs),
-            _ms(told.cpu_s),
-            _ms(told.simulated_cpu_s),
-            "-" if told.cpu_error is None else f"{told.cpu_error:+.1%}",
+            _ms(summary.cpu_s),
+            _ms(summary.simulated_cpu_s),
+            "-" if summary.cpu_error is None else f"{summary.cpu_error:+.1%}",
         )
     console.print(table)
     others = [run.other_cores for run in found.runs if run.other_cores is not None]

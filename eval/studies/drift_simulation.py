@@ -26,7 +26,7 @@ from hybridserve_llm.watch.settings import ShadowSettings, WatchSettings
 EPSILONS = (0.005, 0.01, 0.02, 0.05)
 ACCEPTANCES = (0.3, 0.5, 0.7, 0.9)
 PATIENCE = 3.0
-"""How many of Wald's mean sample numbers the alarm may take."""
+"""Multiple of Wald's mean sample number within which the alarm must come."""
 BETA = 0.05
 N_REQUESTS = 100_000
 PLAIN_FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8)

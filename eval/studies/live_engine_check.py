@@ -123,29 +123,29 @@ class LiveEngineCheck:
 
 
 async def live_engine_check(
-    name: str, engine: LiveEngine, options: LiveCheckOptions, *, tell: Callable[[str], None]
+    name: str, engine: LiveEngine, options: LiveCheckOptions, *, on_step: Callable[[str], None]
 ) -> LiveEngineCheck:
-    """Run all rounds; `tell` is called with each step.
+    """Run all rounds; `on_step` is called with each step.
 
     Raises:
         CannotBeDone: The windows do not calibrate a step, or the engine does not count its tokens.
         HybridServeError: The engine fails.
     """
-    tell("warming up")
+    on_step("warming up")
     most = measured_concurrencies(options.limits.max_num_seqs)[-1]
     await engine.window(_WINDOW_LENGTHS[1], most, window_s=options.window_s)
     idle_cores = await engine.idle_cores(_IDLE_S)
-    tell("calibrating")
+    on_step("calibrating")
     before = await _windows(engine, options)
     runs, windows = [], [*before]
     for number in range(options.repeats * len(options.loads)):
         turn, place = divmod(number, len(options.loads))
         load, where = options.loads[place], f"round {turn + 1} of {options.repeats}"
         rate = load * capacity_per_s(before)
-        tell(f"{where}: load {load:g}")
+        on_step(f"{where}: load {load:g}")
         asked = drawn_requests(rate, options.run_s, seed=options.seed + number)
         answered = await engine.answer(asked)
-        tell(f"{where}: calibrating")
+        on_step(f"{where}: calibrating")
         after = await _windows(engine, options)
         table = calibrated_table([*before, *after], options.limits, idle_cores=idle_cores)
         runs.append(compared(load, rate, [one for _, one in asked], answered, table))

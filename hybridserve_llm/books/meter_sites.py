@@ -41,7 +41,7 @@ from hybridserve_llm.values.joules import Activity
 
 ELSEWHERE = "its engine was not started here, so no meter of this machine sees it"
 _CPU_SECONDS_PERIOD_S = 0.95
-"""How often CPU time is read where it is counted only, and no joules are split by it."""
+"""Seconds between readings of CPU time that is only counted and splits no joules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEMO_CONFIG = CHECKPOINTS.parent / "cascade.yaml"
 CONTEXT_TOKENS = 512
-"""What every demo tier holds, prompt and output together."""
+"""Tokens that every demo tier holds, prompt and output together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

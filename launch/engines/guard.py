@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.05
 _ORPHANED_STOP_TIMEOUT_S = 5.0
-"""What an engine gets at most when its launcher is gone: nobody is left who wants it to drain, and
+"""Most seconds that an engine has once its launcher is gone: nobody waits for its answers, and
 with `_ORPHAN_GRACE_S` nothing is left 10 s after the launcher's end."""
 _ORPHAN_GRACE_S = 1.0
 """After the engine's own end: enough for Python's resource tracker to free shared memory."""

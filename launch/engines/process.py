@@ -30,7 +30,7 @@ _ANSWER_TIMEOUT_S = 5.0
 _SILENT_PROBES = 2
 """An engine is hung after this many probes at least: one may fail because this process slept."""
 _GUARD_GRACE_S = 10.0
-"""What the guard may take beyond the engine's own time to end."""
+"""Seconds that the guard may take beyond the engine's own time to end."""
 
 
 class EngineProcess:

@@ -27,7 +27,7 @@ MAX_SOCKET_PATH_BYTES = 107
 
 _LOCK = "lock"
 _LEFT_OVER_TIMEOUT_S = 10.0
-"""How long engines may outlive a launcher that was killed."""
+"""Seconds that engines may outlive a launcher that was killed."""
 _LOCK_INTERVAL_S = 0.1
 
 

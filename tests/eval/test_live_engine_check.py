@@ -177,7 +177,7 @@ async def test_a_round_goes_through_windows_and_loads_and_leaves_nothing_running
     options = LiveCheckOptions(limits=LIMITS, loads=(0.3,), repeats=1, window_s=0.05, run_s=0.1)
     told: list[str] = []
     found = await live_engine_check(
-        "small", live(engine, pid=os.getpid()), options, tell=told.append
+        "small", live(engine, pid=os.getpid()), options, on_step=told.append
     )
     assert engine.n_running == 0
     assert told == [

@@ -116,7 +116,7 @@ async def measured(
         counters = CascadeCounters(client, is_patient=False)
         told: list[Any] = []
         await Measurement(
-            client, prompts, file, counters=counters, told=lambda *line: told.append(line)
+            client, prompts, file, counters=counters, on_block=lambda *line: told.append(line)
         ).run(idle_s=0.0)
     return read_run(path)
 
