@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,11 +62,14 @@ def test_a_tree_holds_all_descendants_and_nobody_else() -> None:
     try:
         assert shell.stdout is not None
         shell.stdout.readline()
-        tree = []
-        while len(tree) < 4:  # the shells have started what they start
+        names: list[str] = []
+        end_s = time.monotonic() + 30
+        # A process that a shell has just forked is called "sh" until it becomes another program.
+        while names != ["sh", "sh", "sleep", "sleep"] and time.monotonic() < end_s:
             tree = tree_of(shell.pid)
+            names = sorted(one.name() for one in tree)
+        assert names == ["sh", "sh", "sleep", "sleep"]
         assert tree[0].pid == shell.pid
-        assert sorted(one.name() for one in tree) == ["sh", "sh", "sleep", "sleep"]
         parents = {one.pid: one.ppid() for one in tree}
         assert set(parents.values()) <= {os.getpid(), *parents}
         # Parents come before their children.
