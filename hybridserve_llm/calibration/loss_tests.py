@@ -75,14 +75,13 @@ def net_p_value(n_lost: int, n_rescued: int, n: int, epsilon: float) -> float:
     most = int(stats.binom.ppf(1 - _TAIL_CUT, n, min(2 * high + epsilon, 1.0)))
     n_changed = np.arange(most + 1)
     n_lost_at_most = _most_lost_as_good(n_changed, observed, n, epsilon)
-    worst = 0.0
-    for rescue_rate in np.linspace(low, high, _NUISANCE_POINTS):
-        changed_rate = 2 * rescue_rate + epsilon
-        lost_share = (rescue_rate + epsilon) / changed_rate
-        good = stats.binom.pmf(n_changed, n, changed_rate) * stats.binom.cdf(
-            n_lost_at_most, n_changed, lost_share
-        )
-        worst = max(worst, float(good.sum()))
+    rescue_rates = np.linspace(low, high, _NUISANCE_POINTS)[:, np.newaxis]
+    changed_rates = 2 * rescue_rates + epsilon
+    lost_shares = (rescue_rates + epsilon) / changed_rates
+    good = stats.binom.pmf(n_changed, n, changed_rates) * stats.binom.cdf(
+        n_lost_at_most, n_changed, lost_shares
+    )
+    worst = float(good.sum(axis=1).max())
     return min(1.0, worst + _NUISANCE_RISK + _TAIL_CUT)
 
 
