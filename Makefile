@@ -21,6 +21,8 @@ TRAINED := runs/demo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
+# Python keeps what it compiled: compiling all tests anew takes half a minute in each process.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install demo demo-check test check quick lint map prometheus train clean
 
 help: ## what each target does
@@ -67,8 +69,11 @@ check: lint prometheus ## the same: format, lint, types, layers, all tests
 	@$(BIN)/python -m pip list --format=freeze 2>/dev/null | grep -E '^vllm(-cpu)?=='
 	$(BIN)/python -m pytest -m engine -v -rs
 
-quick: lint ## the same without slow tests and without the tests that start engines
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not slow'
+# Types are checked while the tests run: mypy uses one core, and the tests leave gaps.
+quick: install ## the same without slow tests and without the tests that start engines
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not slow'; tests=$$?; \
+	wait $$lint && exit $$tests
 
 map: install ## count and draw the rooms of the code, into docs/map.svg
 	$(BIN)/python docs/import_map.py --draw

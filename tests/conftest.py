@@ -1,5 +1,6 @@
 """Hold the fixtures that tests of several folders share; `builders.py` builds their values."""
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     n_slow = sum(item.get_closest_marker("slow") is not None for item in items)
     if n_slow > MOST_SLOW_TESTS:
         raise pytest.UsageError(f"{n_slow} tests are marked slow; at most {MOST_SLOW_TESTS} may be")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later search for garbage, which is slow otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 def certificate_json(**changes: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """`hs-calibrate records`: what it prints, what it writes, and the status it ends with."""
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -48,8 +50,17 @@ def as_json(capsys: Capture, *arguments: object, status: int = 0) -> dict[str, A
     return found
 
 
-def test_json_holds_what_the_issue_lists(cascade_csv: Path, capsys: Capture) -> None:
-    found = as_json(capsys, cascade_csv, *FAST)
+@pytest.fixture(scope="module")
+def fast(cascade_csv: Path) -> dict[str, Any]:
+    """What `--json` prints of one calibration that many tests look at."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["records", str(cascade_csv), *FAST, "--json"]) == 0
+    found: dict[str, Any] = json.loads(out.getvalue(), parse_constant=pytest.fail)
+    return found
+
+
+def test_json_holds_what_the_issue_lists(fast: dict[str, Any]) -> None:
+    found = fast
     assert found.keys() >= ISSUE_KEYS
     assert found["certified"] is True
     assert (found["epsilon"], found["delta"], found["loss"]) == (0.05, 0.1, "harm")
@@ -66,20 +77,16 @@ def test_json_holds_what_the_issue_lists(cascade_csv: Path, capsys: Capture) -> 
     assert found["test_net_loss"] == found["test_accuracy_last"] - found["test_accuracy"]
 
 
-def test_the_cost_ratio_is_the_last_tier_over_every_tier_asked(
-    cascade_csv: Path, capsys: Capture
-) -> None:
-    found = as_json(capsys, cascade_csv, *FAST)
+def test_the_cost_ratio_is_the_last_tier_over_every_tier_asked(fast: dict[str, Any]) -> None:
+    found = fast
     # 100 tokens a request, by 1, 8 and 70 billion parameters.
     assert found["cost"] == {"small-1b": 100.0, "mid-8b": 800.0, "big-70b": 7000.0}
     mean_cost = sum(found["cost"][model] * found["asked"][model] for model in MODELS)
     assert found["cost_ratio"] == pytest.approx(7000.0 / mean_cost)
 
 
-def test_the_policy_names_a_rule_for_every_state_that_is_reached(
-    cascade_csv: Path, capsys: Capture
-) -> None:
-    found = as_json(capsys, cascade_csv, *FAST)
+def test_the_policy_names_a_rule_for_every_state_that_is_reached(fast: dict[str, Any]) -> None:
+    found = fast
     states = [tuple(rule["asked"]) for rule in found["policy"]]
     assert states[0] == (found["chain"][0],)
     assert len(set(states)) == len(states)
@@ -341,7 +348,7 @@ def test_a_command_is_needed(capsys: Capture) -> None:
 
 
 def test_records_may_come_through_a_pipe(
-    cascade_csv: Path, capsys: Capture, tmp_path: Path
+    cascade_csv: Path, fast: dict[str, Any], capsys: Capture, tmp_path: Path
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -350,7 +357,7 @@ def test_records_may_come_through_a_pipe(
     writing.start()
     piped = as_json(capsys, pipe, *FAST)
     writing.join()
-    assert piped == as_json(capsys, cascade_csv, *FAST)
+    assert piped == fast
 
 
 def test_every_option_has_its_row_in_the_page() -> None:

@@ -1,5 +1,7 @@
 """`hs-eval simulate`: from a plan's report and a trace to tables and JSON."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,21 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def report(tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+@pytest.fixture(scope="module")
+def planned_json(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The plan of the configuration on eight GPUs, as `hs-launch --dry-run --json` prints it."""
+    config = tmp_path_factory.mktemp("planned") / "cascade.yaml"
+    config.write_text(CONFIG, encoding="utf-8")
     options = ["--dry-run", "--json", "--gpu-type", "H100-80GB", "--gpus", "8"]
-    assert hs_launch([*options, "--config", str(config)]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert hs_launch([*options, "--config", str(config)]) == 0
+    return out.getvalue()
+
+
+@pytest.fixture
+def report(tmp_path: Path, planned_json: str) -> Path:
     path = tmp_path / "report.json"
-    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    path.write_text(planned_json, encoding="utf-8")
     return path
 
 
