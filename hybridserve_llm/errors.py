@@ -23,7 +23,14 @@ from typing import Literal
 
 
 class HybridServeError(Exception):
-    """Be the base class of all errors that this project raises on purpose."""
+    """Be the base class of all errors that this project raises on purpose.
+
+    Attributes:
+        ledger: The `values.ledger.Ledger` of the request that ended with this error; None where no
+            tier was to be asked. (This file is below `values`, so the type has no name here.)
+    """
+
+    ledger: object | None = None
 
 
 class ConfigError(HybridServeError):

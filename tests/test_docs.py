@@ -19,9 +19,9 @@ from hybridserve_llm.books.metering import Metering, metering_of
 from hybridserve_llm.config.cascade import EnergyConfig
 from hybridserve_llm.config.load import load_config, parse_config
 from hybridserve_llm.promise.standing import CERTIFICATE_STATUSES, STATES
-from hybridserve_llm.server.convert import ledger_json
 from hybridserve_llm.server.energy_metrics import EnergyCollector, energy_json
 from hybridserve_llm.server.error_responses import STATUS
+from hybridserve_llm.server.ledger_json import ledger_json
 from hybridserve_llm.server.protocol import CascadeOverrides
 from hybridserve_llm.server.watch_metrics import WatchCollector
 from hybridserve_llm.telemetry.engine_metrics import EngineCollector, EngineReport

@@ -12,6 +12,7 @@ from hybridserve_llm.cascade.climb import Climb, Tier
 from hybridserve_llm.cascade.policy import LAST_RESORT
 from hybridserve_llm.errors import EngineFailed, HybridServeError
 from hybridserve_llm.values.answers import Chunk, Usage
+from hybridserve_llm.values.ends import unfit_end
 from hybridserve_llm.values.ledger import Ledger
 from hybridserve_llm.values.requests import EngineRequest
 
@@ -37,19 +38,21 @@ class LiveAnswer:
         The chunk with the usage is among them. Closing the generator aborts the engine's work.
 
         Raises:
-            EngineFailed, EngineUnavailable, DeadlineExceeded: The stream broke. What was sent
-                stays sent, and the attempt is recorded as failed.
+            EngineFailed, EngineUnavailable, DeadlineExceeded: The stream broke, or its end is not
+                known to be that of a whole answer. What was sent stays sent, and the attempt is
+                recorded as failed.
         """
         usage = Usage()
         try:
             chunk: Chunk | None = self.first_chunk
             while chunk is not None:
                 usage = chunk.usage or usage
+                self._refuse_unfit(chunk)
                 yield chunk
                 chunk = await anext(self.rest, None)
         except HybridServeError as exc:
             self.climb.failed(exc, usage)
-            self.climb.close(ended_by=exc)
+            exc.ledger = self.climb.close(ended_by=exc)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             self.climb.aborted(usage)
@@ -60,6 +63,12 @@ class LiveAnswer:
             self.climb.close()
         finally:
             await self.rest.aclose()
+
+    def _refuse_unfit(self, chunk: Chunk) -> None:
+        for finish_reason in chunk.finish_reasons.values():
+            fault = None if finish_reason is None else unfit_end(finish_reason)
+            if fault is not None:
+                raise EngineFailed(f"tier {self.tier!r}: {fault}")
 
     async def abandon(self) -> None:
         """End the engine's work and close the ledger, if nobody read the answer to its end."""

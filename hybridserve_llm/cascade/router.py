@@ -26,6 +26,7 @@ from hybridserve_llm.errors import (
 )
 from hybridserve_llm.interfaces import Clock, RequestJournal
 from hybridserve_llm.values.answers import Assessment, Completion, Seen
+from hybridserve_llm.values.ends import unfit_end
 from hybridserve_llm.values.ledger import Outcome
 from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
@@ -62,13 +63,13 @@ class CascadeRouter:
             ContextLengthExceeded: The prompt is longer than the final tier holds.
             DeadlineExceeded: The request's time ran out.
             EngineUnavailable: The final tier, and so the request's last resort, is down.
-            EngineFailed: The final tier answered with an error.
+            EngineFailed: The final tier answered with an error, or with half an answer.
         """
         climb = self._start(request)
         try:
             return await self._go_up(climb)
         except HybridServeError as exc:
-            climb.close(ended_by=exc)
+            exc.ledger = climb.close(ended_by=exc)
             raise
         except asyncio.CancelledError:
             climb.close()
@@ -137,6 +138,10 @@ class CascadeRouter:
             except asyncio.CancelledError:
                 climb.aborted()
                 raise
+            fault = _unfit(completion) if at == climb.bounds.final_tier else None
+            if fault is not None:
+                climb.failed(EngineFailed(f"tier {tier.name!r}: {fault}"), completion.usage)
+                break
             assessment, decision = self._judge(climb, at, completion)
             climb.answered(decision, completion.usage, assessment)
             if decision.next_tier is None:
@@ -192,3 +197,9 @@ class CascadeRouter:
                 climb.request, self._tiers[at].name, completion, assessment
             )
         return Outcome(completion=completion, ledger=climb.close())
+
+
+def _unfit(completion: Completion) -> str | None:
+    """Return why this is no answer of the final tier, whose answers are not judged otherwise."""
+    faults = (unfit_end(answer.finish_reason) for answer in completion.answers)
+    return next((fault for fault in faults if fault is not None), None)

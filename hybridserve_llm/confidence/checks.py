@@ -16,22 +16,38 @@ from hybridserve_llm.confidence.schema_checks import (
     tool_schema,
 )
 from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.values.ends import End, end_of, unfit_end
 from hybridserve_llm.values.requests import GenerateRequest
 
 
 def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str | None:
     """Return why this answer may not be scored, or None when it passes every check."""
-    if answer.finish_reason == "length" and not _cut_at_clients_limit(request, usage):
-        return "the answer was cut by a limit that the client did not set"
+    cut = _cut(request, answer, usage)
+    if cut is not None:
+        return cut
+    if answer.unreadable is not None:
+        return f"the answer cannot be read: {answer.unreadable}"
     disobeyed = _disobeyed_tool_choice(request, answer)
     if disobeyed is not None:
         return disobeyed
     if answer.tool_calls:
         faults = (_failed_tool_check(request, call) for call in answer.tool_calls)
         return next((fault for fault in faults if fault is not None), None)
+    if answer.finish_reason in ("tool_calls", "function_call"):
+        return "the answer ended as a tool call, and it holds none"
     if not answer.text.strip():
         return "the answer is empty"
     return _failed_json_check(request, answer.text) if expects_json(request) else None
+
+
+def _cut(request: GenerateRequest, answer: Answer, usage: Usage) -> str | None:
+    """Return why the answer is not known to be whole; an answer at the client's limit is whole."""
+    end = end_of(answer.finish_reason)
+    if end is End.FILTERED:
+        return "the answer was cut by a content filter"
+    if end is End.CUT and not _cut_at_clients_limit(request, usage):
+        return "the answer was cut by a limit that the client did not set"
+    return unfit_end(answer.finish_reason)
 
 
 def _cut_at_clients_limit(request: GenerateRequest, usage: Usage) -> bool:

@@ -129,10 +129,12 @@ class ReplicaSet:
         raise self._unavailable(failures)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        """Yield the chunks of one replica's answer; another takes over only before the first.
+        """Yield the chunks of one replica's answer; another takes over only before its first token.
+
+        Chunks that come before it wait for it.
 
         Raises:
-            EngineUnavailable: As in `complete`; or the connection broke after the first chunk.
+            EngineUnavailable: As in `complete`; or the connection broke after the first token.
             HybridServeError: Whatever else the replica raises (see `interfaces.Engine`).
         """
         failures: list[EngineUnavailable | EngineFailed] = []
@@ -141,10 +143,10 @@ class ReplicaSet:
             try:
                 with self._serving(member, request) as work:
                     async with aclosing(member.engine.stream(request)) as chunks:
-                        async for chunk in chunks:
-                            if not has_begun:
-                                work.first_token_s = self._clock.monotonic_s()
+                        for chunk in await self._until_first_token(chunks, work):
                             has_begun = True
+                            yield chunk
+                        async for chunk in chunks:
                             work.usage = chunk.usage or work.usage
                             yield chunk
             except (EngineUnavailable, EngineFailed) as exc:
@@ -154,6 +156,17 @@ class ReplicaSet:
             else:
                 return
         raise self._unavailable(failures)
+
+    async def _until_first_token(self, chunks: AsyncGenerator[Chunk], work: Work) -> list[Chunk]:
+        """Return the chunks up to the first that brings a token; all of an empty answer's."""
+        early: list[Chunk] = []
+        async for chunk in chunks:
+            early.append(chunk)
+            work.usage = chunk.usage or work.usage
+            if chunk.has_tokens:
+                work.first_token_s = self._clock.monotonic_s()
+                break
+        return early
 
     async def check_health(self) -> bool:
         """Probe every replica once, all at the same time; return True if one is up."""

@@ -6,7 +6,7 @@ OpenAI API. vLLM gives no error code of its own for a prompt that is too long, s
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,22 +44,39 @@ def http_error(engine: str, status: int, content: bytes) -> HybridServeError:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
         body = None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        return error_of_object(engine, error, status)
+    if isinstance(body, dict):
+        return error_of_object(engine, error_in(body) or body, status)
     text = content.decode("utf-8", errors="replace").strip()
     return _error(engine, status, text, code=None, parameter=None)
 
 
-def error_of_object(engine: str, error: dict[str, Any], status: int | None) -> HybridServeError:
-    """Return the error for an OpenAI error object.
+def error_in(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the error that `body` holds in place of an answer; None where it holds none.
 
-    `status` is None for an error in mid-stream, where the object's own `code` is read instead;
+    OpenAI and vLLM send `{"error": {…}}`, TGI and llama.cpp's older server `{"error": "text"}`,
+    SGLang and older versions of vLLM `{"object": "error", …}`, FastAPI `{"detail": …}`.
+    """
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        return error
+    if error:
+        return {**body, "message": str(error)}
+    is_error = "error" in (body.get("object"), body.get("type"))
+    is_message = "choices" not in body and not body.keys().isdisjoint({"message", "detail"})
+    return body if is_error or is_message else None
+
+
+def error_of_object(
+    engine: str, error: Mapping[str, Any], status: int | None = None
+) -> HybridServeError:
+    """Return the error for an error object.
+
+    `status` is None for an error inside a 200, where the object's own `code` is read instead;
     without a usable code it counts as a server error.
     """
     code = error.get("code")
     if status is None:
-        status = code if isinstance(code, int) else 500
+        status = code if isinstance(code, int) and code >= 400 else 500
     parameter = error.get("param")
     # FastAPI's own errors (an unknown path, say) carry `detail` where OpenAI's carry `message`.
     message = error.get("message") or error.get("detail") or error.get("type") or "no message"

@@ -15,7 +15,12 @@ import orjson
 
 from hybridserve_llm.engines.connections import Connections
 from hybridserve_llm.engines.sse_lines import SseParser
-from hybridserve_llm.engines.vllm_errors import error_of_object, http_error, transport_errors
+from hybridserve_llm.engines.vllm_errors import (
+    error_in,
+    error_of_object,
+    http_error,
+    transport_errors,
+)
 from hybridserve_llm.engines.vllm_wire import (
     chunk_of,
     completion_of,
@@ -25,6 +30,7 @@ from hybridserve_llm.engines.vllm_wire import (
 from hybridserve_llm.errors import DeadlineExceeded, EngineFailed, EngineUnavailable, ServingError
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.values.answers import Chunk, Completion
+from hybridserve_llm.values.ends import Ends
 from hybridserve_llm.values.engines import EngineInfo
 from hybridserve_llm.values.requests import EngineRequest
 
@@ -108,7 +114,8 @@ class VllmHttpEngine:
             InvalidRequest: The engine finds the request at fault.
             DeadlineExceeded: The request's deadline passed.
             EngineUnavailable: There is no connection, it broke, or the status is 429 or 503.
-            EngineFailed: Any other error status, or an answer of the wrong shape.
+            EngineFailed: Any other error status, an answer of the wrong shape, or one that the
+                engine gave up.
         """
         response = await self._post(request, stream=False)
         try:
@@ -118,8 +125,9 @@ class VllmHttpEngine:
             response.close()
         if response.status != 200:
             raise http_error(self.address, response.status, content)
-        decoded = decoded_object(content, engine=self.address)
-        return completion_of(decoded, request.request.endpoint, engine=self.address)
+        return completion_of(
+            self._answer_in(content), request.request.endpoint, engine=self.address
+        )
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
         """Yield the answer's chunks as they come; closing the generator closes the connection.
@@ -129,8 +137,10 @@ class VllmHttpEngine:
             InvalidRequest: As in `complete`.
             DeadlineExceeded: The deadline passed, be it between two chunks.
             EngineUnavailable: As in `complete`.
-            EngineFailed: As in `complete`, or the stream ended before its `[DONE]`.
+            EngineFailed: As in `complete`, or the stream ended before its `[DONE]`, or at it with a
+                choice that had not ended.
         """
+        ends = Ends(self.address)
         response = await self._post(request, stream=True)
         try:
             if response.status != 200:
@@ -140,8 +150,11 @@ class VllmHttpEngine:
             while received := await self._read(request, response.content.readany):
                 for data in parser.feed(received):
                     if data == _DONE:
+                        ends.close()
                         return
-                    yield self._chunk(data)
+                    chunk = chunk_of(self._answer_in(data), engine=self.address)
+                    ends.saw(chunk.finish_reasons)
+                    yield chunk
             raise EngineFailed(f"engine {self.address} ended its stream before [DONE]")
         finally:
             response.close()
@@ -270,12 +283,13 @@ class VllmHttpEngine:
             async with asyncio.timeout(left_s):
                 return await read()
 
-    def _chunk(self, data: bytes) -> Chunk:
-        body = decoded_object(data, engine=self.address)
-        error = body.get("error")
-        if isinstance(error, dict):
-            raise error_of_object(self.address, error, None)
-        return chunk_of(body, engine=self.address)
+    def _answer_in(self, content: bytes) -> dict[str, Any]:
+        """Return the JSON of an answer or of a piece of it; raise the error that it holds."""
+        body = decoded_object(content, engine=self.address)
+        error = error_in(body)
+        if error is not None:
+            raise error_of_object(self.address, error)
+        return body
 
     def _left_s(self, request: EngineRequest) -> float | None:
         """Return the seconds until the deadline; None without one."""

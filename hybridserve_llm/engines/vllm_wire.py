@@ -1,22 +1,18 @@
 """Write and read vLLM's JSON: the body of a request, and the parts of an answer that we use.
 
-The file is pure; `Any` stops here. A log-probability that the engine did not give is None and is
-never replaced by a number.
+The file is pure, and `Any` stops here and in `choice_reading`. A count that the engine did not
+give, or not as a number, is None.
 """
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from hybridserve_llm.engines.choice_reading import choice_answer, finish_reason_of
 from hybridserve_llm.errors import EngineFailed, InvalidRequest
-from hybridserve_llm.values.answers import Answer, Chunk, Completion, ToolCall, Usage
+from hybridserve_llm.values.answers import Chunk, Completion, Usage
+from hybridserve_llm.values.ends import Ends
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
-
-_MISSING_LOGPROB = -9999.0
-"""The number that vLLM writes where it lacks a log-probability, and for minus infinity
-(`entrypoints/openai/chat_completion/protocol.py` of 0.32)."""
 
 
 def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
@@ -27,13 +23,13 @@ def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
     """
     body: dict[str, Any] = {**request.request.payload, "model": model, "stream": stream}
     if stream:
-        body["stream_options"] = {"include_usage": True}
+        body["stream_options"] = {**(request.request.stream_options or {}), "include_usage": True}
     if request.top_logprobs is not None:
         if request.request.endpoint is Endpoint.CHAT:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         else:
             body["logprobs"] = request.top_logprobs
-    if request.needs_token_ids:
+    if request.needs_token_ids or request.request.wants_token_ids:
         body["return_token_ids"] = True
     try:
         return orjson.dumps(body)
@@ -60,177 +56,73 @@ def completion_of(body: JsonObject, endpoint: Endpoint, *, engine: str) -> Compl
     """Return the whole answer in `body`, as far as we read it.
 
     Raises:
-        EngineFailed: `body` has not the shape that `endpoint` answers with; the message says where.
+        EngineFailed: `body` holds no list of choices, or the engine gave one of them up.
     """
-    read_answer = _chat_answer if endpoint is Endpoint.CHAT else _text_answer
-    try:
-        # An answer without a choice is none: `or None` makes an empty list malformed.
-        choices = _checked(body.get("choices") or None, list, "choices")
-        return Completion(
-            answers=tuple(
-                read_answer(_checked(choice, dict, f"choices[{i}]"))
-                for i, choice in enumerate(choices)
-            ),
-            usage=_usage(body.get("usage")),
-            body=body,
-        )
-    except _ShapeError as exc:
-        raise EngineFailed(f"engine {engine} sent a malformed answer: {exc}") from exc
+    choices = _choices(body, engine=engine)
+    ends = Ends(engine)
+    ends.saw({i: finish_reason_of(choice) for i, choice in enumerate(choices)})
+    ends.close()
+    return Completion(
+        answers=tuple(choice_answer(choice, endpoint) for choice in choices),
+        usage=_usage(body.get("usage")),
+        body=body,
+    )
 
 
 def chunk_of(body: JsonObject, *, engine: str) -> Chunk:
     """Return one event of a stream, with its usage where it holds one.
 
     Raises:
-        EngineFailed: The usage is malformed.
+        EngineFailed: It holds neither choices nor usage, or choices of another shape.
     """
-    try:
-        usage = body.get("usage")
-        return Chunk(body=body, usage=None if usage is None else _usage(usage))
-    except _ShapeError as exc:
-        raise EngineFailed(f"engine {engine} sent a malformed chunk: {exc}") from exc
-
-
-class _ShapeError(Exception):
-    """Report that a value is not what the API promises; never leaves this file."""
-
-
-def _checked(value: Any, expected: type, name: str) -> Any:
-    if not isinstance(value, expected):
-        raise _ShapeError(f"{name} is {type(value).__name__}, expected {expected.__name__}")
-    return value
-
-
-def _chat_answer(choice: dict[str, Any]) -> Answer:
-    message = _checked(choice.get("message"), dict, "message")
-    # Reasoning has a field of its own (`reasoning`, formerly `reasoning_content`): never text.
-    text = message.get("content")
-    logprobs = choice.get("logprobs")
-    content = None if logprobs is None else _checked(logprobs, dict, "logprobs").get("content")
-    entries = None if content is None else _entries(content)
-    return Answer(
-        text="" if text is None else _checked(text, str, "message.content"),
-        finish_reason=choice.get("finish_reason"),
-        logprobs=None
-        if entries is None
-        else tuple(_logprob(entry.get("logprob")) for entry in entries),
-        token_ids=_token_ids(choice.get("token_ids")),
-        tool_calls=tuple(
-            map(_tool_call, _checked(message.get("tool_calls") or [], list, "tool_calls"))
-        ),
-        token_bytes=None if entries is None else _token_bytes(entries),
-        margins=None
-        if entries is None
-        else _margins([entry.get("top_logprobs") for entry in entries]),
+    usage = body.get("usage")
+    has_usage = isinstance(usage, dict)
+    choices = [] if has_usage and not body.get("choices") else _choices(body, engine=engine)
+    return Chunk(
+        body=body,
+        usage=_usage(usage) if has_usage else None,
+        finish_reasons={_index(choice): finish_reason_of(choice) for choice in choices},
+        has_tokens=any(map(_has_tokens, choices)),
     )
 
 
-def _text_answer(choice: dict[str, Any]) -> Answer:
-    logprobs = choice.get("logprobs")
-    given = {} if logprobs is None else _checked(logprobs, dict, "logprobs")
-    values, top = given.get("token_logprobs"), given.get("top_logprobs")
-    return Answer(
-        text=_checked(choice.get("text"), str, "text"),
-        finish_reason=choice.get("finish_reason"),
-        logprobs=None
-        if values is None
-        else tuple(map(_logprob, _checked(values, list, "logprobs.token_logprobs"))),
-        token_ids=_token_ids(choice.get("token_ids")),
-        token_bytes=_encoded(given.get("tokens")),
-        margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
-    )
+def _choices(body: JsonObject, *, engine: str) -> list[dict[str, Any]]:
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise EngineFailed(f"engine {engine} sent no list of choices, but {_kind(choices)}")
+    return choices
 
 
-def _entries(content: Any) -> list[dict[str, Any]]:
-    return [
-        _checked(entry, dict, "logprobs.content entry")
-        for entry in _checked(content, list, "logprobs.content")
-    ]
+def _kind(choices: Any) -> str:
+    return "none" if choices is None else f"{type(choices).__name__} {str(choices)[:80]!r}"
 
 
-def _token_bytes(entries: list[dict[str, Any]]) -> tuple[bytes, ...] | None:
-    """Return the bytes of every token, or None where one lacks them: JSON is then scored whole."""
-    pieces: list[Any] = [entry.get("bytes") for entry in entries]
-    # bytes(n) of a number n is n zero bytes, and no error: hence the check.
-    if not all(isinstance(piece, list) for piece in pieces):
-        return None
-    try:
-        return tuple(map(bytes, pieces))
-    except (TypeError, ValueError):  # something in a list is no byte
-        return None
+def _index(choice: JsonObject) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
-def _encoded(tokens: Any) -> tuple[bytes, ...] | None:
-    """Return `_token_bytes` from the texts of tokens, which `/v1/completions` gives instead."""
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        return None
-    return tuple(token.encode() for token in tokens)
-
-
-def _listed(alternatives: Any) -> list[Any]:
-    """Return the alternatives of one token at `/v1/completions` in the form that a chat has.
-
-    They come as a dict by text. Two that read alike share a key there. So the runner-up may be
-    missing, and the margin too wide by less than its probability.
-    """
-    is_dict = isinstance(alternatives, dict)
-    return [{"logprob": value} for value in alternatives.values()] if is_dict else []
-
-
-def _margins(alternatives: Iterable[Any]) -> tuple[float | None, ...] | None:
-    margins = tuple(map(_margin, alternatives))
-    return None if margins.count(None) == len(margins) else margins
-
-
-def _margin(alternatives: Any) -> float | None:
-    """Return the likeliest alternative's probability minus the next one's; None without two.
-
-    Engines send alternatives likeliest first, but vLLM puts the sampled token before all others, so
-    the two are among the first three. -9999 marks one that a grammar ruled out: its probability is
-    0.
-    """
-    if not alternatives:
-        return None
-    try:
-        first, second = alternatives[0]["logprob"], alternatives[1]["logprob"]
-        if first < second:
-            sampled, first = first, second
-            second = max(sampled, alternatives[2]["logprob"]) if len(alternatives) > 2 else sampled
-        return math.exp(first) - math.exp(second)
-    except (IndexError, KeyError, TypeError, OverflowError):  # not two log-probabilities
-        return None
-
-
-def _logprob(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and value > _MISSING_LOGPROB else None
-
-
-def _token_ids(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else tuple(_checked(value, list, "token_ids"))
-
-
-def _tool_call(call: Any) -> ToolCall:
-    function = _checked(_checked(call, dict, "tool call").get("function"), dict, "function")
-    return ToolCall(
-        name=_checked(function.get("name"), str, "function.name"),
-        arguments=_checked(function.get("arguments"), str, "function.arguments"),
-    )
+def _has_tokens(choice: JsonObject) -> bool:
+    """Return True where the choice brings a piece of the answer, and not its role alone."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return bool(choice.get("text"))
+    return any(value for key, value in delta.items() if key != "role")
 
 
 def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage()
-    counts = _checked(usage, dict, "usage")
-    details = counts.get("prompt_tokens_details") or {}
-    details = _checked(details, dict, "prompt_tokens_details")
+    counts = usage if isinstance(usage, dict) else {}
+    details = counts.get("prompt_tokens_details")
     return Usage(
-        prompt_tokens=_count(counts, "prompt_tokens"),
-        cached_tokens=_count(details, "cached_tokens"),
-        completion_tokens=_count(counts, "completion_tokens"),
+        prompt_tokens=_count(counts.get("prompt_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+        completion_tokens=_count(counts.get("completion_tokens")),
     )
 
 
-def _count(counts: dict[str, Any], name: str) -> int | None:
-    value = counts.get(name)
-    return None if value is None else int(_checked(value, int, f"usage.{name}"))
+def _count(value: Any) -> int | None:
+    """Return a number of tokens; None where the engine sent something else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None

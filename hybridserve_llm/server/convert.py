@@ -2,24 +2,18 @@
 
 from typing import Any
 
-from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome
+from hybridserve_llm.server.ledger_json import ledger_json
+from hybridserve_llm.values.ledger import Outcome
 from hybridserve_llm.values.requests import GenerateRequest, JsonObject
 
-_SHOWN = (
-    *("tier", "model", "decision", "reason", "score", "confidence", "risk"),
-    *("prompt_tokens", "cached_tokens", "completion_tokens"),
-    *("ttft_s", "latency_s", "energy_j", "energy_source"),
-)
-"""Fields of an attempt that clients see, in this order; the class of an error stays in records."""
-_TOTALLED = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s", "energy_j")
-_INTERNAL_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
-"""Fields that we ask engines for: next to the choices in a chat, inside them in completions."""
+_TOKEN_ID_FIELDS = frozenset({"token_ids", "prompt_token_ids"})
+"""Ids of tokens, of the prompt's next to the choices in a chat and inside them in completions."""
 
 
 def to_response(outcome: Outcome, request: GenerateRequest) -> dict[str, Any]:
     """Return the response body: the accepted answer as its engine wrote it, and the ledger."""
     sent = outcome.completion.body
-    body = {key: value for key, value in sent.items() if key not in _INTERNAL_FIELDS}
+    body = _without_token_ids(sent, request)
     body["model"] = outcome.ledger.model
     body["choices"] = [trimmed_choice(choice, request) for choice in body.get("choices", ())]
     body["hybridserve"] = ledger_json(outcome.ledger)
@@ -32,7 +26,7 @@ def trimmed_choice(choice: JsonObject, request: GenerateRequest) -> dict[str, An
     The scorer may have asked the engine for more. A client that wanted none gets none, and one that
     wanted k gets the first k alternatives.
     """
-    trimmed = {key: value for key, value in choice.items() if key not in _INTERNAL_FIELDS}
+    trimmed = _without_token_ids(choice, request)
     wanted = request.client_top_logprobs
     if wanted is None:
         if "logprobs" in trimmed:
@@ -40,41 +34,21 @@ def trimmed_choice(choice: JsonObject, request: GenerateRequest) -> dict[str, An
         return trimmed
     logprobs = trimmed.get("logprobs")
     if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
-        content = [
-            {**token, "top_logprobs": (token.get("top_logprobs") or [])[:wanted]}
-            for token in logprobs["content"]
-        ]
+        content = [_trimmed_token(token, wanted) for token in logprobs["content"]]
         trimmed["logprobs"] = {**logprobs, "content": content}
     return trimmed
 
 
-def ledger_json(ledger: Ledger) -> dict[str, Any]:
-    """Return the ledger as the body field `hybridserve` shows it; absent is null."""
-    return {
-        "tier": ledger.tier,
-        "confidence": ledger.confidence,
-        "certified": ledger.certified,
-        "attempts": [_attempt_json(attempt) for attempt in ledger.attempts],
-        "totals": {name: _total(ledger, name) for name in _TOTALLED},
-        "energy_settled": False,
-        "energy_reason": ledger.energy_reason,
-    }
+def _trimmed_token(token: Any, n_alternatives: int) -> Any:
+    """Return the token with its first alternatives; as it is where it is in another shape."""
+    alternatives = token.get("top_logprobs") if isinstance(token, dict) else None
+    if not isinstance(alternatives, list):
+        return token
+    return {**token, "top_logprobs": alternatives[:n_alternatives]}
 
 
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    shown = {name: getattr(attempt, name) for name in _SHOWN}
-    known = attempt.assessment
-    if known is not None:
-        shown |= {
-            "no_score_reason": known.reason,
-            "features": None if known.features is None else dict(known.features),
-            "output_type": known.output_type,
-            "answer_key": known.answer_key,
-        }
-    return shown
-
-
-def _total(ledger: Ledger, name: str) -> float | None:
-    """Return the sum over all attempts; None where the figure of one of them is unknown."""
-    values = [getattr(attempt, name) for attempt in ledger.attempts]
-    return None if not values or any(value is None for value in values) else sum(values)
+def _without_token_ids(sent: JsonObject, request: GenerateRequest) -> dict[str, Any]:
+    """Return what an engine sent, without the ids that the scorer alone asked for."""
+    if request.wants_token_ids:
+        return dict(sent)
+    return {key: value for key, value in sent.items() if key not in _TOKEN_ID_FIELDS}

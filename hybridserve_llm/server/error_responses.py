@@ -21,6 +21,8 @@ from hybridserve_llm.errors import (
     Overloaded,
     RequestError,
 )
+from hybridserve_llm.server.ledger_json import ledger_json
+from hybridserve_llm.values.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,16 @@ _UNAVAILABLE_RETRY_AFTER_S = 5.0
 
 
 def error_body(error: HybridServeError) -> dict[str, Any]:
-    """Return the OpenAI error object of `error`; one that the table lacks is a bug: 500."""
+    """Return the OpenAI error object of `error`, with the request's ledger where there is one.
+
+    An error that the table lacks is a bug: 500.
+    """
     _, kind, code = STATUS.get(type(error), _BUG)
     parameter = error.parameter if isinstance(error, RequestError) else None
-    return {"error": {"message": str(error), "type": kind, "param": parameter, "code": code}}
+    about = {"message": str(error), "type": kind, "param": parameter, "code": code}
+    if not isinstance(error.ledger, Ledger):
+        return {"error": about}
+    return {"error": about, "hybridserve": ledger_json(error.ledger)}
 
 
 def status_of(error: HybridServeError) -> int:

@@ -50,7 +50,7 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Message(BaseModel):
@@ -76,6 +76,7 @@ class GenerationBody(BaseModel, ABC):
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1)
     response_format: dict[str, Any] | None = None
+    return_token_ids: bool | None = None
     hybridserve: CascadeOverrides = Field(default_factory=CascadeOverrides)
 
     def to_request(
@@ -109,7 +110,7 @@ class GenerationBody(BaseModel, ABC):
             endpoint=self.endpoint,
             payload=self._payload(raw),
             stream=self.stream,
-            include_usage=self.stream_options is not None and self.stream_options.include_usage,
+            include_usage=bool(self.stream_options and self.stream_options.include_usage),
             max_output_tokens=self._output_limit,
             client_top_logprobs=self._client_top_logprobs,
             overrides=Overrides(
@@ -124,6 +125,8 @@ class GenerationBody(BaseModel, ABC):
             assess=wished.assess,
             trace=trace,
             only_tier=only_tier,
+            stream_options=raw.get("stream_options"),
+            wants_token_ids=bool(self.return_token_ids),
         )
 
     @property

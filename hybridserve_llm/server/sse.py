@@ -12,9 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hybridserve_llm.cascade.live import LiveAnswer
 from hybridserve_llm.errors import HybridServeError
-from hybridserve_llm.server.convert import ledger_json, to_response, trimmed_choice
+from hybridserve_llm.server.convert import to_response, trimmed_choice
 from hybridserve_llm.server.disconnect import ClientGone, unless_client_leaves
 from hybridserve_llm.server.error_responses import error_body
+from hybridserve_llm.server.ledger_json import ledger_json
 from hybridserve_llm.values.ledger import Outcome
 from hybridserve_llm.values.requests import Endpoint, GenerateRequest, JsonObject
 
@@ -44,6 +45,8 @@ def held_events(outcome: Outcome, request: GenerateRequest) -> Iterator[bytes]:
         for whole in body["choices"]
         for choice in _split_choice(whole, request.endpoint)
     ]
+    if "prompt_token_ids" in body:
+        chunks[0]["prompt_token_ids"] = body["prompt_token_ids"]
     if request.include_usage:
         chunks = [{**chunk, "usage": None} for chunk in chunks]
         chunks.append({**frame, "choices": [], "usage": usage})
@@ -54,12 +57,11 @@ def held_events(outcome: Outcome, request: GenerateRequest) -> Iterator[bytes]:
 
 def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     """Yield the deltas that a client joins to the whole choice."""
-    index, finish_reason = choice.get("index", 0), choice.get("finish_reason")
-    logprobs = choice.get("logprobs")
     if endpoint is Endpoint.COMPLETIONS:
-        text = {"index": index, "text": choice.get("text", ""), "logprobs": logprobs}
-        yield {**text, "finish_reason": finish_reason}
+        yield {"index": 0, "text": "", "logprobs": None, "finish_reason": None, **choice}
         return
+    index, finish_reason = choice.get("index", 0), choice.get("finish_reason")
+    of_tokens = {key: choice[key] for key in ("logprobs", "token_ids") if key in choice}
     message = dict(choice.get("message") or {})
     calls = message.pop("tool_calls", None) or []
     role = message.pop("role", "assistant")
@@ -71,13 +73,8 @@ def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, 
         deltas.append({"content": content})
     deltas.extend({"tool_calls": [{"index": i, **call}]} for i, call in enumerate(calls))
     for i, delta in enumerate(deltas):
-        carries_logprobs = i == min(1, len(deltas) - 1)
-        yield {
-            "index": index,
-            "delta": delta,
-            "logprobs": logprobs if carries_logprobs else None,
-            "finish_reason": None,
-        }
+        chunk = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        yield chunk | of_tokens if i == min(1, len(deltas) - 1) else chunk
     last = {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish_reason}
     if choice.get("stop_reason") is not None:
         last["stop_reason"] = choice["stop_reason"]
@@ -97,7 +94,8 @@ class EventStream(Response):
     """Send an answer as events, after comments as long as it is not decided.
 
     The stream owns the request: however it ends, the decision or the engine's work ends with it,
-    and so does `admission`. An error of ours becomes an event.
+    and so does `admission`. An error of ours becomes the last event, with the ledger. No `[DONE]`
+    follows it, since clients take that for the end of a whole answer.
     """
 
     def __init__(
@@ -139,7 +137,7 @@ class EventStream(Response):
                 for data in held_events(result, self._request):
                     await send(_piece(data))
         except HybridServeError as exc:
-            await send(_piece(event(error_body(exc)) + DONE))
+            await send(_piece(event(error_body(exc))))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_live(self, answer: LiveAnswer, send: Send) -> None:

@@ -5,7 +5,7 @@ never 0.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -44,6 +44,7 @@ class Answer:
         margins: Probability of the likeliest token minus that of the next, among the alternatives
             that the engine returned, shape [n_tokens]; an entry is None where it returned fewer
             than two, and the whole is None where that is so for all.
+        unreadable: What of the text or the tool calls is not in the API's shape; None where all is.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     token_bytes: tuple[bytes, ...] | None = None
     margins: tuple[float | None, ...] | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +68,19 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Hold one event of an engine's stream: its JSON, and its usage where the event has one."""
+    """Hold one event of an engine's stream.
+
+    Attributes:
+        usage: None where the event has none.
+        finish_reasons: For the index of each choice in the event, the word that ends it; None
+            where it goes on.
+        has_tokens: Whether the event brings a piece of the answer, and not its role alone.
+    """
 
     body: JsonObject
     usage: Usage | None = None
+    finish_reasons: Mapping[int, str | None] = field(default_factory=dict)
+    has_tokens: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,8 @@ class GenerateRequest:
             engines get them as they are. None where it sent none.
         is_shadow: Whether the watch asks, to compare an answer that a user got already.
         only_tier: The tier whose own name the client gave as model; None for the cascade.
+        stream_options: What the client wants of a stream, as it sent it.
+        wants_token_ids: Whether the client asked for the ids of tokens.
     """
 
     request_id: str
@@ -63,6 +65,8 @@ class GenerateRequest:
     trace: Mapping[str, str] | None = None
     is_shadow: bool = False
     only_tier: str | None = None
+    stream_options: JsonObject | None = None
+    wants_token_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,13 +175,15 @@ async def test_keep_alive_comments_come_while_an_answer_is_decided() -> None:
     assert orjson.loads(data[-1][6:])["hybridserve"]["tier"] == "small"
 
 
-async def test_an_error_after_the_stream_began_is_an_error_event() -> None:
+async def test_an_error_after_the_stream_began_is_its_last_event_with_the_ledger() -> None:
     broken = escalating(n_chunks_before_gate=2, error_after_chunks=EngineFailed("lost its way"))
     async with client_of(parts_over(broken)) as client:
         response = await client.post("/v1/chat/completions", json={**BODY, "stream": True})
     events = [line for line in response.text.splitlines() if line]
-    assert orjson.loads(events[-2][6:])["error"]["message"] == "lost its way"
-    assert events[-1] == "data: [DONE]"
+    last = orjson.loads(events[-1][6:])
+    assert last["error"]["message"] == "lost its way"
+    assert [one["decision"] for one in last["hybridserve"]["attempts"]] == ["escalate", "fail"]
+    assert last["hybridserve"]["tier"] is None
 
 
 @pytest.mark.parametrize("stream", [False, True])

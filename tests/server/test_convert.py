@@ -6,7 +6,8 @@ import pytest
 from builders import attempt_of
 
 from hybridserve_llm.promise.fingerprint import checkpoint_name
-from hybridserve_llm.server.convert import ledger_json, to_response
+from hybridserve_llm.server.convert import to_response
+from hybridserve_llm.server.ledger_json import ledger_json
 from hybridserve_llm.values.answers import Completion, Usage
 from hybridserve_llm.values.ledger import Ledger, Outcome
 from hybridserve_llm.values.requests import Endpoint, GenerateRequest
@@ -36,15 +37,10 @@ BODY = {
 }
 
 
-def responded(*, client_top_logprobs: int | None = None) -> dict[str, Any]:
+def responded(*, body: dict[str, Any] = BODY, **asked: Any) -> dict[str, Any]:
     ledger = Ledger(request_id="r1", attempts=(attempt_of(),), tier="small", model="tiny-1b")
-    completion = Completion(answers=(), usage=Usage(), body=BODY)
-    request = GenerateRequest(
-        request_id="r1",
-        endpoint=Endpoint.CHAT,
-        payload={},
-        client_top_logprobs=client_top_logprobs,
-    )
+    completion = Completion(answers=(), usage=Usage(), body=body)
+    request = GenerateRequest(request_id="r1", endpoint=Endpoint.CHAT, payload={}, **asked)
     return to_response(Outcome(completion=completion, ledger=ledger), request)
 
 
@@ -60,6 +56,19 @@ def test_the_scorers_log_probabilities_do_not_reach_a_client_that_asked_for_none
     choice = responded()["choices"][0]
     assert choice["logprobs"] is None
     assert "token_ids" not in choice
+
+
+def test_a_client_that_asked_for_token_ids_gets_them() -> None:
+    body = responded(wants_token_ids=True, body={**BODY, "prompt_token_ids": [1, 2]})
+    assert body["choices"][0]["token_ids"] == [17]
+    assert body["prompt_token_ids"] == [1, 2]
+
+
+def test_log_probabilities_of_another_shape_pass_as_they_came() -> None:
+    odd = {"content": [1, {"token": "5"}, {"top_logprobs": "x"}]}
+    choice = {**BODY["choices"][0], "logprobs": odd}
+    body = responded(client_top_logprobs=1, body={**BODY, "choices": [choice]})
+    assert body["choices"][0]["logprobs"] == odd
 
 
 def test_a_client_gets_as_many_alternatives_as_it_asked_for() -> None:

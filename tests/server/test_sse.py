@@ -28,6 +28,7 @@ def events(
     *,
     include_usage: bool = False,
     logprobs: int | None = None,
+    token_ids: bool = False,
 ) -> list[dict[str, Any]]:
     request = GenerateRequest(
         request_id="r",
@@ -36,6 +37,7 @@ def events(
         stream=True,
         include_usage=include_usage,
         client_top_logprobs=logprobs,
+        wants_token_ids=token_ids,
     )
     completion = Completion(answers=(), usage=Usage(), body=body)
     *chunks, done = held_events(Outcome(completion=completion, ledger=LEDGER), request)
@@ -104,6 +106,14 @@ def test_log_probabilities_come_once_and_only_where_asked_for(
     body = chat({"role": "assistant", "content": "42"}, logprobs=logprobs)
     chunks = events(body, Endpoint.CHAT, logprobs=asked)
     assert sum(chunk["choices"][0]["logprobs"] is not None for chunk in chunks) == n_with
+
+
+def test_token_ids_come_once_and_only_where_asked_for() -> None:
+    body = chat({"role": "assistant", "content": "42"}, token_ids=[4, 2])
+    chunks = events({**body, "prompt_token_ids": [1]}, Endpoint.CHAT, token_ids=True)
+    assert [chunk["choices"][0].get("token_ids") for chunk in chunks] == [None, [4, 2], None]
+    assert [chunk.get("prompt_token_ids") for chunk in chunks] == [[1], None, None]
+    assert not any("token_ids" in str(chunk) for chunk in events(body, Endpoint.CHAT))
 
 
 def test_completion_is_told_in_one_piece() -> None:

@@ -278,6 +278,27 @@ async def test_a_ledger_says_what_was_asked() -> None:
     assert [ledger.kind for ledger in cascade.journal.ledgers] == kinds
 
 
+async def test_an_answer_that_is_not_whole_escalates_and_is_an_error_at_the_final_tier() -> None:
+    looped = FakeEngine(scripted_answer("ha ha", logprobs=SURE, finish_reason="repetition"))
+    cascade = Cascade([looped, engine("medium"), engine("giant")])
+    assert await answered(cascade) == ("medium", [Verdict.ESCALATE, Verdict.ACCEPT])
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), looped])
+    with pytest.raises(EngineFailed, match="not known to be whole") as caught:
+        await cascade.router.answer(chat_request())
+    assert caught.value.ledger == cascade.journal.ledgers[0]
+    last = cascade.journal.attempts[-1]
+    assert (last.tier, last.decision, last.completion_tokens) == ("giant", Verdict.FAIL, 2)
+
+
+async def test_what_a_filter_left_of_the_final_tiers_answer_is_passed_on() -> None:
+    filtered = FakeEngine(scripted_answer("I", logprobs=SURE, finish_reason="content_filter"))
+    cascade = Cascade([filtered, filtered, filtered])
+    assert await answered(cascade) == (
+        "I",
+        [Verdict.ESCALATE, Verdict.ESCALATE, Verdict.ACCEPT],
+    )
+
+
 async def live(cascade: Cascade) -> LiveAnswer:
     answer = await cascade.router.answer(chat_request(stream=True))
     assert isinstance(answer, LiveAnswer)
@@ -339,6 +360,17 @@ async def test_a_stream_that_breaks_is_recorded_as_failed() -> None:
         "EngineFailed",
     )
     assert cascade.journal.ledgers[-1].end is RequestEnd.FAILED
+
+
+async def test_a_live_answer_that_is_not_whole_ends_with_an_error_and_its_ledger() -> None:
+    looped = FakeEngine(scripted_answer("ha", logprobs=SURE, finish_reason="repetition"))
+    cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), looped])
+    chunks = (await live(cascade)).chunks()
+    assert (await anext(chunks)).body["choices"][0]["delta"]["content"] == "h"
+    with pytest.raises(EngineFailed, match="not known to be whole") as caught:
+        await anext(chunks)
+    assert caught.value.ledger == cascade.journal.ledgers[0]
+    assert cascade.journal.attempts[-1].decision is Verdict.FAIL
 
 
 async def test_a_last_tier_that_fails_before_its_first_chunk_fails_the_request() -> None:

@@ -48,6 +48,36 @@ def fault(asked: GenerateRequest, text: str = "", *calls: tuple[str, str]) -> st
     return failed_check(asked, answer, Usage())
 
 
+ENDS = [
+    ("stop", None),
+    ("content_filter", "the answer was cut by a content filter"),
+    ("length", "the answer was cut by a limit that the client did not set"),
+    ("abort", "the engine gave the answer up (finish_reason 'abort')"),
+    (None, "the engine gave the answer up (no finish_reason)"),
+    ("repetition", "the answer is not known to be whole (finish_reason 'repetition')"),
+    ("tool_calls", "the answer ended as a tool call, and it holds none"),
+    ("function_call", "the answer ended as a tool call, and it holds none"),
+]
+
+
+@pytest.mark.parametrize(("finish_reason", "reason"), ENDS)
+def test_only_a_whole_answer_passes(finish_reason, reason) -> None:
+    answer = Answer(text="42", finish_reason=finish_reason)
+    assert failed_check(request(), answer, Usage()) == reason
+
+
+def test_an_answer_cut_at_the_clients_own_limit_passes() -> None:
+    answer = Answer(text="42", finish_reason="length")
+    asked = chat_request(max_output_tokens=2)
+    assert failed_check(asked, answer, Usage(completion_tokens=2)) is None
+
+
+def test_an_answer_that_cannot_be_read_fails() -> None:
+    answer = Answer(text="", finish_reason="stop", unreadable="message is int, expected dict")
+    reason = "the answer cannot be read: message is int, expected dict"
+    assert failed_check(request(), answer, Usage()) == reason
+
+
 def test_text_passes() -> None:
     assert fault(request(), "42") is None
 

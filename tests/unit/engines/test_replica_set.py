@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from hybridserve_llm.errors import (
     HybridServeError,
 )
 from hybridserve_llm.testing import FakeClock, FakeEngine
+from hybridserve_llm.values.answers import Chunk
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 REQUEST = EngineRequest(
@@ -217,6 +218,24 @@ async def test_a_stream_moves_to_another_replica_before_its_first_chunk():
     tier = tier_of(first, FakeEngine("hello"))
     assert await streamed_text(tier) == "hello"
     assert tier.outstanding == 0
+
+
+class SpeaksThenFails(FakeEngine):
+    """An engine whose stream names the role, and then fails."""
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
+        yield Chunk(body={"choices": [{"delta": {"role": "assistant"}}]}, has_tokens=False)
+        raise EngineFailed("gave the answer up")
+
+
+async def test_a_stream_moves_to_another_replica_after_a_chunk_without_tokens():
+    tier = tier_of(SpeaksThenFails(), FakeEngine("hello"))
+    assert await streamed_text(tier) == "hello"
+
+
+async def test_a_stream_without_a_token_is_passed_on_whole():
+    tier = tier_of(FakeEngine(""))
+    assert [chunk.usage is None for chunk in [c async for c in tier.stream(REQUEST)]] == [False]
 
 
 async def test_a_stream_that_breaks_after_its_first_chunk_is_not_begun_again():

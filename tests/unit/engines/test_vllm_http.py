@@ -4,6 +4,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -21,6 +22,14 @@ from hybridserve_llm.values.engines import EngineInfo
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+CHUNK = {"choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": None}]}
+END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def event(body: Any) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
 def chat(**parts: Any) -> EngineRequest:
@@ -135,7 +144,7 @@ async def test_sends_the_api_key_as_bearer_token(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "/some/prefix", "/v1", "/some/prefix/v1"])
 async def test_keeps_a_path_prefix_and_folds_a_final_v1(prefix):
-    served = answering(b'{"choices": [{"message": {"content": "hi"}}]}')
+    served = answering(orjson.dumps(chat_body("hi")))
     path = Endpoint.CHAT.removeprefix("/v1") if prefix.endswith("/v1") else Endpoint.CHAT
     async with engine_over((path, served[1]), prefix=prefix) as engine:
         assert (await engine.complete(chat())).answers[0].text == "hi"
@@ -161,16 +170,18 @@ async def test_stream_gives_chunks_as_they_come_and_usage_last(tmp_path):
 
 
 async def test_a_stream_that_ends_without_done_is_the_engines_failure():
-    async with engine_over(streaming(b'data: {"n": 1}\n\n')) as engine:
+    async with engine_over(streaming(event(CHUNK))) as engine:
         chunks = engine.stream(chat())
-        assert (await anext(chunks)).body == {"n": 1}
+        assert (await anext(chunks)).body == CHUNK
         with pytest.raises(EngineFailed, match=r"ended its stream before \[DONE\]"):
             await anext(chunks)
 
 
 async def test_what_follows_done_is_not_read():
-    async with engine_over(streaming(b"data: [DONE]\n\ndata: nonsense\n\n")) as engine:
-        assert await bodies_of(engine, chat()) == []
+    async with engine_over(
+        streaming(event(CHUNK), event(END), b"data: [DONE]\n\ndata: nonsense\n\n")
+    ) as engine:
+        assert await bodies_of(engine, chat()) == [CHUNK, END]
 
 
 @pytest.mark.parametrize(
@@ -179,11 +190,63 @@ async def test_what_follows_done_is_not_read():
 )
 async def test_an_error_in_mid_stream_raises_the_mapped_error(code, expected):
     error = b'data: {"error": {"message": "it broke", "code": %d}}\n\n' % code
-    async with engine_over(streaming(b'data: {"n": 1}\n\n', error)) as engine:
+    async with engine_over(streaming(event(CHUNK), error)) as engine:
         chunks = engine.stream(chat())
         await anext(chunks)
         with pytest.raises(expected, match="it broke"):
             await anext(chunks)
+
+
+SHAPES_OF_ERRORS = [
+    {"error": {"message": "it broke", "type": "server_error"}},
+    {"error": "it broke"},
+    {"error": "it broke", "error_type": "generation"},
+    {"object": "error", "message": "it broke", "code": 500},
+    {"type": "error", "error": {"type": "overloaded_error", "message": "it broke"}},
+    {"detail": "it broke"},
+    {"message": "it broke"},
+    {"choices": [], "error": {"message": "it broke"}},
+]
+
+
+@pytest.mark.parametrize("error", SHAPES_OF_ERRORS)
+async def test_an_error_inside_a_200_is_the_engines_failure_in_any_shape(error):
+    async with engine_over(answering(orjson.dumps(error))) as engine:
+        with pytest.raises(EngineFailed, match="it broke"):
+            await engine.complete(chat())
+    async with engine_over(streaming(event(CHUNK), event(error), b"data: [DONE]\n\n")) as engine:
+        with pytest.raises(EngineFailed, match="it broke"):
+            await bodies_of(engine, chat())
+
+
+async def test_a_null_error_is_none():
+    async with engine_over(answering(orjson.dumps({**chat_body("hi"), "error": None}))) as engine:
+        assert (await engine.complete(chat())).answers[0].text == "hi"
+
+
+@pytest.mark.parametrize("pieces", [(), (event(CHUNK),)])
+async def test_a_stream_that_is_done_before_its_answer_ended_is_the_engines_failure(pieces):
+    async with engine_over(streaming(*pieces, b"data: [DONE]\n\n")) as engine:
+        with pytest.raises(EngineFailed, match=r"without a choice|did not end its answer"):
+            await bodies_of(engine, chat())
+
+
+async def test_a_choice_that_the_engine_gives_up_is_its_failure_and_not_passed_on():
+    given_up = {"choices": [{"index": 0, "delta": {}, "finish_reason": "abort"}]}
+    pieces = (event(CHUNK), event(given_up), b"data: [DONE]\n\n")
+    async with engine_over(streaming(*pieces)) as engine:
+        chunks = engine.stream(chat())
+        assert (await anext(chunks)).body == CHUNK
+        with pytest.raises(EngineFailed, match="finish_reason 'abort'"):
+            await anext(chunks)
+
+
+async def test_every_choice_of_a_stream_has_to_end():
+    second = {"choices": [{"index": 1, "delta": {"content": "5"}, "finish_reason": None}]}
+    pieces = (event(CHUNK), event(second), event(END), b"data: [DONE]\n\n")
+    async with engine_over(streaming(*pieces)) as engine:
+        with pytest.raises(EngineFailed, match="no finish_reason"):
+            await bodies_of(engine, chat())
 
 
 async def test_a_chunk_that_is_no_json_is_the_engines_failure():
@@ -203,7 +266,7 @@ async def test_error_statuses_raise_from_both_methods():
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"{", "sent invalid JSON"), (b"[1]", "sent list, expected"), (b"{}", "choices is NoneType")],
+    [(b"{", "sent invalid JSON"), (b"[1]", "sent list, expected"), (b"{}", "no list of choices")],
 )
 async def test_an_answer_that_is_not_the_api_is_the_engines_failure(content, told):
     async with engine_over(answering(content)) as engine:
@@ -238,14 +301,14 @@ async def test_an_engine_that_dies_in_mid_stream_is_engine_unavailable():
     async def dies(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        await response.write(b'data: {"n": 1}\n\n')
+        await response.write(event(CHUNK))
         assert request.transport is not None
         request.transport.close()
         return response
 
     async with engine_over((Endpoint.CHAT, dies)) as engine:
         chunks = engine.stream(chat())
-        assert (await anext(chunks)).body == {"n": 1}
+        assert (await anext(chunks)).body == CHUNK
         with pytest.raises(EngineUnavailable) as caught:
             await anext(chunks)
     assert caught.value.kind == "lost"
@@ -269,7 +332,7 @@ async def test_a_deadline_that_passes_closes_the_connection():
 
 
 async def test_a_deadline_that_passes_in_mid_stream_closes_the_connection():
-    hanging = Hanging(b'data: {"n": 1}\n\n')
+    hanging = Hanging(event(CHUNK))
     async with engine_over(hanging.route) as engine:
         chunks = engine.stream(chat(deadline_s=FakeClock().monotonic_s() + 0.1))
         await anext(chunks)
@@ -290,7 +353,7 @@ async def test_cancelling_complete_closes_the_connection():
 
 
 async def test_closing_the_stream_closes_the_connection():
-    hanging = Hanging(b'data: {"n": 1}\n\n')
+    hanging = Hanging(event(CHUNK))
     async with engine_over(hanging.route) as engine:
         async with aclosing(engine.stream(chat())) as chunks:
             await anext(chunks)
@@ -299,7 +362,7 @@ async def test_closing_the_stream_closes_the_connection():
 
 
 async def test_cancelling_the_streams_reader_closes_the_connection():
-    hanging = Hanging(b'data: {"n": 1}\n\n')
+    hanging = Hanging(event(CHUNK))
     async with engine_over(hanging.route) as engine:
         reading = asyncio.create_task(bodies_of(engine, chat()))
         await hanging.is_asked.wait()

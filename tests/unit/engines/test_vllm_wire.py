@@ -43,8 +43,25 @@ def test_asks_the_completions_endpoint_for_logprobs_in_its_own_way():
     assert "top_logprobs" not in body
 
 
+def test_passes_on_what_the_client_wants_of_a_stream_and_asks_for_usage():
+    wanted = {"include_usage": False, "continuous_usage_stats": True}
+    request = GenerateRequest(
+        request_id="r", endpoint=Endpoint.CHAT, payload={}, stream_options=wanted
+    )
+    body = request_body(EngineRequest(request=request, top_logprobs=None), model="m", stream=True)
+    assert orjson.loads(body)["stream_options"] == {**wanted, "include_usage": True}
+
+
 def test_asks_for_token_ids_only_when_needed():
     assert written(needs_token_ids=True)["return_token_ids"] is True
+
+
+def test_asks_for_token_ids_where_the_client_wants_them():
+    request = GenerateRequest(
+        request_id="r", endpoint=Endpoint.CHAT, payload={}, wants_token_ids=True
+    )
+    body = request_body(EngineRequest(request=request, top_logprobs=None), model="m", stream=False)
+    assert orjson.loads(body)["return_token_ids"] is True
 
 
 def test_payload_that_is_no_json_is_the_clients_fault():
@@ -217,45 +234,120 @@ def test_usage_that_is_absent_is_unknown_and_not_zero():
     assert completion_of(body, Endpoint.CHAT, engine="e").usage == Usage()
 
 
-MALFORMED = {
-    "choices is NoneType": {"choices": []},
-    "choices is str": {"choices": "x"},
-    r"choices\[0\] is int": {"choices": [1]},
-    "message is NoneType": {"choices": [{}]},
-    "message.content is int": {"choices": [{"message": {"content": 1}}]},
-    "logprobs is list": {"choices": [{"message": {}, "logprobs": []}]},
-    "logprobs.content is int": {"choices": [{"message": {}, "logprobs": {"content": 1}}]},
-    "tool call is int": {"choices": [{"message": {"tool_calls": [1]}}]},
-    "tool_calls is int": {"choices": [{"message": {"tool_calls": 1}}]},
-    "token_ids is str": {"choices": [{"message": {}, "token_ids": "1"}]},
-    "usage is int": {"choices": [{"message": {}}], "usage": 3},
-    "usage.completion_tokens is str": {
-        "choices": [{"message": {}}],
-        "usage": {"completion_tokens": "57"},
+BROKEN = {
+    "sent no list of choices, but none": {},
+    "sent no list of choices, but str": {"choices": "x"},
+    "sent no list of choices, but list": {"choices": [1]},
+    "sent an answer without a choice": {"choices": []},
+    "did not end its answer .no finish_reason": {"choices": [{"message": {"content": "ha"}}]},
+    "did not end its answer .finish_reason 'abort'": {"choices": [{"finish_reason": "abort"}]},
+    "did not end its answer .finish_reason 'error'": {"choices": [{"finish_reason": "error"}]},
+}
+
+
+@pytest.mark.parametrize(("fault", "body"), BROKEN.items())
+def test_an_answer_that_the_engine_did_not_end_is_its_failure(fault, body):
+    with pytest.raises(EngineFailed, match=f"engine e {fault}"):
+        completion_of(body, Endpoint.CHAT, engine="e")
+
+
+UNREADABLE = {
+    "message is NoneType, expected dict": {},
+    "message.content is int, expected str": {"message": {"content": 1}},
+    "message.content has a part that is no text": {"message": {"content": [{"type": "image"}]}},
+    "tool call is int, expected dict": {"message": {"tool_calls": [1]}},
+    "message.tool_calls is int, expected list": {"message": {"tool_calls": 1}},
+    "function is NoneType, expected dict": {"message": {"tool_calls": [{"type": "custom"}]}},
+    "function.arguments is dict, expected str": {
+        "message": {"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
     },
 }
 
 
-@pytest.mark.parametrize(("fault", "body"), MALFORMED.items())
-def test_a_malformed_answer_is_the_engines_failure_and_says_where(fault, body):
-    with pytest.raises(EngineFailed, match=f"engine e sent a malformed answer: {fault}"):
-        completion_of(body, Endpoint.CHAT, engine="e")
+@pytest.mark.parametrize(("what", "choice"), UNREADABLE.items())
+def test_what_cannot_be_read_of_an_answer_is_noted_and_passes(what, choice):
+    body = {"choices": [{**choice, "finish_reason": "stop"}]}
+    completion = completion_of(body, Endpoint.CHAT, engine="e")
+    assert completion.answers[0].unreadable == what
+    assert completion.body is body
 
 
-def test_a_completions_answer_without_text_is_malformed():
-    with pytest.raises(EngineFailed, match="text is NoneType, expected str"):
-        completion_of({"choices": [{}]}, Endpoint.COMPLETIONS, engine="e")
+def test_a_completions_answer_without_text_is_unreadable():
+    answer = answer_of({"choices": [{"finish_reason": "stop"}]}, Endpoint.COMPLETIONS)
+    assert answer.unreadable == "text is NoneType, expected str"
 
 
-def test_only_the_chunk_that_tells_the_usage_carries_it():
+def test_texts_of_content_parts_are_joined():
+    parts = [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]
+    body = {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
+    assert (answer_of(body).text, answer_of(body).unreadable) == ("42", None)
+
+
+@pytest.mark.parametrize("logprobs", [[], "x", {"content": 1}, {"content": [1]}, {"content": None}])
+def test_log_probabilities_of_another_shape_are_none(logprobs):
+    body = {"choices": [{"message": {}, "logprobs": logprobs, "finish_reason": "stop"}]}
+    assert answer_of(body).logprobs is None
+
+
+def test_a_log_probability_above_zero_is_none_unless_by_rounding():
+    assert answer_of(chat_body("ab", logprobs=[0.5, 1e-6])).logprobs == (None, 0.0)
+
+
+@pytest.mark.parametrize("ids", ["1", [1, "2"], {}])
+def test_token_ids_of_another_shape_are_none(ids):
+    body = {"choices": [{"message": {}, "token_ids": ids, "finish_reason": "stop"}]}
+    assert answer_of(body).token_ids is None
+
+
+def test_a_finish_reason_of_another_type_is_kept_as_its_text():
+    body = {"choices": [{"message": {}, "finish_reason": {"type": "stop"}}]}
+    assert answer_of(body).finish_reason == "{'type': 'stop'}"
+
+
+@pytest.mark.parametrize(
+    ("count", "read"), [(2, 2), (2.0, 2), (2.5, None), ("2", None), (True, None), (-1, None)]
+)
+def test_a_count_that_is_no_number_of_tokens_is_unknown(count, read):
+    completion = completion_of(
+        chat_body("a", usage={"completion_tokens": count}), Endpoint.CHAT, engine="e"
+    )
+    assert completion.usage == Usage(completion_tokens=read)
+
+
+@pytest.mark.parametrize("usage", [3, "x", [], {"prompt_tokens_details": 1}])
+def test_usage_of_another_shape_is_unknown(usage):
+    body = {**chat_body("a"), "usage": usage}
+    assert completion_of(body, Endpoint.CHAT, engine="e").usage == Usage()
+
+
+def test_only_the_chunk_with_the_usage_carries_it():
     usage = {"prompt_tokens": 1, "completion_tokens": 2}
     assert chunk_of({"choices": []}, engine="e").usage is None
-    assert chunk_of({"usage": None}, engine="e").usage is None
+    assert chunk_of({"choices": [], "usage": None}, engine="e").usage is None
     assert chunk_of({"usage": usage}, engine="e").usage == Usage(
         prompt_tokens=1, completion_tokens=2
     )
 
 
-def test_a_chunk_with_malformed_usage_is_the_engines_failure():
-    with pytest.raises(EngineFailed, match="malformed chunk: usage is int"):
-        chunk_of({"usage": 1}, engine="e")
+@pytest.mark.parametrize("body", [{}, {"usage": 1}, {"choices": "x"}, {"choices": [1]}])
+def test_an_event_that_is_no_part_of_an_answer_is_the_engines_failure(body):
+    with pytest.raises(EngineFailed, match="engine e sent no list of choices"):
+        chunk_of(body, engine="e")
+
+
+@pytest.mark.parametrize(
+    ("choice", "has_tokens"),
+    [
+        ({"delta": {"role": "assistant", "content": ""}}, False),
+        ({"delta": {"content": "4"}}, True),
+        ({"delta": {"reasoning": "hm"}}, True),
+        ({"delta": {"tool_calls": [{"index": 0}]}}, True),
+        ({"delta": {}, "finish_reason": "stop"}, False),
+        ({"text": ""}, False),
+        ({"text": "4"}, True),
+    ],
+)
+def test_an_event_brings_tokens_or_only_a_role_or_an_end(choice, has_tokens):
+    chunk = chunk_of({"choices": [{"index": 1, **choice}]}, engine="e")
+    assert chunk.has_tokens is has_tokens
+    assert chunk.finish_reasons == {1: choice.get("finish_reason")}
