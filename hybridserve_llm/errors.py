@@ -21,6 +21,8 @@
 
 from typing import Literal
 
+UnavailableKind = Literal["unreachable", "lost", "refused", "rate_limited"]
+
 
 class HybridServeError(Exception):
     """Be the base class of all errors that this project raises on purpose.
@@ -84,7 +86,23 @@ class AuthenticationFailed(RequestError):  # noqa: N818 - the OpenAI error code'
 
 
 class ServingError(HybridServeError):
-    """Report that the request was fine and serving it failed."""
+    """Report that the request was fine and serving it failed.
+
+    The message reaches clients. It names tiers and replicas, and nothing else of the inside.
+
+    Attributes:
+        detail: What only the operator may read: an engine's own words, a host, a path. None where
+            there is no more to say.
+    """
+
+    def __init__(self, message: str, *, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+    @property
+    def with_detail(self) -> str:
+        """Return the message with the detail, for logs and terminals."""
+        return str(self) if self.detail is None else f"{self}: {self.detail}"
 
 
 class Overloaded(ServingError):  # noqa: N818 - names the state
@@ -102,15 +120,29 @@ class DeadlineExceeded(ServingError):  # noqa: N818 - the standard term
 class EngineUnavailable(ServingError):  # noqa: N818 - names the state
     """Report that the engine has no connection, or that all replicas of the tier are down.
 
-    `kind` is `unreachable` (no connection), `lost` (it broke while the engine worked) or `refused`
-    (the engine is alive and said 429 or 503).
+    Attributes:
+        kind: `unreachable` (no connection), `lost` (it broke while the engine worked), `refused`
+            (the engine is alive and said 503) or `rate_limited` (it said 429).
+        retry_after_s: Seconds after which the engine wants to be asked again; None where it did
+            not say.
     """
 
     def __init__(
-        self, message: str, *, kind: Literal["unreachable", "lost", "refused"] = "unreachable"
+        self,
+        message: str,
+        *,
+        kind: UnavailableKind = "unreachable",
+        retry_after_s: float | None = None,
+        detail: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, detail=detail)
         self.kind = kind
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_alive(self) -> bool:
+        """Return True where the engine itself refused, so that it runs."""
+        return self.kind in ("refused", "rate_limited")
 
 
 class EngineFailed(ServingError):  # noqa: N818 - names the event

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 
-from hybridserve_llm.errors import ConfigError, HybridServeError
+from hybridserve_llm.errors import ConfigError, HybridServeError, ServingError
 from hybridserve_llm.version import __version__
 
 
@@ -38,7 +38,8 @@ def run_program(
     try:
         status = run()
     except HybridServeError as exc:
-        print(f"{name}: error: {' '.join(str(exc).split())}", file=sys.stderr)
+        message = exc.with_detail if isinstance(exc, ServingError) else str(exc)
+        print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
         is_wrong_usage = isinstance(exc, ConfigError)
         return ExitStatus.WRONG_USAGE if is_wrong_usage else ExitStatus.CANNOT_BE_DONE
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from hybridserve_llm.errors import EngineFailed, EngineUnavailable
+from hybridserve_llm.errors import EngineFailed, EngineUnavailable, ServingError
 from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
 from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.engines import HealthState, Work
@@ -239,13 +239,15 @@ class ReplicaSet:
             yield work
             self._mark_up(member)
             member.avoid_until_s = 0.0
-        except EngineFailed:
+        except EngineFailed as exc:
             # It fails fast and its probes succeed, so it would have the fewest outstanding.
-            member.avoid_until_s = self._clock.monotonic_s() + _LONGEST_BACK_OFF_S
+            self._avoid(member, _LONGEST_BACK_OFF_S, exc)
             raise
         except EngineUnavailable as exc:
-            if exc.kind != "refused":  # one that refuses is alive
-                self._mark_down(member, str(exc))
+            if exc.is_alive:
+                self._avoid(member, min(exc.retry_after_s or 0.0, _LONGEST_BACK_OFF_S), exc)
+            else:
+                self._mark_down(member, exc.with_detail)
             raise
         finally:
             member.outstanding -= 1
@@ -264,6 +266,15 @@ class ReplicaSet:
         if self._observer is not None:
             self._observer.observe(work)
         return work
+
+    def _avoid(self, member: _Member, for_s: float, error: ServingError) -> None:
+        """Ask the other replicas first for a while, and log why unless that is known."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= member.avoid_until_s:
+            log.warning(
+                "tier %s: replica %d failed: %s", self.tier, member.index, error.with_detail
+            )
+        member.avoid_until_s = now_s + for_s
 
     def _mark_up(self, member: _Member) -> None:
         if member.state != "up":
@@ -288,10 +299,14 @@ class ReplicaSet:
             )
         if isinstance(failures[-1], EngineFailed):
             return failures[-1]
+        last = failures[-1]
         error = EngineUnavailable(
-            f"tier {self.tier!r} is unavailable: {failures[-1]}", kind=failures[-1].kind
+            f"tier {self.tier!r} is unavailable: {last}",
+            kind=last.kind,
+            retry_after_s=last.retry_after_s,
+            detail=last.detail,
         )
-        error.__cause__ = failures[-1]
+        error.__cause__ = last
         return error
 
 

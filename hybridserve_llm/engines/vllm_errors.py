@@ -8,6 +8,8 @@ OpenAI API. vLLM gives no error code of its own for a prompt that is too long, s
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -20,11 +22,13 @@ from hybridserve_llm.errors import (
     EngineUnavailable,
     HybridServeError,
     InvalidRequest,
+    UnavailableKind,
 )
 
 _SHOWN_CHARACTERS = 500
+_LONGEST_WAIT_S = 86_400.0
 _CLIENT_FAULTS = frozenset({400, 413, 422})
-_REFUSALS = frozenset({429, 503})
+_REFUSALS: Mapping[int, UnavailableKind] = {429: "rate_limited", 503: "refused"}
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)"
     r"|maximum model length|max_model_len"
@@ -38,8 +42,37 @@ _TOO_LONG = re.compile(
 )
 
 
-def http_error(engine: str, status: int, content: bytes) -> HybridServeError:
-    """Return the error for an answer with an error `status` and body `content`."""
+def http_error(
+    engine: str, status: int, content: bytes, headers: Mapping[str, str] | None = None
+) -> HybridServeError:
+    """Return the error for an answer with an error `status`, body `content` and its headers."""
+    error = _error_of_content(engine, status, content)
+    if isinstance(error, EngineUnavailable):
+        error.retry_after_s = retry_after_s((headers or {}).get("retry-after"))
+    return error
+
+
+def retry_after_s(header: str | None, *, now: datetime | None = None) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for; None where it is no time.
+
+    It holds seconds or a date. Source: RFC 9110, section 10.2.3. A date that has passed is 0, and
+    more than a day is a day.
+    """
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return min(float(header), _LONGEST_WAIT_S)
+    try:
+        then = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if then.tzinfo is None:  # "-0000": the time is in UTC, as all dates of HTTP are
+        then = then.replace(tzinfo=UTC)
+    wait_s = (then - (now or datetime.now(UTC))).total_seconds()
+    return min(max(0.0, wait_s), _LONGEST_WAIT_S)
+
+
+def _error_of_content(engine: str, status: int, content: bytes) -> HybridServeError:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -98,12 +131,13 @@ def _error(
         return ContextLengthExceeded(message, parameter=parameter)
     if status in _CLIENT_FAULTS:
         return InvalidRequest(message, parameter=parameter)
+    # What the engine says of its own faults (a path, a key) is for the operator.
     if status in _REFUSALS:
         return EngineUnavailable(
-            f"engine {engine} refused with status {status}: {message}", kind="refused"
+            f"engine {engine} refused with status {status}", kind=_REFUSALS[status], detail=message
         )
     # A wrong model name or key (401, 403, 404) is a mis-set tier, not the client's fault.
-    return EngineFailed(f"engine {engine} answered with status {status}: {message}")
+    return EngineFailed(f"engine {engine} answered with status {status}", detail=message)
 
 
 @contextmanager
@@ -118,12 +152,12 @@ def transport_errors(engine: str) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-        raise EngineUnavailable(f"no connection to engine {engine}: {exc}") from exc
+        raise EngineUnavailable(f"no connection to engine {engine}", detail=str(exc)) from exc
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as exc:
         raise EngineUnavailable(
-            f"engine {engine} broke the connection: {exc!r}", kind="lost"
+            f"engine {engine} broke the connection", kind="lost", detail=repr(exc)
         ) from exc
     except aiohttp.ClientError as exc:
-        raise EngineFailed(f"engine {engine} did not answer in HTTP: {exc}") from exc
+        raise EngineFailed(f"engine {engine} did not answer in HTTP", detail=str(exc)) from exc
     except TimeoutError as exc:
         raise DeadlineExceeded(f"engine {engine} gave no answer before the deadline") from exc

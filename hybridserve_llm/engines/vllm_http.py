@@ -54,6 +54,7 @@ class VllmHttpEngine:
         *,
         model: str,
         clock: Clock,
+        name: str | None = None,
         api_key: str | None = None,
         connect_timeout_s: float = 5.0,
         probe_timeout_s: float = 5.0,
@@ -65,6 +66,7 @@ class VllmHttpEngine:
                 taken as part of the API's paths), or `unix:/path/to/socket`.
             model: Name under which the server serves the model.
             clock: The clock that a request's deadline is compared with.
+            name: Names the engine in errors, which clients may read; the address by default.
             api_key: Sent as bearer token.
             connect_timeout_s: Seconds until a connection must stand.
             probe_timeout_s: Seconds within which health, model list and tokenizer must answer.
@@ -76,7 +78,7 @@ class VllmHttpEngine:
             raise ValueError(
                 f"engine address {address!r} must be http(s)://host:port or unix:/path/to/socket"
             )
-        self.address = address
+        self.name = name or address
         self.model = model
         self._socket_path = address.removeprefix("unix:") if address.startswith("unix:") else None
         # The host of a request over a unix socket is not looked at.
@@ -124,10 +126,8 @@ class VllmHttpEngine:
             # Read to its end, the connection is back in the pool already and stays open.
             response.close()
         if response.status != 200:
-            raise http_error(self.address, response.status, content)
-        return completion_of(
-            self._answer_in(content), request.request.endpoint, engine=self.address
-        )
+            raise http_error(self.name, response.status, content, response.headers)
+        return completion_of(self._answer_in(content), request.request.endpoint, engine=self.name)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
         """Yield the answer's chunks as they come; closing the generator closes the connection.
@@ -140,22 +140,22 @@ class VllmHttpEngine:
             EngineFailed: As in `complete`, or the stream ended before its `[DONE]`, or at it with a
                 choice that had not ended.
         """
-        ends = Ends(self.address)
+        ends = Ends(self.name)
         response = await self._post(request, stream=True)
         try:
             if response.status != 200:
                 content = await self._read(request, response.read)
-                raise http_error(self.address, response.status, content)
+                raise http_error(self.name, response.status, content, response.headers)
             parser = SseParser()
             while received := await self._read(request, response.content.readany):
                 for data in parser.feed(received):
                     if data == _DONE:
                         ends.close()
                         return
-                    chunk = chunk_of(self._answer_in(data), engine=self.address)
+                    chunk = chunk_of(self._answer_in(data), engine=self.name)
                     ends.saw(chunk.finish_reasons)
                     yield chunk
-            raise EngineFailed(f"engine {self.address} ended its stream before [DONE]")
+            raise EngineFailed(f"engine {self.name} ended its stream before [DONE]")
         finally:
             response.close()
 
@@ -167,7 +167,7 @@ class VllmHttpEngine:
         try:
             status, _ = await self._probe("GET", "/health")
         except ServingError as exc:
-            log.debug("engine %s is not healthy: %s", self.address, exc)
+            log.debug("engine %s is not healthy: %s", self.name, exc)
             return False
         return status in (200, 404)
 
@@ -181,8 +181,8 @@ class VllmHttpEngine:
         """
         status, content = await self._probe("GET", "/v1/models")
         if status != 200:
-            raise http_error(self.address, status, content)
-        models = decoded_object(content, engine=self.address).get("data")
+            raise http_error(self.name, status, content)
+        models = decoded_object(content, engine=self.name).get("data")
         by_id = {
             model.get("id"): model
             for model in (models if isinstance(models, list) else ())
@@ -190,7 +190,7 @@ class VllmHttpEngine:
         }
         if self.model not in by_id:
             raise EngineFailed(
-                f"engine {self.address} does not serve model {self.model!r}; "
+                f"engine {self.name} does not serve model {self.model!r}; "
                 f"it serves: {', '.join(map(str, by_id)) or 'none'}"
             )
         max_model_len = by_id[self.model].get("max_model_len")
@@ -209,7 +209,7 @@ class VllmHttpEngine:
         status, content = await self._probe("GET", "/version")
         if status != 200:
             return None
-        found = decoded_object(content, engine=self.address).get("version")
+        found = decoded_object(content, engine=self.name).get("version")
         return found if isinstance(found, str) else None
 
     async def token_id_of(self, text: str) -> int | None:
@@ -238,10 +238,10 @@ class VllmHttpEngine:
         if status == 404:
             return None
         if status != 200:
-            raise http_error(self.address, status, content)
-        tokens = decoded_object(content, engine=self.address).get("tokens")
+            raise http_error(self.name, status, content)
+        tokens = decoded_object(content, engine=self.name).get("tokens")
         if not isinstance(tokens, list):
-            raise EngineFailed(f"engine {self.address} sent no tokens from /tokenize")
+            raise EngineFailed(f"engine {self.name} sent no tokens from /tokenize")
         return tuple(tokens)
 
     async def metrics(self) -> str:
@@ -254,12 +254,12 @@ class VllmHttpEngine:
         """
         status, content = await self._probe("GET", "/metrics")
         if status != 200:
-            raise http_error(self.address, status, content)
+            raise http_error(self.name, status, content)
         return content.decode(errors="replace")
 
     def _open(self) -> aiohttp.ClientSession:
         if self._is_closed:
-            raise EngineUnavailable(f"the client of engine {self.address} is closed")
+            raise EngineUnavailable(f"the client of engine {self.name} is closed")
         return self._connections.session
 
     async def _post(self, request: EngineRequest, *, stream: bool) -> aiohttp.ClientResponse:
@@ -279,16 +279,16 @@ class VllmHttpEngine:
         while the consumer holds the generator, it would cancel the consumer's own work.
         """
         left_s = self._left_s(request)
-        with transport_errors(self.address):
+        with transport_errors(self.name):
             async with asyncio.timeout(left_s):
                 return await read()
 
     def _answer_in(self, content: bytes) -> dict[str, Any]:
         """Return the JSON of an answer or of a piece of it; raise the error that it holds."""
-        body = decoded_object(content, engine=self.address)
+        body = decoded_object(content, engine=self.name)
         error = error_in(body)
         if error is not None:
-            raise error_of_object(self.address, error)
+            raise error_of_object(self.name, error)
         return body
 
     def _left_s(self, request: EngineRequest) -> float | None:
@@ -298,13 +298,13 @@ class VllmHttpEngine:
             return None
         left_s = deadline_s - self._clock.monotonic_s()
         if left_s <= 0:
-            raise DeadlineExceeded(f"the deadline passed before engine {self.address} answered")
+            raise DeadlineExceeded(f"the deadline passed before engine {self.name} answered")
         return left_s
 
     async def _probe(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         arguments: dict[str, Any] = {} if body is None else {"data": body}
         session = self._open()
-        with transport_errors(self.address):
+        with transport_errors(self.name):
             async with (
                 asyncio.timeout(self._probe_timeout_s),
                 session.request(method, self._url + path, **arguments) as response,

@@ -337,8 +337,10 @@ def _replicas(
     # Engines that were started for the tier serve under its name, others under the model's own.
     served_name = tier.model if tier.endpoints else tier.name
     return [
-        VllmHttpEngine(address, model=served_name, clock=clock, api_key=api_key)
-        for address in addresses
+        VllmHttpEngine(
+            address, model=served_name, clock=clock, name=f"{tier.name}/{i}", api_key=api_key
+        )
+        for i, address in enumerate(addresses)
     ]
 
 

@@ -38,6 +38,7 @@ STATUS: dict[type[HybridServeError], tuple[int, str, str | None]] = {
 }
 """Error class → HTTP status, OpenAI error type, OpenAI error code."""
 
+_RATE_LIMITED = (429, "rate_limit_error", "engine_rate_limited")
 _BUG: tuple[int, str, str | None] = (500, "server_error", None)
 _UNAVAILABLE_RETRY_AFTER_S = 5.0
 
@@ -47,7 +48,7 @@ def error_body(error: HybridServeError) -> dict[str, Any]:
 
     An error that the table lacks is a bug: 500.
     """
-    _, kind, code = STATUS.get(type(error), _BUG)
+    _, kind, code = _row_of(error)
     parameter = error.parameter if isinstance(error, RequestError) else None
     about = {"message": str(error), "type": kind, "param": parameter, "code": code}
     if not isinstance(error.ledger, Ledger):
@@ -57,7 +58,14 @@ def error_body(error: HybridServeError) -> dict[str, Any]:
 
 def status_of(error: HybridServeError) -> int:
     """Return the HTTP status of `error`; one that the table lacks is a bug: 500."""
-    return STATUS.get(type(error), _BUG)[0]
+    return _row_of(error)[0]
+
+
+def _row_of(error: HybridServeError) -> tuple[int, str, str | None]:
+    """Return status, type and code; those of an engine's own 429 reach the client."""
+    if isinstance(error, EngineUnavailable) and error.kind == "rate_limited":
+        return _RATE_LIMITED
+    return STATUS.get(type(error), _BUG)
 
 
 def error_response(error: HybridServeError, request_id: str | None) -> JSONResponse:
@@ -66,7 +74,9 @@ def error_response(error: HybridServeError, request_id: str | None) -> JSONRespo
     if isinstance(error, Overloaded):
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     elif isinstance(error, EngineUnavailable):
-        headers["retry-after"] = str(math.ceil(_UNAVAILABLE_RETRY_AFTER_S))
+        wanted_s = error.retry_after_s
+        wait_s = _UNAVAILABLE_RETRY_AFTER_S if wanted_s is None else wanted_s
+        headers["retry-after"] = str(math.ceil(wait_s))
     return JSONResponse(error_body(error), status_code=status_of(error), headers=headers)
 
 

@@ -291,7 +291,7 @@ async def _source(engine: VllmHttpEngine, options: ProfileOptions) -> RequestSou
     token_ids = await engine.token_ids_of(SAMPLE_TEXT)
     if not token_ids:
         raise CannotBeDone(
-            f"engine {engine.address} has no /tokenize, which prompts of a given length need"
+            f"engine {engine.name} has no /tokenize, which prompts of a given length need"
         )
     lengths = Lengths(prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens)
     return RequestSource(RequestDraw(token_ids, top_logprobs=options.top_logprobs), lengths)

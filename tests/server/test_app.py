@@ -193,6 +193,9 @@ async def test_an_error_after_the_stream_began_is_its_last_event_with_the_ledger
         (ContextLengthExceeded("too long"), 400, None),
         (EngineFailed("odd"), 502, None),
         (EngineUnavailable("down"), 503, "5"),
+        (EngineUnavailable("down", kind="refused", retry_after_s=6.2), 503, "7"),
+        (EngineUnavailable("busy", kind="rate_limited", retry_after_s=37.0), 429, "37"),
+        (EngineUnavailable("busy", kind="rate_limited"), 429, "5"),
         (DeadlineExceeded("late"), 504, None),
     ],
 )

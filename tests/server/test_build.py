@@ -63,6 +63,18 @@ async def test_the_threshold_of_the_configuration_decides(
     assert 'hybridserve_healthy_replicas{tier="small"} 1.0' in metrics
 
 
+async def test_an_engine_that_is_gone_is_named_by_tier_and_replica_alone(tmp_path: Path) -> None:
+    gone = {"small": ["http://127.0.0.1:9"], "giant": [f"unix:{tmp_path}/gone.sock"]}
+    async with running(build_app(config_of(-0.0), Serving(endpoints=gone))) as client:
+        response = await client.post("/v1/chat/completions", json={"model": "hybridserve", **BODY})
+    assert response.status_code == 503
+    assert "tier 'giant'" in response.json()["error"]["message"]
+    reasons = [attempt["reason"] for attempt in response.json()["hybridserve"]["attempts"]]
+    assert "tier 'small'" in reasons[0]
+    assert "127.0.0.1" not in response.text
+    assert str(tmp_path) not in response.text
+
+
 async def test_the_cascade_tells_its_thresholds_and_who_answered(tmp_path: Path) -> None:
     tiers = [
         {

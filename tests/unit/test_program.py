@@ -32,6 +32,11 @@ def test_an_error_of_ours_is_one_line_and_a_status(
     assert captured.out == ""
 
 
+def test_the_detail_of_an_error_is_for_the_terminal(capsys: Capture) -> None:
+    run_program("hs-x", lambda: raising(EngineUnavailable("no connection", detail="refused by h")))
+    assert capsys.readouterr().err == "hs-x: error: no connection: refused by h\n"
+
+
 def test_an_error_of_several_lines_is_shown_on_one(capsys: Capture) -> None:
     run_program("hs-x", lambda: raising(ConfigError("first\n  second")))
     assert capsys.readouterr().err == "hs-x: error: first second\n"

@@ -114,6 +114,30 @@ async def test_a_replica_that_refuses_stays_up():
     assert tier.n_up == 2
 
 
+async def test_a_replica_that_wants_to_wait_is_asked_last_until_then():
+    clock = FakeClock()
+    busy = FakeEngine(EngineUnavailable("busy", kind="rate_limited", retry_after_s=5.0))
+    other = FakeEngine()
+    tier = tier_of(busy, other, clock=clock)
+    for _ in range(3):
+        await tier.complete(REQUEST)
+    assert counts([busy, other]) == [1, 3]
+    clock.advance(5.0)
+    await tier.complete(REQUEST)
+    assert counts([busy, other]) == [2, 4]
+
+
+async def test_a_tier_whose_replicas_all_refuse_passes_on_how_long_to_wait():
+    busy = EngineUnavailable("busy", kind="rate_limited", retry_after_s=37.0, detail="key sk-1")
+    with pytest.raises(EngineUnavailable) as caught:
+        await tier_of(FakeEngine(busy)).complete(REQUEST)
+    assert (caught.value.kind, caught.value.retry_after_s) == ("rate_limited", 37.0)
+    assert (str(caught.value), caught.value.detail) == (
+        "tier 'small' is unavailable: busy",
+        "key sk-1",
+    )
+
+
 async def test_a_replica_that_fails_is_passed_over_and_then_asked_last():
     mis_set, sound = FakeEngine(EngineFailed("status 404")), FakeEngine()
     tier = tier_of(mis_set, sound)

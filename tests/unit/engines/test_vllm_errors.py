@@ -1,10 +1,17 @@
+from datetime import UTC, datetime
+
 import aiohttp
 import orjson
 import pytest
 from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 
-from hybridserve_llm.engines.vllm_errors import error_of_object, http_error, transport_errors
+from hybridserve_llm.engines.vllm_errors import (
+    error_of_object,
+    http_error,
+    retry_after_s,
+    transport_errors,
+)
 from hybridserve_llm.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -73,20 +80,45 @@ def test_other_limits_are_not_taken_for_the_context_length(message):
 def test_a_mis_set_tier_or_a_server_error_is_the_engines_failure(status):
     error = http_error("unix:/e", status, body("The model `x` does not exist."))
     assert type(error) is EngineFailed
-    assert str(error) == (
-        f"engine unix:/e answered with status {status}: The model `x` does not exist."
-    )
+    assert str(error) == f"engine unix:/e answered with status {status}"
+    assert error.detail == "The model `x` does not exist."
 
 
 def test_a_server_error_that_mentions_the_context_length_is_not_the_clients_fault():
     assert type(http_error("e", 500, body(TOO_LONG[0]))) is EngineFailed
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_an_engine_that_refuses_is_unavailable_and_alive(status):
+@pytest.mark.parametrize(("status", "kind"), [(429, "rate_limited"), (503, "refused")])
+def test_an_engine_that_refuses_is_unavailable_and_alive(status, kind):
     error = http_error("e", status, body("busy"))
     assert isinstance(error, EngineUnavailable)
-    assert error.kind == "refused"
+    assert (error.kind, error.is_alive, error.retry_after_s) == (kind, True, None)
+
+
+def test_an_engine_that_refuses_may_say_for_how_long():
+    error = http_error("e", 429, body("busy"), {"retry-after": "37"})
+    assert isinstance(error, EngineUnavailable)
+    assert error.retry_after_s == 37.0
+
+
+NOON = datetime(2026, 12, 1, 12, 0, 0, tzinfo=UTC)
+WAITS = [
+    ("0", 0.0),
+    (" 5 ", 5.0),
+    ("Tue, 01 Dec 2026 12:01:30 GMT", 90.0),
+    ("Tue, 01 Dec 2026 11:59:00 GMT", 0.0),
+    ("9" * 400, 86_400.0),
+    ("-1", None),
+    ("1.5", None),
+    ("soon", None),
+    ("", None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("header", "wait_s"), WAITS)
+def test_the_time_to_wait_is_read_as_seconds_or_as_a_date(header, wait_s):
+    assert retry_after_s(header, now=NOON) == wait_s
 
 
 @pytest.mark.parametrize(
@@ -102,7 +134,11 @@ def test_an_engine_that_refuses_is_unavailable_and_alive(status):
     ],
 )
 def test_understands_errors_that_are_not_openais(content, told):
-    assert told in str(http_error("e", 500, content))
+    error = http_error("e", 500, content)
+    assert isinstance(error, EngineFailed)
+    assert told in str(error.detail)
+    assert str(error) == "engine e answered with status 500"
+    assert told in error.with_detail
 
 
 def test_shows_a_very_long_message_in_part():
@@ -136,6 +172,7 @@ def test_connection_errors_are_engine_unavailable(raised, kind):
     with pytest.raises(EngineUnavailable, match="engine e") as caught, transport_errors("e"):
         raise raised
     assert caught.value.kind == kind
+    assert caught.value.detail in (str(raised), repr(raised))
     assert caught.value.__cause__ is raised
 
 

@@ -193,8 +193,9 @@ async def test_an_error_in_mid_stream_raises_the_mapped_error(code, expected):
     async with engine_over(streaming(event(CHUNK), error)) as engine:
         chunks = engine.stream(chat())
         await anext(chunks)
-        with pytest.raises(expected, match="it broke"):
+        with pytest.raises(expected) as caught:
             await anext(chunks)
+    assert "it broke" in (str(caught.value), getattr(caught.value, "detail", None))
 
 
 SHAPES_OF_ERRORS = [
@@ -212,11 +213,13 @@ SHAPES_OF_ERRORS = [
 @pytest.mark.parametrize("error", SHAPES_OF_ERRORS)
 async def test_an_error_inside_a_200_is_the_engines_failure_in_any_shape(error):
     async with engine_over(answering(orjson.dumps(error))) as engine:
-        with pytest.raises(EngineFailed, match="it broke"):
+        with pytest.raises(EngineFailed) as caught:
             await engine.complete(chat())
+        assert caught.value.detail == "it broke"
     async with engine_over(streaming(event(CHUNK), event(error), b"data: [DONE]\n\n")) as engine:
-        with pytest.raises(EngineFailed, match="it broke"):
+        with pytest.raises(EngineFailed) as caught:
             await bodies_of(engine, chat())
+        assert caught.value.detail == "it broke"
 
 
 async def test_a_null_error_is_none():
