@@ -4,7 +4,6 @@ An answer may be fluent and sure of itself and still be unfit to take: cut off, 
 that was asked for, or a call of a tool that nobody offered. Log-probabilities cannot see this.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,10 +11,11 @@ import orjson
 from hybridserve_llm.confidence.schema_checks import (
     answer_schema,
     expects_json,
+    expects_object,
     schema_fault,
-    tool_schema,
 )
-from hybridserve_llm.values.answers import Answer, ToolCall, Usage
+from hybridserve_llm.confidence.tool_checks import failed_tool_check
+from hybridserve_llm.values.answers import Answer, Usage
 from hybridserve_llm.values.ends import End, end_of, unfit_end
 from hybridserve_llm.values.requests import GenerateRequest
 
@@ -27,14 +27,9 @@ def failed_check(request: GenerateRequest, answer: Answer, usage: Usage) -> str 
         return cut
     if answer.unreadable is not None:
         return f"the answer cannot be read: {answer.unreadable}"
-    disobeyed = _disobeyed_tool_choice(request, answer)
-    if disobeyed is not None:
-        return disobeyed
-    if answer.tool_calls:
-        faults = (_failed_tool_check(request, call) for call in answer.tool_calls)
-        return next((fault for fault in faults if fault is not None), None)
-    if answer.finish_reason in ("tool_calls", "function_call"):
-        return "the answer ended as a tool call, and it holds none"
+    unfit = failed_tool_check(request, answer)
+    if unfit is not None or answer.tool_calls:
+        return unfit
     if not answer.text.strip():
         return "the answer is empty"
     return _failed_json_check(request, answer.text) if expects_json(request) else None
@@ -60,34 +55,11 @@ def _cut_at_clients_limit(request: GenerateRequest, usage: Usage) -> bool:
     return limit is not None and (usage.completion_tokens or 0) >= limit
 
 
-def _disobeyed_tool_choice(request: GenerateRequest, answer: Answer) -> str | None:
-    choice = request.payload.get("tool_choice")
-    if choice == "none" and answer.tool_calls:
-        return "the answer calls a tool, and the client wanted none called"
-    if choice == "required" and not answer.tool_calls:
-        return "the answer calls no tool, and the client required one"
-    if isinstance(choice, Mapping) and choice.get("type") == "function":
-        function = choice.get("function")
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if {call.name for call in answer.tool_calls} != {name}:
-            return f"the answer does not call the tool that the client named: {name!r}"
-    return None
-
-
-def _failed_tool_check(request: GenerateRequest, call: ToolCall) -> str | None:
-    if call.name not in request.tool_names:
-        return f"the answer calls a tool that was not offered: {call.name!r}"
-    try:
-        arguments: Any = orjson.loads(call.arguments)
-    except orjson.JSONDecodeError:
-        return f"the arguments of tool {call.name!r} are not JSON"
-    subject = f"the arguments of tool {call.name!r}"
-    return schema_fault(subject, tool_schema(request, call.name), arguments)
-
-
 def _failed_json_check(request: GenerateRequest, text: str) -> str | None:
     try:
         parsed: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         return "the answer is not the JSON that was asked for"
+    if expects_object(request) and not isinstance(parsed, dict):
+        return "the answer is JSON, and not the object that was asked for"
     return schema_fault("the answer", answer_schema(request), parsed)

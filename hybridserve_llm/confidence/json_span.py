@@ -118,7 +118,7 @@ def tool_call_values(stream: bytes, calls: Sequence[ToolCall]) -> tuple[JsonValu
 
 def _located(stream: bytes, cursor: int, call: ToolCall) -> tuple[JsonScan, tuple[int, int]] | None:
     """Find the call's arguments, and the scan of the outermost object around them."""
-    arguments = orjson.loads(call.arguments)
+    arguments = _parsed(call.arguments)
     if not isinstance(arguments, dict):
         return None
     for scan in _scans(stream, cursor):
@@ -155,7 +155,7 @@ def _named(
     return () if at < 0 or not written else (JsonValue(at, at + len(written)),)
 
 
-def _parsed(candidate: bytes) -> Any:
+def _parsed(candidate: bytes | str) -> Any:
     """Return the parsed object; None, which equals no arguments, where it is not JSON."""
     try:
         return orjson.loads(candidate)

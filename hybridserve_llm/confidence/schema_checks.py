@@ -1,15 +1,17 @@
 """Find the JSON schemas that a request sets for its answer, and check instances against them.
 
-A schema that cannot be checked (it is invalid, refers to a document elsewhere, or has a pattern
-with look-around or back-references) lets no answer through. A check that was asked for and not made
-counts as failed. Engines refuse such schemas where they compile them; where they do not, as for the
-tools of `tool_choice: auto`, the answer escalates and the ledger says why.
+A schema may have parts that cannot be checked: they are invalid, refer to a document elsewhere, or
+are patterns with look-around or back-references. The schema of an *answer* then lets nothing
+through, since engines refuse such schemas, and a check that was asked for and not made counts as
+failed. The schema of a *tool* is checked without those parts: engines do not compile it where the
+model is free to call the tool or not, and generators of schemas write such parts often.
 
 Schemas come from clients. So nothing is fetched (`$ref` to a URL fails), patterns run on a
 linear-time engine, and a fault names the place in the schema, never the answer's content. `format`
 is an annotation, as in draft 2020-12, and is not checked.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,9 +19,13 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from hybridserve_llm.confidence.schema_parts import checkable_part
 from hybridserve_llm.values.requests import GenerateRequest
 
+log = logging.getLogger(__name__)
+
 _MAX_VALIDATORS = 256
+_SHOWN_PLACES = 5
 
 
 def answer_schema(request: GenerateRequest) -> Any:
@@ -38,9 +44,15 @@ def answer_schema(request: GenerateRequest) -> Any:
 
 def expects_json(request: GenerateRequest) -> bool:
     """Return True where the client asked for an answer in JSON, with or without a schema."""
+    wants_json = request.json_answer or expects_object(request)
+    return wants_json or answer_schema(request) is not None
+
+
+def expects_object(request: GenerateRequest) -> bool:
+    """Return True where the client asked for a JSON object, whatever is in it."""
     structured = _mapping(request.payload.get("structured_outputs"))
-    wants_object = structured.get("json_object") is True
-    return request.json_answer or wants_object or answer_schema(request) is not None
+    wanted = _mapping(request.payload.get("response_format")).get("type")
+    return structured.get("json_object") is True or wanted == "json_object"
 
 
 def tool_schema(request: GenerateRequest, name: str) -> Any:
@@ -52,18 +64,26 @@ def tool_schema(request: GenerateRequest, name: str) -> Any:
     return None
 
 
-def schema_fault(subject: str, schema: Any, instance: Any) -> str | None:
+def takes_no_arguments(schema: Any) -> bool:
+    """Return True where the schema of a tool names no argument."""
+    return schema is None or (isinstance(schema, Mapping) and not schema.get("properties"))
+
+
+def schema_fault(
+    subject: str, schema: Any, instance: Any, *, must_be_whole: bool = True
+) -> str | None:
     """Return why the parsed `instance` is not known to fit `schema`, None where it fits.
 
     Args:
         subject: The subject of the returned sentence, e.g. "the answer".
         schema: As a client gave it; None (no schema) fits everything.
         instance: Parsed by orjson, so at most 1024 levels deep.
+        must_be_whole: Whether a schema of which parts cannot be checked lets nothing through.
     """
     if schema is None:
         return None
-    validator = _validator(_schema_text(schema))
-    if validator is None:
+    validator, left_out = _validator(_schema_text(schema))
+    if left_out and must_be_whole:
         return f"{subject} cannot be checked: its JSON schema is invalid or not supported"
     try:
         validator.validate(instance)
@@ -81,18 +101,41 @@ def _schema_text(schema: Any) -> str:
 
 
 @lru_cache(maxsize=_MAX_VALIDATORS)
-def _validator(schema: str) -> jsonschema_rs.Validator | None:
-    """Return the compiled schema, kept across requests, or None where it does not compile.
+def _validator(schema: str) -> tuple[jsonschema_rs.Validator, tuple[str, ...]]:
+    """Return what can be checked of a schema, kept across requests, and the places of the rest.
 
     It takes text in place of an object, since text can be a key of the cache and the parser bounds
     its depth.
     """
     try:
-        return jsonschema_rs.validator_for(
-            schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
-        )
+        return _compiled(schema), ()
     except ValueError:
-        return None
+        pass
+    try:
+        parsed: Any = orjson.loads(schema)
+    except orjson.JSONDecodeError:
+        parsed = None
+    checkable = checkable_part(parsed, _compiles)
+    if checkable.left_out:
+        log.warning(
+            "a client's JSON schema cannot be checked whole; left out: %s",
+            ", ".join(place or "all of it" for place in checkable.left_out[:_SHOWN_PLACES]),
+        )
+    return _compiled(_schema_text(checkable.schema)), checkable.left_out
+
+
+def _compiled(schema: str) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(
+        schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
+    )
+
+
+def _compiles(schema: Any) -> bool:
+    try:
+        _compiled(_schema_text(schema))
+    except ValueError:
+        return False
+    return True
 
 
 def _pointer(path: list[str | int]) -> str:

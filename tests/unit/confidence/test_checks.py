@@ -128,6 +128,13 @@ def test_json_without_a_schema_must_only_parse() -> None:
     assert fault(request(structured_outputs={"json_object": True}), "{") == NOT_JSON
 
 
+@pytest.mark.parametrize("text", ["123", '"a"', "[]", "null"])
+def test_json_object_wants_an_object(text: str) -> None:
+    reason = "the answer is JSON, and not the object that was asked for"
+    assert fault(request(response_format={"type": "json_object"}), text) == reason
+    assert fault(request(structured_outputs={"json_object": True}), text) == reason
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -224,10 +231,78 @@ def test_a_call_that_is_unfit_fails(name: str, arguments: str, reason: str) -> N
     assert fault(OFFERED, "", ("now", "{}"), (name, arguments)) == reason
 
 
-def test_a_tools_schema_that_cannot_be_checked_fails_the_calls_of_that_tool_alone() -> None:
-    asked = request(tools=[tool("odd", {"type": "any"}), tool("now")])
+@pytest.mark.parametrize("schema", UNCHECKABLE.values(), ids=UNCHECKABLE)
+def test_what_cannot_be_checked_of_a_tools_schema_is_left_out_of_the_check(schema: Any) -> None:
+    asked = request(tools=[tool("odd", schema)])
+    assert fault(asked, "", ("odd", '{"a": 1}')) is None
+    if schema == UNCHECKABLE["no bytes"]:  # never comes from JSON
+        return
+    city = {"type": "object", "required": ["city"], "properties": {"odd": schema}}
+    asked = request(tools=[tool("weather", city)])
+    assert fault(asked, "", ("weather", '{"city": "Paris", "odd": 1}')) is None
+    assert "/required" in (fault(asked, "", ("weather", '{"odd": 1}')) or "")
+
+
+def test_a_tool_without_parameters_may_be_called_with_no_text() -> None:
+    nothing = {"type": "object", "properties": {}}
+    asked = request(tools=[tool("now"), tool("then", nothing), tool("add", PERSON)])
+    assert fault(asked, "", ("now", "")) is None
+    assert fault(asked, "", ("then", " ")) is None
+    assert fault(asked, "", ("add", "")) == "the arguments of tool 'add' are not JSON"
+
+
+MARKUP = [
+    '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+    "Let me see. <function=now></function>",
+    "<|tool_call|>now",
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_end|>",
+    "<\uff5ctool\u2581calls\u2581begin\uff5c>now",
+    '[TOOL_CALLS][{"name": "now", "arguments": {}}]',
+    "[TOOL_CALLS]now{}",
+    "<|python_tag|>now()",
+    "<minimax:tool_call><invoke name='now'></invoke></minimax:tool_call>",
+    "<function_calls>",
+    "<|START_ACTION|>[]",
+    'functools[{"name": "now"}]',
+    "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}",
+    "<start_function_call>call:now{}<end_function_call>",
+    '{"name": "now", "parameters": {}}',
+    '```json\n{"name": "now", "arguments": {}}\n```',
+    '[{"name": "now", "arguments": {}}]',
+    "[now()]",
+    "now(zone='UTC')",
+]
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_a_call_that_no_parser_found_is_no_text(text: str) -> None:
+    asked = request(tools=[tool("now"), tool("add", PERSON)])
+    reason = "the answer has the markup of a tool call in its text"
+    assert fault(asked, text) == reason
+    assert fault(asked, text, ("now", "{}")) == reason
+    assert fault(request(), text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is noon now (in Paris).",
+        "Call `now()` to get the time.",
+        "a < b, and the function f(x) > 0",
+        '{"name": "Ada", "age": 36}',
+        "<b>bold</b> and <div class='x'>",
+        "[1, 2, 3]",
+    ],
+)
+def test_text_that_only_looks_like_markup_passes_where_tools_are_offered(text: str) -> None:
+    assert fault(request(tools=[tool("now")]), text) is None
+
+
+def test_one_call_at_a_time_is_obeyed() -> None:
+    asked = request(tools=[tool("now")], parallel_tool_calls=False)
     assert fault(asked, "", ("now", "{}")) is None
-    assert "arguments of tool 'odd' cannot be checked" in (fault(asked, "", ("odd", "{}")) or "")
+    reason = "the answer calls 2 tools, and the client wanted one call at a time"
+    assert fault(asked, "", ("now", "{}"), ("now", "{}")) == reason
 
 
 def test_a_tool_without_parameters_has_no_schema() -> None:
@@ -237,6 +312,12 @@ def test_a_tool_without_parameters_has_no_schema() -> None:
 
 
 NAMED = {"type": "function", "function": {"name": "now"}}
+
+
+def allowed(mode: str, *tools: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
 CHOICES: list[tuple[Any, tuple[tuple[str, str], ...], str | None]] = [
     ("auto", (), None),
     ("auto", (("now", "{}"),), None),
@@ -251,6 +332,24 @@ CHOICES: list[tuple[Any, tuple[tuple[str, str], ...], str | None]] = [
         (("add", '{"name": "x", "age": 1}'),),
         "the answer does not call the tool that the client named: 'now'",
     ),
+    ({"type": "function", "name": "now"}, (("now", "{}"),), None),
+    (allowed("auto", NAMED), (), None),
+    (allowed("auto", NAMED), (("now", "{}"),), None),
+    (allowed("required", NAMED), (), "the answer calls no tool, and the client required one"),
+    (
+        allowed("auto", NAMED),
+        (("add", '{"name": "x", "age": 1}'),),
+        "the answer calls a tool that the client did not allow: 'add'",
+    ),
+    ({"type": "allowed_tools", "mode": "auto", "tools": [NAMED]}, (("now", "{}"),), None),
+    (
+        {"type": "allowed_tools"},
+        (("now", "{}"),),
+        "the answer calls a tool that the client did not allow: 'now'",
+    ),
+    ({"type": "custom"}, (), "tool_choice {'type': 'custom'} cannot be checked"),
+    ("any", (), "tool_choice 'any' cannot be checked"),
+    (3, (), "tool_choice 3 cannot be checked"),
 ]
 
 
