@@ -81,7 +81,8 @@ def checked_cascade(options: LaunchOptions) -> Checked:
     """
     config = _with_options(load_config(options.config or DEMO_CONFIG), options)
     check_checkpoints(config)
-    certificate = None if config.certificate is None else load_certificate(config.certificate)
+    named = config.certificate
+    certificate = None if named is None else load_certificate(named.file)
     if certificate is not None and not options.allow_unprofitable:
         check_it_pays(certificate)
     has_place = config.launch.run_folder or config.watch.state_file

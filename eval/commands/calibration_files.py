@@ -12,7 +12,7 @@ from eval.reports.calibration_result import CalibrationReport
 from eval.reports.provenance import provenance_of
 from hybridserve_llm.calibration.artefact import Origin, certificate_of
 from hybridserve_llm.calibration.outcomes import Outcomes
-from hybridserve_llm.cascade.policies import sampling_of
+from hybridserve_llm.cascade.coverage import sampling_of
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.reporting.page import replace_file
 from hybridserve_llm.values.requests import Endpoint
@@ -71,6 +71,7 @@ def _origin(data: CalibrationData, options: CalibrationOptions, *, created: str)
         data_sha256=data.data_sha256,
         endpoints=header.endpoints if header else (Endpoint.CHAT.value,),
         sampling=sampling_of(header.sampling) if header else {},
+        demands=header.demands if header else ((),),
         fingerprint=header.fingerprint if header else None,
         cost_source=data.cost_source,
     )

@@ -82,6 +82,7 @@ def header_of(
         tiers=cascade.tiers,
         fingerprint=cascade.fingerprint,
         sampling=dict(asking.sampling),
+        demands=prompts.demands(asking.sampling),
         endpoints=tuple(endpoint.value for endpoint in prompts.endpoints),
         data_sha256=prompts.sha256,
         labels=prompts.labels,

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eval.questions.graders import Agrees, Code, Grader, GraderSpec, grader_spec
-from hybridserve_llm.cascade.policies import SAMPLING_FIELDS
+from hybridserve_llm.cascade.coverage import SAMPLING_FIELDS, demands_of
 from hybridserve_llm.errors import ConfigError
 from hybridserve_llm.faults import first_fault
 from hybridserve_llm.values.requests import Endpoint, JsonObject
@@ -28,6 +29,8 @@ SET_BY_COLLECTION = frozenset(
     {"model", "messages", "prompt", "stream", "stream_options", "n", "hybridserve"}
 )
 """Body fields that neither a prompt's `request` nor the sampling may set."""
+
+_LEAST_SHARE_OF_DEMANDS = 0.05
 
 _Name = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 
@@ -71,6 +74,18 @@ class PromptSet:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the endpoints that are asked, each once."""
         return tuple(sorted({prompt.endpoint for prompt in self.prompts}))
+
+    def demands(self, sampling: JsonObject) -> tuple[tuple[str, ...], ...]:
+        """Return what the prompts demand of the form of their answers, each combination once.
+
+        A combination of less than a twentieth of the prompts is left out: a loss over all prompts
+        says next to nothing about it.
+        """
+        counts = Counter(
+            tuple(sorted(demands_of(prompt.body(sampling)))) for prompt in self.prompts
+        )
+        least = _LEAST_SHARE_OF_DEMANDS * len(self.prompts)
+        return tuple(sorted(demands for demands, count in counts.items() if count >= least))
 
 
 class _Line(BaseModel):

@@ -46,6 +46,8 @@ class AttemptsHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tiers: All tiers of the cascade, cheapest first, including those that were not asked.
         fingerprint: Of the cascade, as its server gave it; None where it gave none.
         sampling: Body fields that were sent with every prompt.
+        demands: What the prompts demanded of the form of their answers, each combination once; the
+            empty one is free text. Files from before there were any have free text alone.
         endpoints: Where the prompts were sent.
         data_sha256: Of the prompts file.
         grader: Of prompts that name none, with its settings; None where there was none.
@@ -56,6 +58,7 @@ class AttemptsHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tiers: tuple[RecordedTier, ...]
     fingerprint: dict[str, Any] | None
     sampling: dict[str, Any]
+    demands: tuple[tuple[str, ...], ...] = ((),)
     endpoints: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...]
     data_sha256: str
     labels: Labels
@@ -264,6 +267,7 @@ def differing_headers(
             ("labels", "labels"),
             ("grader", "grader"),
             ("sampling", "sampling"),
+            ("demands", "demands on answers"),
         )
         if getattr(there, key) != getattr(now, key) and (same_prompts or key != "data_sha256")
     ]

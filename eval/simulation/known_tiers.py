@@ -136,7 +136,7 @@ def _reaches(config: CascadeConfig, demand: PlanDemand | None) -> dict[str, floa
     certified: Mapping[str, float] | None = None
     if config.certificate is not None:
         certified = certified_reach(
-            load_certificate(config.certificate), shadow_share=config.watch.shadow_share
+            load_certificate(config.certificate.file), shadow_share=config.watch.shadow_share
         )
     planned = {} if demand is None else {tier.name: tier.reach for tier in demand.tiers}
     return {

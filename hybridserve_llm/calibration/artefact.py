@@ -37,6 +37,7 @@ class Origin:
         data_sha256: Hash of the data, for people to compare.
         endpoints: Endpoints that the questions were asked through.
         sampling: Sampling settings that they were asked with.
+        demands: What they demanded of the form of their answers, each combination once.
         fingerprint: `{"hash", "parts"}` of the cascade that answered; None where it is not known.
         cost_source: The meaning of a cost, in words.
         estimand: The loss is a mean over random questions (`question`), or over random questions of
@@ -52,6 +53,7 @@ class Origin:
     fingerprint: Mapping[str, Any] | None
     cost_source: str
     estimand: Literal["question", "question_of_group"] = "question"
+    demands: tuple[tuple[str, ...], ...] = ((),)
 
 
 def certificate_of(
@@ -82,6 +84,7 @@ def certificate_of(
             "data_sha256": origin.data_sha256,
             "endpoints": origin.endpoints,
             "sampling": dict(origin.sampling),
+            "demands": origin.demands,
             "fingerprint": origin.fingerprint and FingerprintPart(**origin.fingerprint),
             "cost": CostPart(
                 source=origin.cost_source,

@@ -6,7 +6,7 @@ from hybridserve_llm.cascade.policy import Bounds, Decision, Policy
 from hybridserve_llm.errors import HybridServeError, RequestError
 from hybridserve_llm.interfaces import Clock, Engine, RequestJournal, Scorer
 from hybridserve_llm.values.answers import Assessment, Seen, Usage
-from hybridserve_llm.values.ledger import Attempt, Ledger, RequestEnd, Verdict
+from hybridserve_llm.values.ledger import Attempt, Gap, Ledger, RequestEnd, Uncovered, Verdict
 from hybridserve_llm.values.requests import GenerateRequest
 
 _NOT_ASSESSED = Assessment(score=None)
@@ -32,7 +32,7 @@ class Climb:
     writes the ledger and gives it to the journal; nothing else does.
 
     Attributes:
-        is_covered: Whether the certificate, if there is one, covers this request.
+        uncovered: Why no certificate covers this request; None where one does.
         started_s: When the request arrived (monotonic).
         seen: The answers so far, as the policy reads them.
         failure: The error of the last attempt that failed.
@@ -44,7 +44,7 @@ class Climb:
     request: GenerateRequest
     policy: Policy
     bounds: Bounds
-    is_covered: bool
+    uncovered: Uncovered | None
     clock: Clock
     journal: RequestJournal
     energy_reason: str | None
@@ -61,7 +61,14 @@ class Climb:
     @property
     def is_certified(self) -> bool:
         """Return whether the certificate's promise holds for the answer that is to come."""
-        return self.policy.is_certified and self.is_covered and self.failure is None
+        return self.policy.is_certified and self.gap is None
+
+    @property
+    def gap(self) -> Uncovered | None:
+        """Return why no certificate covers the answer that is to come; None where one does."""
+        if self.uncovered is None and self.failure is not None:
+            return Uncovered(gap=Gap.FAILURE, reason=f"a tier gave no answer: {self.failure}")
+        return self.uncovered
 
     @property
     def is_watched(self) -> bool:
@@ -116,6 +123,7 @@ class Climb:
             model=answering.model if answering else None,
             confidence=answering.confidence if answering else None,
             certified=answering is not None and self.is_certified,
+            uncovered=None if answering is None else self.gap,
             endpoint=self.request.endpoint,
             end=_end(answering, ended_by),
             error=type(ended_by).__name__ if ended_by else None,

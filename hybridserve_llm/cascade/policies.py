@@ -1,78 +1,17 @@
-"""Choose the policy of a request, and say whether the certificate covers the request."""
+"""Choose the policy of a request by what it asks for and by what the certificate covers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
+from hybridserve_llm.cascade.coverage import Coverage
 from hybridserve_llm.cascade.policy import Policy
 from hybridserve_llm.errors import InvalidRequest
 from hybridserve_llm.interfaces import Watcher
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
+from hybridserve_llm.values.ledger import Gap, Uncovered
+from hybridserve_llm.values.requests import GenerateRequest
 
-SAMPLING_FIELDS = frozenset(
-    {
-        "add_generation_prompt",
-        "add_special_tokens",
-        "allowed_token_ids",
-        "bad_words",
-        "best_of",
-        "chat_template",
-        "chat_template_kwargs",
-        "continue_final_message",
-        "frequency_penalty",
-        "ignore_eos",
-        "include_stop_str_in_output",
-        "length_penalty",
-        "logit_bias",
-        "min_p",
-        "min_tokens",
-        "n",
-        "presence_penalty",
-        "reasoning_effort",
-        "repetition_detection",
-        "repetition_penalty",
-        "skip_special_tokens",
-        "spaces_between_special_tokens",
-        "stop",
-        "stop_token_ids",
-        "temperature",
-        "thinking_token_budget",
-        "top_k",
-        "top_p",
-        "truncate_prompt_tokens",
-        "truncation_side",
-        "use_beam_search",
-        "vllm_xargs",
-        "watermarking",
-    }
-)
-"""Body fields that change how a model answers the same prompt.
-
-A seed is not among them: it picks one of the answers that the settings allow. Nor is a limit of
-output tokens, which changes nothing unless it cuts the answer.
-"""
-_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stop": ([],), "logit_bias": ({},)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """Hold the endpoints and the sampling settings that a certificate covers."""
-
-    endpoints: frozenset[Endpoint]
-    sampling: Mapping[str, Any]
-
-    def covers(self, request: GenerateRequest) -> bool:
-        """Return whether the request has the certificate's settings, and no others."""
-        return request.endpoint in self.endpoints and sampling_of(request.payload) == self.sampling
-
-
-def sampling_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sampling settings of a request's body, without those that ask for nothing."""
-    return {
-        key: value
-        for key, value in payload.items()
-        if key in SAMPLING_FIELDS and value is not None and value not in _AS_ABSENT.get(key, ())
-    }
+_TO_LAST = frozenset({Gap.UNKNOWN_FIELD, Gap.DEMAND})
+"""Gaps at which a score may say nothing: unless told otherwise, the last tier answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +22,11 @@ class Policies:
         default: The policy, unless the request or the watch asks for another one.
         last_only: Asks the last tier for everything; taken when the watch says so.
         strict: The stricter certified policy, if there is one.
-        coverage: The requests that the certificate covers; None without a certificate.
+        coverage: The requests that the certificate covers; None where none holds.
+        uncertified: Why no certificate holds, where that is so.
+        uncovered: Who answers what the certificate does not cover: the last tier alone, or the
+            cascade without a promise. None leaves settings to the cascade, and unknown fields and
+            demands on the form of the answer to the last tier.
         watcher: Checks that the certificate still holds; None without a certificate.
     """
 
@@ -91,10 +34,12 @@ class Policies:
     last_only: Policy
     strict: Policy | None = None
     coverage: Coverage | None = None
+    uncertified: str = "no certificate"
+    uncovered: Literal["last", "cascade"] | None = None
     watcher: Watcher | None = None
 
-    def pick(self, request: GenerateRequest) -> Policy:
-        """Return the policy for this request.
+    def pick(self, request: GenerateRequest, gap: Uncovered | None = None) -> Policy:
+        """Return the policy for this request, which the certificate does not cover if it has a gap.
 
         Raises:
             InvalidRequest: The request asks for the stricter policy, and none exists.
@@ -106,15 +51,19 @@ class Policies:
                 "policy 'strict' does not exist: no stricter policy is certified",
                 parameter="hybridserve.policy",
             )
-        if wished == "last" or level == "escalate":
+        if wished == "last" or level == "escalate" or self._goes_to_last(gap):
             return self.last_only
         if self.strict is not None and (wished == "strict" or level == "strict"):
             return self.strict
         return self.default
 
-    def covers(self, request: GenerateRequest) -> bool:
-        """Return whether the certificate covers the request's settings.
+    def gap(self, request: GenerateRequest) -> Uncovered | None:
+        """Return why no certificate covers the request's body; None where one does."""
+        if self.coverage is None:
+            return Uncovered(gap=Gap.NO_CERTIFICATE, reason=self.uncertified)
+        return self.coverage.gap(request)
 
-        The router checks the tiers that the request allows.
-        """
-        return self.coverage is not None and self.coverage.covers(request)
+    def _goes_to_last(self, gap: Uncovered | None) -> bool:
+        if gap is None or gap.gap is Gap.NO_CERTIFICATE:
+            return False
+        return gap.gap in _TO_LAST if self.uncovered is None else self.uncovered == "last"

@@ -27,7 +27,7 @@ from hybridserve_llm.errors import (
 from hybridserve_llm.interfaces import Clock, RequestJournal
 from hybridserve_llm.values.answers import Assessment, Completion, Seen
 from hybridserve_llm.values.ends import unfit_end
-from hybridserve_llm.values.ledger import Outcome
+from hybridserve_llm.values.ledger import Gap, Outcome, Uncovered
 from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
 
 
@@ -76,7 +76,9 @@ class CascadeRouter:
             raise
 
     def _start(self, request: GenerateRequest) -> Climb:
-        policy, last = self._policies.pick(request), len(self._tiers) - 1
+        gap = self._policies.gap(request)
+        # A request to one tier is answered by that tier, whatever it asks for.
+        policy = self._policies.pick(request, gap if request.only_tier is None else None)
         if request.overrides.min_confidence is not None and not policy.has_confidence:
             raise InvalidRequest(
                 "min_confidence needs a calibrated cascade; this one is uncertified, "
@@ -84,18 +86,28 @@ class CascadeRouter:
                 parameter="hybridserve.min_confidence",
             )
         bounds = self._bounds(request)
-        # A tier in the middle to begin at makes the cascade another one, not a stricter one.
-        is_certified_range = bounds.final_tier == last and bounds.first_tier in (0, last)
         return Climb(
             request=request,
             policy=policy,
             bounds=bounds,
-            is_covered=is_certified_range and self._policies.covers(request),
+            uncovered=gap or self._other_tiers(bounds),
             clock=self._clock,
             journal=self._journal,
             energy_reason=self._energy_reason,
             started_s=self._clock.monotonic_s(),
         )
+
+    def _other_tiers(self, bounds: Bounds) -> Uncovered | None:
+        """Return why the request's tiers are not those that were certified; None where they are.
+
+        A tier in the middle to begin at makes the cascade another one, not a stricter one.
+        """
+        last = len(self._tiers) - 1
+        if bounds.final_tier == last and bounds.first_tier in (0, last):
+            return None
+        names = (self._tiers[bounds.first_tier].name, self._tiers[bounds.final_tier].name)
+        reason = f"only tiers from {names[0]!r} to {names[1]!r} may answer"
+        return Uncovered(gap=Gap.TIERS, reason=reason)
 
     def _bounds(self, request: GenerateRequest) -> Bounds:
         overrides, last = request.overrides, len(self._tiers) - 1
@@ -190,8 +202,10 @@ class CascadeRouter:
     ) -> Outcome:
         """Close the request with this answer; a certified one below the last tier is watched."""
         is_below_last = at < len(self._tiers) - 1
-        if is_below_last and any(one.finish_reason == "length" for one in completion.answers):
-            climb.is_covered = False  # the client's limit cut it, which no calibration question was
+        is_cut = any(one.finish_reason == "length" for one in completion.answers)
+        if is_below_last and is_cut and climb.uncovered is None:
+            reason = "the client's limit cut the answer, as it cut none of the calibration"
+            climb.uncovered = Uncovered(gap=Gap.CUT, reason=reason)
         if is_below_last and climb.is_watched and self._policies.watcher is not None:
             self._policies.watcher.accepted(
                 climb.request, self._tiers[at].name, completion, assessment

@@ -4,9 +4,9 @@ Unknown keys are errors. Building a model touches no disk.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hybridserve_llm.config.model_facts import ModelFacts
 from hybridserve_llm.config.planning import ClusterConfig, PlannerConfig, TierWorkload
@@ -220,12 +220,26 @@ class TracingConfig(_Settings):
     )
 
 
+class CertificateConfig(_Settings):
+    """Name the certificate to serve by; the path of its file alone may stand for this section."""
+
+    file: Path = Field(
+        description="certificate of hs-calibrate; answers are then taken by its policy"
+    )
+    uncovered: Literal["last", "cascade"] | None = Field(
+        None,
+        description="who answers what the certificate does not cover: `last` is the last tier "
+        "alone, `cascade` the cascade without a promise; by default the last tier answers requests "
+        "with unknown fields or an uncovered form of answer, and the cascade all others",
+    )
+
+
 class CascadeConfig(_Settings):
     """Configure a cascade: two tiers or more, cheapest first, and the programs' settings."""
 
     tiers: tuple[TierConfig, ...] = Field(min_length=2)
-    certificate: Path | None = Field(
-        None, description="certificate of hs-calibrate; answers are then taken by its policy"
+    certificate: CertificateConfig | None = Field(
+        None, description="certificate of hs-calibrate, as a section or as the path of its file"
     )
     server: ServerConfig = Field(default_factory=ServerConfig)
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
@@ -237,6 +251,11 @@ class CascadeConfig(_Settings):
     cluster: ClusterConfig | None = Field(
         None, description="GPUs to plan for, instead of those of this machine; for --dry-run"
     )
+
+    @field_validator("certificate", mode="before")
+    @classmethod
+    def _take_a_path_alone(cls, given: Any) -> Any:
+        return {"file": given} if isinstance(given, str | Path) else given
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

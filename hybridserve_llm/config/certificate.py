@@ -108,7 +108,12 @@ class FingerprintPart(_CertificatePart):
 
 
 class Certificate(_CertificatePart):
-    """Hold a fitted cascade with its promise, or the finding that no promise pays."""
+    """Hold a fitted cascade with its promise, or the finding that no promise pays.
+
+    Attributes:
+        demands: What the questions demanded of the form of their answers, each combination once;
+            the empty one is free text (`cascade.coverage`).
+    """
 
     schema_: Literal["hybridserve-certificate/1"] = Field(alias="schema")
     created: str
@@ -126,6 +131,7 @@ class Certificate(_CertificatePart):
     data_sha256: str
     endpoints: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...] = Field(min_length=1)
     sampling: dict[str, Any]
+    demands: tuple[tuple[str, ...], ...] = ((),)
     fingerprint: FingerprintPart | None
     cost: CostPart
     models: tuple[StatePart, ...]

@@ -77,6 +77,7 @@ def _fault_text(error: Any) -> str:
 
 
 _PATHS = (
+    ("certificate", "file"),
     ("server", "api_keys_file"),
     ("launch", "run_folder"),
     ("watch", "state_file"),
@@ -90,11 +91,11 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
     if isinstance(tiers, list):
         resolved["tiers"] = [_tier_with_absolute_paths(tier, folder) for tier in tiers]
     if isinstance(values.get("certificate"), str):
-        resolved["certificate"] = str((folder / values["certificate"]).resolve())
+        resolved["certificate"] = {"file": values["certificate"]}
     for section, key in _PATHS:
-        part = values.get(section)
+        part = resolved.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
-            resolved[section] = {**part, key: str(folder / part[key])}
+            resolved[section] = {**part, key: str((folder / part[key]).resolve())}
     return resolved
 
 

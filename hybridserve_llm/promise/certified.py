@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hybridserve_llm.cascade.policies import Coverage
+from hybridserve_llm.cascade.coverage import Coverage, sampling_of
 from hybridserve_llm.cascade.risk_policy import RiskBand, RiskPolicy, RiskRule
 from hybridserve_llm.confidence.day_zero import Reads
 from hybridserve_llm.confidence.features import FEATURE_NAMES
@@ -75,7 +75,8 @@ def certified_parts(
         strict_policy=policy(certificate.strict_policy),
         coverage=Coverage(
             endpoints=frozenset(map(Endpoint, certificate.endpoints)),
-            sampling=certificate.sampling,
+            sampling=sampling_of(certificate.sampling),
+            demands=frozenset(map(frozenset, certificate.demands)),
         ),
         reads=_reads(certificate),
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hybridserve_llm.cascade.policies import Coverage
+from hybridserve_llm.cascade.coverage import Coverage
 from hybridserve_llm.cascade.policy import Policy, ScorePolicy, SkipRule, TierRule
 from hybridserve_llm.cascade.risk_policy import RiskPolicy
 from hybridserve_llm.confidence.day_zero import Reads

@@ -152,7 +152,7 @@ async def _open_parts(
             config=config.server,
             router=CascadeRouter(
                 tiers,
-                _policies(standing, watch),
+                _policies(config, standing, watch),
                 journal=journal,
                 clock=clock,
                 energy_reason=energy().reason if energy else SWITCHED_OFF,
@@ -198,12 +198,15 @@ def _watch(
     )
 
 
-def _policies(standing: Standing, watch: Watch | None) -> Policies:
+def _policies(config: CascadeConfig, standing: Standing, watch: Watch | None) -> Policies:
+    certificate = config.certificate
     return Policies(
         default=standing.default,
         last_only=standing.last_only,
         strict=standing.strict,
         coverage=standing.coverage,
+        uncertified="; ".join(standing.reasons),
+        uncovered=None if certificate is None else certificate.uncovered,
         watcher=watch,
     )
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from hybridserve_llm.values.ledger import Attempt, Ledger
 
 _SHOWN = (
@@ -19,6 +21,7 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
         "tier": ledger.tier,
         "confidence": ledger.confidence,
         "certified": ledger.certified,
+        "uncovered": None if ledger.uncovered is None else msgspec.structs.asdict(ledger.uncovered),
         "attempts": [_attempt_json(attempt) for attempt in ledger.attempts],
         "totals": {name: _total(ledger, name) for name in _TOTALLED},
         "energy_settled": False,

@@ -45,6 +45,31 @@ class RequestEnd(StrEnum):
     GIVEN_UP = "given_up"
 
 
+class Gap(StrEnum):
+    """Name why no certificate covers an answer.
+
+    UNKNOWN_FIELD, DEMAND, SETTING and ENDPOINT are of the request's body (`cascade.coverage`).
+    TIERS: it may not ask the tiers that were certified. CUT: its limit of tokens cut the answer.
+    FAILURE: a tier gave no answer, so another one answered than was certified.
+    """
+
+    NO_CERTIFICATE = "no_certificate"
+    UNKNOWN_FIELD = "unknown_field"
+    DEMAND = "demand"
+    SETTING = "setting"
+    ENDPOINT = "endpoint"
+    TIERS = "tiers"
+    CUT = "cut"
+    FAILURE = "failure"
+
+
+class Uncovered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Hold why no certificate covers an answer, as a kind and in words."""
+
+    gap: Gap
+    reason: str
+
+
 class TierWork(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Hold what every record of an attempt has: one tier's work for one request.
 
@@ -86,6 +111,7 @@ class Attempt(TierWork, frozen=True, kw_only=True, gc=False):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Hold a request's attempts in order; `tier` and `model` name the one that answered, if any.
 
+    `uncovered` says why an answer is not certified; None where it is, and without an answer.
     `ttft_s` is the time from the request's arrival to the first token that left for the client,
     where it was streamed; `error` the class of the error that it ended with, if it did.
     `energy_reason` says why it has no joules; the last three are as in the request.
@@ -97,6 +123,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str | None = None
     confidence: float | None = None
     certified: bool = False
+    uncovered: Uncovered | None = None
     endpoint: Endpoint | None = None
     end: RequestEnd = RequestEnd.ANSWERED
     error: str | None = None

@@ -7,11 +7,13 @@ from typing import Any, Literal
 import pytest
 from builders import chat_request
 
-from hybridserve_llm.cascade.policies import SAMPLING_FIELDS, Coverage, Policies, sampling_of
+from hybridserve_llm.cascade.coverage import Coverage
+from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import ScorePolicy, TierRule
 from hybridserve_llm.cascade.risk_policy import RiskPolicy
 from hybridserve_llm.errors import InvalidRequest
 from hybridserve_llm.values.answers import Assessment, Completion, Seen
+from hybridserve_llm.values.ledger import Gap, Uncovered
 from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Overrides
 
 Level = Literal["normal", "strict", "escalate"]
@@ -95,56 +97,37 @@ def test_without_a_stricter_policy_the_default_serves() -> None:
 def test_an_uncertified_cascade_covers_nothing() -> None:
     by_score = ScorePolicy(rules=(TierRule(accept_at=-0.5),) * 2)
     policies = Policies(default=by_score, last_only=LAST_ONLY)
-    assert policies.pick(request()) is by_score
-    assert not policies.covers(request())
+    gap = policies.gap(request())
+    assert gap == Uncovered(gap=Gap.NO_CERTIFICATE, reason="no certificate")
+    assert policies.pick(request(), gap) is by_score
 
 
-GREEDY = Coverage(endpoints=frozenset({Endpoint.CHAT}), sampling={"temperature": 0})
+SETTING = {"temperature": 0.7}
+UNKNOWN = {"regex": "[0-9]+"}
+DEMAND = {"structured_outputs": {"choice": ["1", "2"]}}
+ROUTES: list[tuple[Literal["last", "cascade"] | None, dict[str, Any], RiskPolicy]] = [
+    (None, {}, DEFAULT),
+    (None, SETTING, DEFAULT),
+    (None, UNKNOWN, LAST_ONLY),
+    (None, DEMAND, LAST_ONLY),
+    ("last", {}, DEFAULT),
+    ("last", SETTING, LAST_ONLY),
+    ("last", UNKNOWN, LAST_ONLY),
+    ("cascade", SETTING, DEFAULT),
+    ("cascade", UNKNOWN, DEFAULT),
+    ("cascade", DEMAND, DEFAULT),
+]
 
 
-@pytest.mark.parametrize(
-    ("payload", "is_covered"),
-    [
-        ({"temperature": 0}, True),
-        ({"temperature": 0.0}, True),
-        ({"temperature": 0.7}, False),
-        ({}, False),
-        ({"temperature": None}, False),
-        ({"temperature": 0, "top_p": 0.9}, False),
-        ({"temperature": 0, "top_p": None}, True),
-        ({"temperature": 0, "n": 1}, True),
-        ({"temperature": 0, "n": 2}, False),
-        ({"temperature": 0, "stop": []}, True),
-        ({"temperature": 0, "stop": ["\n"]}, False),
-        ({"temperature": 0, "logit_bias": {}}, True),
-        ({"temperature": 0, "logit_bias": {"5": 1}}, False),
-        ({"temperature": 0, "chat_template_kwargs": {"enable_thinking": False}}, False),
-        ({"temperature": 0, "thinking_token_budget": 16}, False),
-        # Neither changes what is written to a prompt: the one cuts it, the other picks one draw.
-        ({"temperature": 0, "max_tokens": 5, "max_completion_tokens": 5}, True),
-        ({"temperature": 0, "seed": 7, "user": "u"}, True),
-    ],
-)
-def test_a_request_is_covered_with_the_certificates_settings_and_no_others(
-    payload: dict[str, Any], is_covered: bool
+@pytest.mark.parametrize(("uncovered", "payload", "expected"), ROUTES)
+def test_what_is_not_covered_is_answered_as_the_configuration_says(
+    uncovered: Literal["last", "cascade"] | None, payload: dict[str, Any], expected: RiskPolicy
 ) -> None:
-    assert GREEDY.covers(request(payload)) is is_covered
-
-
-def test_a_certificate_without_settings_covers_requests_without_settings() -> None:
-    plain = Coverage(endpoints=frozenset({Endpoint.CHAT}), sampling={})
-    assert plain.covers(request({"messages": [], "max_tokens": 5}))
-    assert not plain.covers(request({"temperature": 1}))
-
-
-def test_the_other_endpoint_is_not_covered() -> None:
-    completions = request({"temperature": 0}, endpoint=Endpoint.COMPLETIONS)
-    assert not GREEDY.covers(completions)
-    both = Coverage(endpoints=frozenset(Endpoint), sampling={"temperature": 0})
-    assert both.covers(completions)
-
-
-def test_sampling_settings_are_told_from_the_rest_of_a_body() -> None:
-    everything = dict.fromkeys(SAMPLING_FIELDS, "x")
-    assert sampling_of({**everything, "messages": [], "tools": [], "seed": 1}) == everything
-    assert sampling_of(dict.fromkeys(SAMPLING_FIELDS)) == {}
+    policies = Policies(
+        default=DEFAULT,
+        last_only=LAST_ONLY,
+        coverage=Coverage(endpoints=frozenset({Endpoint.CHAT}), sampling={}),
+        uncovered=uncovered,
+    )
+    asked = request(payload)
+    assert policies.pick(asked, policies.gap(asked)) is expected

@@ -50,7 +50,7 @@ def test_a_certificate_reads_back_as_it_was_written(
     )
     certificate = Certificate.model_validate(values)
     assert load_certificate(write(tmp_path, certificate.to_json())) == certificate
-    assert json.loads(certificate.to_json()) == values
+    assert json.loads(certificate.to_json()) == {**values, "demands": [[]]}
     # Keys stay in order, so that two certificates can be compared line by line.
     assert list(json.loads(certificate.to_json())) == list(
         Certificate.model_json_schema(by_alias=True)["properties"]
@@ -165,10 +165,21 @@ def config_file(folder: Path, small: dict[str, Any], **more: Any) -> Path:
 
 def test_a_certificate_is_beside_the_configuration(tmp_path: Path) -> None:
     relative = load_config(config_file(tmp_path, {}, certificate="./made/certificate.json"))
-    assert relative.certificate == tmp_path / "made/certificate.json"
+    assert relative.certificate is not None
+    assert relative.certificate.file == tmp_path / "made/certificate.json"
     absolute = load_config(config_file(tmp_path, {}, certificate="/made/certificate.json"))
-    assert absolute.certificate == Path("/made/certificate.json")
+    assert absolute.certificate is not None
+    assert absolute.certificate.file == Path("/made/certificate.json")
     assert load_config(config_file(tmp_path, ACCEPT)).certificate is None
+
+
+def test_a_certificate_may_be_a_section_of_its_own(tmp_path: Path) -> None:
+    section = {"file": "made/certificate.json", "uncovered": "last"}
+    named = load_config(config_file(tmp_path, {}, certificate=section)).certificate
+    assert named is not None
+    assert (named.file, named.uncovered) == (tmp_path / "made/certificate.json", "last")
+    with pytest.raises(ConfigError, match=r"certificate\.uncovered = 'first'"):
+        load_config(config_file(tmp_path, {}, certificate={**section, "uncovered": "first"}))
 
 
 def test_thresholds_are_needed_without_a_certificate_and_not_with_one(tmp_path: Path) -> None:
