@@ -31,7 +31,7 @@ from hybridserve_llm.telemetry.spans import LeftOutSpans
 from hybridserve_llm.testing import FakeClock, ScriptedNvml
 from hybridserve_llm.values.answers import Assessment
 from hybridserve_llm.values.joules import ComponentEnergy, Flag, SettledEnergy, Source
-from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Ledger, Verdict
+from hybridserve_llm.values.ledger import Attempt, FinishedRequest, Gap, Ledger, Uncovered, Verdict
 from hybridserve_llm.watch.snapshot import (
     MonitorSnapshot,
     TierSnapshot,
@@ -63,7 +63,15 @@ ATTEMPT = Attempt(
     confidence=0.9,
     latency_s=0.5,
 )
-LEDGER = Ledger(request_id="r", attempts=(ATTEMPT,), tier="small", model="tiny", ttft_s=0.1)
+UNCOVERED = Uncovered(gap=Gap.NO_CERTIFICATE, reason="no certificate")
+LEDGER = Ledger(
+    request_id="r",
+    attempts=(ATTEMPT,),
+    tier="small",
+    model="tiny",
+    uncovered=UNCOVERED,
+    ttft_s=0.1,
+)
 WATCHED = WatchSnapshot(
     status="ok",
     level="normal",

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from hybridserve_llm.values.joules import SettledEnergy
-from hybridserve_llm.values.ledger import RequestEnd, RequestKind, Verdict
+from hybridserve_llm.values.ledger import Gap, RequestEnd, RequestKind, Verdict
 
 NONE = "none"
 """The label where no tier answered, or where nothing is metered."""
@@ -129,9 +129,10 @@ class JoulesTally:
 class KindCounts:
     """Count all requests of one kind: their ends, their attempts, and their times."""
 
-    __slots__ = ("attempts", "latency_s", "requests", "ttft_s")
+    __slots__ = ("attempts", "latency_s", "requests", "ttft_s", "uncovered")
 
     def __init__(self) -> None:
+        self.uncovered: dict[Gap, int] = {}
         self.requests: dict[tuple[str, RequestEnd], int] = {}
         self.attempts: dict[tuple[str, Verdict], int] = {}
         self.latency_s = Tally(LATENCY_BUCKETS_S)
@@ -234,12 +235,19 @@ def _ends(kinds: Mapping[RequestKind, KindCounts]) -> Iterator[Metric]:
         "Attempts of requests that ended, by tier and decision",
         labels=["kind", "tier", "decision"],
     )
+    uncovered = CounterMetricFamily(
+        "hybridserve_uncovered_answers",
+        "Answers that no certificate covers, by the reason",
+        labels=["kind", "gap"],
+    )
     for kind, counts in kinds.items():
+        for gap, n in counts.uncovered.items():
+            uncovered.add_metric([kind, gap], n)
         for (tier, end), n in counts.requests.items():
             requests.add_metric([kind, tier, end], n)
         for (tier, decision), n in counts.attempts.items():
             attempts.add_metric([kind, tier, decision], n)
-    yield from (requests, attempts)
+    yield from (requests, attempts, uncovered)
 
 
 def _tokens(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:

@@ -59,6 +59,9 @@ class Metrics:
         ended = ledger.tier or NONE, ledger.end
         counts.requests[ended] = counts.requests.get(ended, 0) + 1
         counts.latency_s.add(latency_s)
+        if ledger.uncovered is not None:
+            gap = ledger.uncovered.gap
+            counts.uncovered[gap] = counts.uncovered.get(gap, 0) + 1
         if ledger.ttft_s is not None:
             counts.ttft_s.add(ledger.ttft_s)
         decided = counts.attempts

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
-from hybridserve_llm.values.ledger import FinishedRequest, Ledger, RequestEnd
+from hybridserve_llm.values.ledger import FinishedRequest, Gap, Ledger, RequestEnd, Uncovered
 
 
 def ledger_of(tier: str | None = "small", **fields: Any) -> Ledger:
@@ -50,6 +50,18 @@ def test_a_requests_first_token_is_timed_from_its_arrival() -> None:
     value, labels = metrics.registry.get_sample_value, {"kind": "cascade"}
     assert value("hybridserve_request_ttft_seconds_count", labels) == 1
     assert value("hybridserve_request_ttft_seconds_sum", labels) == 5.1
+
+
+def test_answers_without_cover_are_counted_by_their_reason() -> None:
+    metrics = Metrics(CollectorRegistry())
+    unknown = Uncovered(gap=Gap.UNKNOWN_FIELD, reason="the field 'x' is not known")
+    for uncovered in (None, unknown, unknown):
+        ledger = ledger_of(uncovered=uncovered)
+        metrics.requests_finished([FinishedRequest(ledger, 1.0, 0.0)])
+    labels = {"kind": "cascade", "gap": "unknown_field"}
+    value = metrics.registry.get_sample_value
+    assert value("hybridserve_uncovered_answers_total", labels) == 2
+    assert value("hybridserve_uncovered_answers_total", {**labels, "gap": "demand"}) is None
 
 
 def test_what_is_not_known_is_no_observation() -> None:
