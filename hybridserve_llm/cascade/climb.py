@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from hybridserve_llm.cascade.pace import Pace
 from hybridserve_llm.cascade.policy import Bounds, Decision, Policy
 from hybridserve_llm.errors import HybridServeError, RequestError
 from hybridserve_llm.interfaces import Clock, Engine, RequestJournal, Scorer
@@ -15,13 +16,18 @@ _NO_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """Hold one tier as the cascade sees it; `model` is the checkpoint's name in ledgers."""
+    """Hold one tier as the cascade sees it; `model` is the checkpoint's name in ledgers.
+
+    `timeout_s` bounds an attempt; None leaves that to the `pace` of its answers.
+    """
 
     name: str
     model: str
     engine: Engine
     scorer: Scorer
     needs_token_ids: bool = False
+    timeout_s: float | None = None
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +100,8 @@ class Climb:
         self, decision: Decision, usage: Usage, assessment: Assessment | None = None
     ) -> None:
         """Record that the tier answered, and what was decided on its answer."""
+        if self._tier is not None:
+            self._tier.pace.answered(self._since(self._begun_s))
         self._record(decision.verdict, decision.reason, usage, assessment=assessment)
 
     def failed(self, error: HybridServeError, usage: Usage = _NO_USAGE) -> None:

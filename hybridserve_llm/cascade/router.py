@@ -18,6 +18,7 @@ from hybridserve_llm.cascade.live import LiveAnswer, go_live
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import Bounds, Decision
 from hybridserve_llm.errors import (
+    DeadlineExceeded,
     EngineFailed,
     EngineUnavailable,
     HybridServeError,
@@ -54,8 +55,9 @@ class CascadeRouter:
     async def answer(self, request: GenerateRequest) -> Outcome | LiveAnswer:
         """Return the accepted answer; a LiveAnswer if a streamed request reached its final tier.
 
-        A tier that is down, fails, rejects the request or cannot hold the prompt is passed over,
-        and the ledger says so. Cancelling closes the engine's connection, which aborts its work.
+        A tier that is down, fails, takes too long, rejects the request or cannot hold the prompt is
+        passed over, and the ledger says so. Cancelling closes the engine's connection, which aborts
+        its work.
         The attempt is then recorded as aborted.
 
         Raises:
@@ -146,6 +148,9 @@ class CascadeRouter:
                 continue
             except HybridServeError as exc:
                 climb.failed(exc)
+                if isinstance(exc, DeadlineExceeded) and self._has_time_above(climb, at):
+                    at = self._above(climb, at)
+                    continue
                 raise
             except asyncio.CancelledError:
                 climb.aborted()
@@ -178,8 +183,30 @@ class CascadeRouter:
                 request=climb.request,
                 top_logprobs=wanted,
                 needs_token_ids=is_scored and tier.needs_token_ids,
+                attempt_deadline_s=self._attempt_deadline_s(climb, at),
             )
         )
+
+    def _attempt_deadline_s(self, climb: Climb, at: int) -> float | None:
+        """Return until when tier `at` may take, so that the tiers above keep time for an answer.
+
+        Below the final tier that is at most half of the time that is left.
+        """
+        tier, now_s = self._tiers[at], self._clock.monotonic_s()
+        if tier.timeout_s is not None:
+            return now_s + tier.timeout_s
+        if at >= climb.bounds.final_tier:
+            return None
+        allowed_s = [] if tier.pace.patience_s is None else [tier.pace.patience_s]
+        if climb.request.deadline_s is not None:
+            allowed_s.append((climb.request.deadline_s - now_s) / 2)
+        return now_s + min(allowed_s) if allowed_s else None
+
+    def _has_time_above(self, climb: Climb, at: int) -> bool:
+        """Return whether a tier above `at` may still be asked, after `at` ran out of time."""
+        deadline_s = climb.request.deadline_s
+        is_late = deadline_s is not None and self._clock.monotonic_s() >= deadline_s
+        return at < climb.bounds.final_tier and not is_late
 
     def _is_scored(self, climb: Climb, at: int) -> bool:
         """Return whether tier `at` is scored: not where its answer is always taken."""

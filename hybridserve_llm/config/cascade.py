@@ -72,6 +72,13 @@ class TierConfig(_Settings):
         min_length=1,
         description="token that ends reasoning; tokens before it are not scored",
     )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which an answer of this tier is not waited for any more; by "
+        "default five times the longest of its recent answers, at least 10, and at most half of "
+        "the time that the request has left; the last tier may take all of it",
+    )
     engine: EngineSettings = Field(default_factory=EngineSettings)
     tensor_parallel_size: int | None = Field(
         None,

@@ -8,16 +8,20 @@ A replica's state, and what moves it:
     down ───── a probe succeeds, or a request that tried it ──> up
 
 A replica that is down gets requests only while no other is up: one each time its back-off ends.
+
+A replica hangs if requests time out one after the other and it answers none meanwhile. It then
+counts as down although its probes succeed, until a request that tries it succeeds.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from hybridserve_llm.errors import EngineFailed, EngineUnavailable, ServingError
+from hybridserve_llm.errors import DeadlineExceeded, EngineFailed, EngineUnavailable, ServingError
 from hybridserve_llm.interfaces import Clock, Engine, WorkObserver
 from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.engines import HealthState, Work
@@ -29,6 +33,8 @@ _FIRST_BACK_OFF_S = 1.0
 _LONGEST_BACK_OFF_S = 30.0
 _PROBES_TO_DOWN = 2
 """One failed probe of a replica that was up may be a busy server's late answer."""
+_TIMEOUTS_TO_HANG = 2
+_SHORTEST_HANG_S = 1.0
 _LOSSES_PER_REQUEST = 2
 """A request whose work killed this many engines is given up: it may be what kills them."""
 
@@ -54,6 +60,13 @@ class _Member:
     back_off_s: float = _FIRST_BACK_OFF_S
     retry_at_s: float = 0.0
     avoid_until_s: float = 0.0
+    n_timeouts: int = 0
+    answered_at_s: float = -math.inf
+
+    @property
+    def hangs(self) -> bool:
+        """Return True where its requests time out, whatever its probes say."""
+        return self.n_timeouts >= _TIMEOUTS_TO_HANG
 
 
 class ReplicaSet:
@@ -191,7 +204,8 @@ class ReplicaSet:
 
     async def _probe(self, member: _Member) -> None:
         if await member.engine.check_health():
-            self._mark_up(member)
+            if not member.hangs:
+                self._mark_up(member)
             return
         member.failed_probes += 1
         if member.state != "up" or member.failed_probes >= _PROBES_TO_DOWN:
@@ -237,8 +251,13 @@ class ReplicaSet:
         member.outstanding += 1
         try:
             yield work
+            member.n_timeouts = 0
+            member.answered_at_s = self._clock.monotonic_s()
             self._mark_up(member)
             member.avoid_until_s = 0.0
+        except DeadlineExceeded:
+            self._timed_out(member, work)
+            raise
         except EngineFailed as exc:
             # It fails fast and its probes succeed, so it would have the fewest outstanding.
             self._avoid(member, _LONGEST_BACK_OFF_S, exc)
@@ -266,6 +285,16 @@ class ReplicaSet:
         if self._observer is not None:
             self._observer.observe(work)
         return work
+
+    def _timed_out(self, member: _Member, work: Work) -> None:
+        """Learn from a request that ran out of time; a replica that answered others is slow."""
+        now_s = self._clock.monotonic_s()
+        is_slow = member.answered_at_s >= work.start_s or work.first_token_s is not None
+        if is_slow or now_s - work.start_s < _SHORTEST_HANG_S:
+            return
+        member.n_timeouts += 1
+        if member.hangs:
+            self._mark_down(member, f"{member.n_timeouts} requests timed out, and it answered none")
 
     def _avoid(self, member: _Member, for_s: float, error: ServingError) -> None:
         """Ask the other replicas first for a while, and log why unless that is known."""

@@ -293,7 +293,7 @@ class VllmHttpEngine:
 
     def _left_s(self, request: EngineRequest) -> float | None:
         """Return the seconds until the deadline; None without one."""
-        deadline_s = request.request.deadline_s
+        deadline_s = request.deadline_s
         if deadline_s is None:
             return None
         left_s = deadline_s - self._clock.monotonic_s()

@@ -383,6 +383,7 @@ async def _tier(
         engine=replica_set,
         scorer=DayZeroScorer(is_reasoning=is_reasoning, reasoning_end_id=end_id, reads=reads),
         needs_token_ids=is_reasoning,
+        timeout_s=config.timeout_s,
     )
 
 

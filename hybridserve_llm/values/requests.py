@@ -73,9 +73,19 @@ class GenerateRequest:
 class EngineRequest:
     """Hold a client request for one engine, with the number of log-probabilities to send back.
 
-    `top_logprobs` is None for none, 0 for the sampled token's alone.
+    Attributes:
+        top_logprobs: None for none, 0 for the sampled token's alone.
+        attempt_deadline_s: Reading of the monotonic clock after which this engine's answer is not
+            wanted any more; None where the request's own deadline decides alone.
     """
 
     request: GenerateRequest
     top_logprobs: int | None
     needs_token_ids: bool = False
+    attempt_deadline_s: float | None = None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Return the earlier of the two deadlines; None where there is none."""
+        known = [s for s in (self.attempt_deadline_s, self.request.deadline_s) if s is not None]
+        return min(known, default=None)

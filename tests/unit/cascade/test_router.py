@@ -1,7 +1,7 @@
 """The cascade's loop, on scripted engines: who is asked, what is accepted, what the ledger says."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from hybridserve_llm.errors import (
     InvalidRequest,
 )
 from hybridserve_llm.testing import FakeClock, FakeEngine, scripted_answer
-from hybridserve_llm.values.answers import Completion
+from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.ledger import Attempt, Ledger, Outcome, RequestEnd, RequestKind, Verdict
 from hybridserve_llm.values.requests import EngineRequest, Overrides
 
@@ -48,7 +48,7 @@ class KeepingJournal:
 class Cascade:
     """Three tiers on fakes; the first two accept at -0.5, small skips to giant below -3."""
 
-    engines: Sequence[FakeEngine]
+    engines: Sequence[Any]
     journal: KeepingJournal = field(default_factory=KeepingJournal)
     clock: FakeClock = field(default_factory=FakeClock)
 
@@ -167,9 +167,47 @@ async def test_a_streamed_request_that_the_small_tier_rejects_streams_from_the_f
 async def test_a_deadline_that_passed_ends_the_request_at_once() -> None:
     cascade = Cascade([FakeEngine(DeadlineExceeded("late")), engine("medium"), engine("giant")])
     with pytest.raises(DeadlineExceeded):
-        await cascade.router.answer(chat_request())
+        await cascade.router.answer(chat_request(deadline_s=cascade.clock.monotonic_s()))
     assert cascade.asked == [1, 0, 0]
     assert cascade.journal.attempts[0].decision is Verdict.FAIL
+
+
+@dataclass
+class Slow:
+    """An engine that answers nothing before its deadline, and keeps the deadlines that it had."""
+
+    clock: FakeClock
+    deadlines_s: list[float | None] = field(default_factory=list)
+    requests: list[EngineRequest] = field(default_factory=list)
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        self.requests.append(request)
+        self.deadlines_s.append(request.deadline_s)
+        assert request.deadline_s is not None
+        self.clock.advance(request.deadline_s - self.clock.monotonic_s())
+        raise DeadlineExceeded("no answer before the deadline")
+
+    def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
+        raise NotImplementedError
+
+
+async def test_a_tier_that_hangs_leaves_half_of_the_time_to_those_above() -> None:
+    clock = FakeClock()
+    start_s = clock.monotonic_s()
+    small, medium = Slow(clock), Slow(clock)
+    cascade = Cascade([small, medium, engine("giant")], clock=clock)
+    said = await answered(cascade, deadline_s=start_s + 8.0)
+    assert said == ("giant", [Verdict.FAIL, Verdict.FAIL, Verdict.ACCEPT])
+    assert (small.deadlines_s, medium.deadlines_s) == ([start_s + 4.0], [start_s + 6.0])
+
+
+async def test_a_last_tier_that_hangs_ends_the_request() -> None:
+    clock = FakeClock()
+    slow = Slow(clock)
+    cascade = Cascade([slow, slow, slow], clock=clock)
+    with pytest.raises(DeadlineExceeded):
+        await cascade.router.answer(chat_request(deadline_s=clock.monotonic_s() + 8.0))
+    assert [attempt.decision for attempt in cascade.journal.attempts] == [Verdict.FAIL] * 3
 
 
 async def test_min_tier_enters_above_and_max_tier_takes_what_it_gets() -> None:

@@ -8,12 +8,13 @@ import pytest
 from hybridserve_llm.engines.replica_set import Replica, ReplicaSet
 from hybridserve_llm.errors import (
     ContextLengthExceeded,
+    DeadlineExceeded,
     EngineFailed,
     EngineUnavailable,
     HybridServeError,
 )
 from hybridserve_llm.testing import FakeClock, FakeEngine
-from hybridserve_llm.values.answers import Chunk
+from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 REQUEST = EngineRequest(
@@ -301,6 +302,66 @@ async def test_is_ready_only_after_a_probe_or_an_answer():
     assert (tier.n_replicas, tier.n_up, tier.is_ready) == (2, 0, False)
     assert await tier.check_health() is True
     assert (tier.n_replicas, tier.n_up, tier.is_ready) == (2, 1, True)
+
+
+class Hangs(FakeEngine):
+    """An engine whose answers run out of time after `takes_s`, though it is healthy."""
+
+    def __init__(self, clock: FakeClock, takes_s: float = 5.0) -> None:
+        super().__init__()
+        self.clock, self.takes_s, self.is_hanging = clock, takes_s, True
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        if not self.is_hanging:
+            return await super().complete(request)
+        self.requests.append(request)
+        self.clock.advance(self.takes_s)
+        raise DeadlineExceeded("no answer before the deadline")
+
+
+async def asked(tier: ReplicaSet) -> str:
+    try:
+        await tier.complete(REQUEST)
+    except HybridServeError as exc:
+        return type(exc).__name__
+    return "answered"
+
+
+async def test_a_replica_that_hangs_is_passed_over_until_a_request_that_tries_it_succeeds():
+    clock = FakeClock()
+    hanging = Hangs(clock)
+    tier = tier_of(hanging, clock=clock)
+    assert [await asked(tier) for _ in range(3)] == [
+        "DeadlineExceeded",
+        "DeadlineExceeded",
+        "EngineUnavailable",
+    ]
+    await tier.check_health()
+    assert not tier.is_ready  # its probe succeeds, and says nothing
+    clock.advance(1.0)
+    assert await asked(tier) == "DeadlineExceeded"
+    hanging.is_hanging = False
+    clock.advance(2.0)
+    assert [await asked(tier), await asked(tier)] == ["answered", "answered"]
+    assert tier.is_ready
+
+
+async def test_a_replica_that_times_out_and_answers_others_is_slow_and_does_not_hang():
+    clock = FakeClock()
+    slow = Hangs(clock)
+    tier = tier_of(slow, clock=clock)
+    for _ in range(3):
+        slow.is_hanging = True
+        assert await asked(tier) == "DeadlineExceeded"
+        slow.is_hanging = False
+        assert await asked(tier) == "answered"
+    assert tier.is_ready
+
+
+async def test_a_request_that_came_with_no_time_left_is_no_hang():
+    clock = FakeClock()
+    tier = tier_of(Hangs(clock, takes_s=0.5), clock=clock)
+    assert [await asked(tier) for _ in range(4)] == ["DeadlineExceeded"] * 4
 
 
 async def test_one_late_probe_of_a_replica_that_was_up_is_forgiven_and_two_are_not():

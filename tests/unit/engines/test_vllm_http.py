@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,16 @@ async def test_a_deadline_that_passes_closes_the_connection():
     async with engine_over(hanging.route) as engine:
         with pytest.raises(DeadlineExceeded, match="no answer before the deadline"):
             await engine.complete(chat(deadline_s=FakeClock().monotonic_s() + 0.02))
+        await asyncio.wait_for(hanging.is_left.wait(), 5)
+
+
+async def test_the_deadline_of_the_attempt_counts_where_it_is_the_earlier_one():
+    hanging = Hanging()
+    now_s = FakeClock().monotonic_s()
+    asked = replace(chat(deadline_s=now_s + 60), attempt_deadline_s=now_s + 0.02)
+    async with engine_over(hanging.route) as engine:
+        with pytest.raises(DeadlineExceeded):
+            await engine.complete(asked)
         await asyncio.wait_for(hanging.is_left.wait(), 5)
 
 
