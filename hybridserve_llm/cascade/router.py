@@ -12,12 +12,14 @@ answer is accepted. The tokens of a rejected tier therefore cannot reach a clien
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hybridserve_llm.cascade.climb import Climb, Tier
 from hybridserve_llm.cascade.live import LiveAnswer, go_live
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import Bounds, Decision
 from hybridserve_llm.errors import (
+    ContextLengthExceeded,
     DeadlineExceeded,
     EngineFailed,
     EngineUnavailable,
@@ -29,7 +31,7 @@ from hybridserve_llm.interfaces import Clock, RequestJournal
 from hybridserve_llm.values.answers import Assessment, Completion, Seen
 from hybridserve_llm.values.ends import unfit_end
 from hybridserve_llm.values.ledger import Gap, Outcome, Uncovered
-from hybridserve_llm.values.requests import EngineRequest, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
 
 
 class CascadeRouter:
@@ -178,14 +180,20 @@ class CascadeRouter:
         is_scored = self._is_scored(climb, at)
         if is_scored:
             wanted = max(tier.scorer.top_logprobs(climb.request), wanted or 0)
-        return await tier.engine.complete(
-            EngineRequest(
-                request=climb.request,
-                top_logprobs=wanted,
-                needs_token_ids=is_scored and tier.needs_token_ids,
-                attempt_deadline_s=self._attempt_deadline_s(climb, at),
-            )
+        asked = EngineRequest(
+            request=climb.request,
+            top_logprobs=wanted,
+            needs_token_ids=is_scored and tier.needs_token_ids,
+            attempt_deadline_s=self._attempt_deadline_s(climb, at),
         )
+        try:
+            return await tier.engine.complete(asked)
+        except ContextLengthExceeded:
+            # The client's limit may be more than the tier has room for, and no demand for so much.
+            # An answer that is cut at the tier's own limit escalates.
+            if at >= climb.bounds.final_tier or not _has_droppable_limit(climb.request):
+                raise
+            return await tier.engine.complete(replace(asked, drops_output_limit=True))
 
     def _attempt_deadline_s(self, climb: Climb, at: int) -> float | None:
         """Return until when tier `at` may take, so that the tiers above keep time for an answer.
@@ -238,6 +246,11 @@ class CascadeRouter:
                 climb.request, self._tiers[at].name, completion, assessment
             )
         return Outcome(completion=completion, ledger=climb.close())
+
+
+def _has_droppable_limit(request: GenerateRequest) -> bool:
+    """Return whether leaving the limit out leaves an engine's room; a completion's is 16 then."""
+    return request.endpoint is Endpoint.CHAT and request.max_output_tokens is not None
 
 
 def _unfit(completion: Completion) -> str | None:

@@ -14,6 +14,8 @@ from hybridserve_llm.values.answers import Chunk, Completion, Usage
 from hybridserve_llm.values.ends import Ends
 from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
 
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+
 
 def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
     """Return the JSON body that asks `model` for what `request` wants.
@@ -22,6 +24,9 @@ def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
         InvalidRequest: The payload cannot be written as JSON (a lone surrogate, a huge integer).
     """
     body: dict[str, Any] = {**request.request.payload, "model": model, "stream": stream}
+    if request.drops_output_limit:
+        for name in _OUTPUT_LIMITS:
+            body.pop(name, None)
     if stream:
         body["stream_options"] = {**(request.request.stream_options or {}), "include_usage": True}
     if request.top_logprobs is not None:

@@ -75,6 +75,8 @@ class EngineRequest:
 
     Attributes:
         top_logprobs: None for none, 0 for the sampled token's alone.
+        drops_output_limit: Whether the client's limit of output tokens is left out, so that the
+            engine's own room is the limit.
         attempt_deadline_s: Reading of the monotonic clock after which this engine's answer is not
             wanted any more; None where the request's own deadline decides alone.
     """
@@ -82,6 +84,7 @@ class EngineRequest:
     request: GenerateRequest
     top_logprobs: int | None
     needs_token_ids: bool = False
+    drops_output_limit: bool = False
     attempt_deadline_s: float | None = None
 
     @property

@@ -140,6 +140,25 @@ async def test_a_prompt_that_no_tier_holds_is_the_clients_error() -> None:
     assert cascade.journal.ledgers[0].tier is None
 
 
+async def test_a_limit_above_a_lower_tiers_room_is_left_out_there() -> None:
+    def of_room(request: EngineRequest) -> Completion | HybridServeError:
+        if request.drops_output_limit:
+            return scripted_answer("small", logprobs=SURE)
+        return ContextLengthExceeded("max_tokens is too large: 32000")
+
+    cascade = Cascade([FakeEngine(of_room), engine("medium"), engine("giant")])
+    assert await answered(cascade, max_output_tokens=32_000) == ("small", [Verdict.ACCEPT])
+    assert cascade.asked == [2, 0, 0]
+
+
+async def test_an_answer_that_the_tiers_own_room_cut_escalates() -> None:
+    cut = scripted_answer("half", logprobs=SURE, finish_reason="length")
+    replies = [ContextLengthExceeded("too large"), cut]
+    cascade = Cascade([FakeEngine(lambda _: replies.pop(0)), engine("medium"), engine("giant")])
+    said = await answered(cascade, max_output_tokens=32_000)
+    assert said == ("medium", [Verdict.ESCALATE, Verdict.ACCEPT])
+
+
 async def test_a_last_tier_that_is_down_fails_the_request() -> None:
     down = FakeEngine(EngineUnavailable("tier 'giant' is down"))
     cascade = Cascade([engine("s", UNSURE), engine("m", UNSURE), down])

@@ -52,6 +52,15 @@ def test_passes_on_what_the_client_wants_of_a_stream_and_asks_for_usage():
     assert orjson.loads(body)["stream_options"] == {**wanted, "include_usage": True}
 
 
+def test_leaves_the_limit_of_output_tokens_out_where_told_to():
+    payload = {"max_tokens": 5, "max_completion_tokens": 5, "n": 1}
+    request = GenerateRequest(request_id="r", endpoint=Endpoint.CHAT, payload=payload)
+    for drops, left in ((True, {"n": 1}), (False, payload)):
+        asked = EngineRequest(request=request, top_logprobs=None, drops_output_limit=drops)
+        body = orjson.loads(request_body(asked, model="m", stream=False))
+        assert body == {**left, "model": "m", "stream": False}
+
+
 def test_asks_for_token_ids_only_when_needed():
     assert written(needs_token_ids=True)["return_token_ids"] is True
 
