@@ -63,6 +63,9 @@ ATTEMPT = Attempt(
     confidence=0.9,
     latency_s=0.5,
 )
+FAILED = Attempt(
+    tier="small", decision=Verdict.FAIL, reason="late", error="DeadlineExceeded", latency_s=1.0
+)
 UNCOVERED = Uncovered(gap=Gap.NO_CERTIFICATE, reason="no certificate")
 LEDGER = Ledger(
     request_id="r",
@@ -166,7 +169,9 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.registry.register(LeftOutSpans(lambda: 0))
     engine = EngineReport(tier="small", replica="0", state="healthy", restarts=0)
     metrics.registry.register(EngineCollector(lambda: [engine]))
-    metrics.requests_finished([FinishedRequest(LEDGER, 0.5, 0.0)])
+    passed_over = Ledger(request_id="r", attempts=(FAILED, ATTEMPT), tier="small")
+    ended = [FinishedRequest(ledger, 0.5, 0.0) for ledger in (LEDGER, passed_over)]
+    metrics.requests_finished(ended)
     metrics.responses.add(200)
     metrics.request_settled(SETTLED)
     in_code = []

@@ -129,12 +129,13 @@ class JoulesTally:
 class KindCounts:
     """Count all requests of one kind: their ends, their attempts, and their times."""
 
-    __slots__ = ("attempts", "latency_s", "requests", "ttft_s", "uncovered")
+    __slots__ = ("attempts", "failures", "latency_s", "requests", "ttft_s", "uncovered")
 
     def __init__(self) -> None:
         self.uncovered: dict[Gap, int] = {}
         self.requests: dict[tuple[str, RequestEnd], int] = {}
         self.attempts: dict[tuple[str, Verdict], int] = {}
+        self.failures: dict[tuple[str, str], int] = {}
         self.latency_s = Tally(LATENCY_BUCKETS_S)
         self.ttft_s = Tally(LATENCY_BUCKETS_S)
 
@@ -235,19 +236,26 @@ def _ends(kinds: Mapping[RequestKind, KindCounts]) -> Iterator[Metric]:
         "Attempts of requests that ended, by tier and decision",
         labels=["kind", "tier", "decision"],
     )
+    failures = CounterMetricFamily(
+        "hybridserve_failed_attempts",
+        "Attempts that gave no answer, so that a tier was passed over, by the class of the error",
+        labels=["kind", "tier", "error"],
+    )
     uncovered = CounterMetricFamily(
         "hybridserve_uncovered_answers",
         "Answers that no certificate covers, by the reason",
         labels=["kind", "gap"],
     )
     for kind, counts in kinds.items():
+        for (tier, error), n in counts.failures.items():
+            failures.add_metric([kind, tier, error], n)
         for gap, n in counts.uncovered.items():
             uncovered.add_metric([kind, gap], n)
         for (tier, end), n in counts.requests.items():
             requests.add_metric([kind, tier, end], n)
         for (tier, decision), n in counts.attempts.items():
             attempts.add_metric([kind, tier, decision], n)
-    yield from (requests, attempts, uncovered)
+    yield from (requests, attempts, failures, uncovered)
 
 
 def _tokens(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:

@@ -68,6 +68,9 @@ class Metrics:
         for attempt in ledger.attempts:
             decision = attempt.tier, attempt.decision
             decided[decision] = decided.get(decision, 0) + 1
+            if attempt.error is not None:
+                failure = attempt.tier, attempt.error
+                counts.failures[failure] = counts.failures.get(failure, 0) + 1
             of_tier = self._tiers[attempt.tier]
             self._count_attempt(attempt, of_tier)
             if attempt.confidence is not None and kind is RequestKind.CASCADE:

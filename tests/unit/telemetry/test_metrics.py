@@ -9,7 +9,14 @@ from prometheus_client import CollectorRegistry
 from hybridserve_llm.telemetry.counts import JoulesTally
 from hybridserve_llm.telemetry.metrics import Metrics
 from hybridserve_llm.values.joules import ComponentEnergy, SettledEnergy
-from hybridserve_llm.values.ledger import FinishedRequest, Gap, Ledger, RequestEnd, Uncovered
+from hybridserve_llm.values.ledger import (
+    FinishedRequest,
+    Gap,
+    Ledger,
+    RequestEnd,
+    Uncovered,
+    Verdict,
+)
 
 
 def ledger_of(tier: str | None = "small", **fields: Any) -> Ledger:
@@ -62,6 +69,13 @@ def test_answers_without_cover_are_counted_by_their_reason() -> None:
     value = metrics.registry.get_sample_value
     assert value("hybridserve_uncovered_answers_total", labels) == 2
     assert value("hybridserve_uncovered_answers_total", {**labels, "gap": "demand"}) is None
+
+
+def test_attempts_that_failed_are_counted_by_their_error() -> None:
+    registry = told_of(decision=Verdict.FAIL, error="DeadlineExceeded")
+    labels = {"kind": "cascade", "tier": "small", "error": "DeadlineExceeded"}
+    assert registry.get_sample_value("hybridserve_failed_attempts_total", labels) == 1
+    assert told_of().get_sample_value("hybridserve_failed_attempts_total", labels) is None
 
 
 def test_what_is_not_known_is_no_observation() -> None:
