@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridserve_llm.values.ledger import Gap, Uncovered
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Rescoring
 
 Demands = frozenset[str]
 """What a request demands of the form of its answer, e.g. `{"structured_outputs.choice"}`."""
@@ -107,6 +107,8 @@ temperature, top_k, top_p, min_p and the penalties, so no value of those is list
 _STRUCTURED_KINDS = frozenset(
     {"choice", "grammar", "json", "json_object", "regex", "structural_tag"}
 )
+_FREE_DEMANDS = ("tools", "tool_choice.none", "parallel_tool_calls.", "messages.")
+"""Beginnings of demands that leave the model free to write any text."""
 _UNKNOWN = "unknown"
 
 
@@ -162,6 +164,20 @@ def unknown_fields(payload: Mapping[str, Any]) -> list[str]:
 def demands_of(payload: Mapping[str, Any]) -> Demands:
     """Return what a request's body demands of the form of the answer; empty for free text."""
     return frozenset(_demands(payload))
+
+
+def rescoring_of(payload: Mapping[str, Any]) -> Rescoring:
+    """Return which answers may have been written under a constraint of the request.
+
+    vLLM 0.32 constrains calls of its own accord where a tool is strict or its parser knows the
+    model's format (`tool_parsers/structural_tag_registry.py`).
+    """
+    demands = demands_of(payload)
+    is_free = all(demand.startswith(_FREE_DEMANDS) for demand in demands)
+    if unknown_fields(payload) or not is_free:
+        return Rescoring.ALWAYS
+    has_calls = "tools" in demands and "tool_choice.none" not in demands
+    return Rescoring.OF_CALLS if has_calls else Rescoring.NEVER
 
 
 def _demands(payload: Mapping[str, Any]) -> Iterator[str]:

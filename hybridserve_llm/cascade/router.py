@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hybridserve_llm.cascade.climb import Climb, Tier
+from hybridserve_llm.cascade.coverage import rescoring_of
 from hybridserve_llm.cascade.live import LiveAnswer, go_live
 from hybridserve_llm.cascade.policies import Policies
 from hybridserve_llm.cascade.policy import Bounds, Decision
@@ -31,7 +32,7 @@ from hybridserve_llm.interfaces import Clock, RequestJournal
 from hybridserve_llm.values.answers import Assessment, Completion, Seen
 from hybridserve_llm.values.ends import unfit_end
 from hybridserve_llm.values.ledger import Gap, Outcome, Uncovered
-from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest, Rescoring
 
 
 class CascadeRouter:
@@ -184,6 +185,7 @@ class CascadeRouter:
             request=climb.request,
             top_logprobs=wanted,
             needs_token_ids=is_scored and tier.needs_token_ids,
+            rescoring=rescoring_of(climb.request.payload) if is_scored else Rescoring.NEVER,
             attempt_deadline_s=self._attempt_deadline_s(climb, at),
         )
         try:

@@ -66,6 +66,8 @@ def scored_span(
     reason = failed_check(request, answer, usage)
     if reason is not None:
         return reason
+    if answer.unscorable is not None:
+        return answer.unscorable
     if not answer.logprobs:
         return "the engine sent no log-probabilities"
     start = 0

@@ -58,7 +58,7 @@ def _chat_answer(choice: JsonObject) -> Answer:
         finish_reason=finish_reason_of(choice),
         logprobs=None
         if entries is None
-        else tuple(_logprob(entry.get("logprob")) for entry in entries),
+        else tuple(logprob_of(entry.get("logprob")) for entry in entries),
         token_ids=_token_ids(choice.get("token_ids")),
         tool_calls=calls,
         token_bytes=None if entries is None else _token_bytes(entries),
@@ -77,7 +77,7 @@ def _text_answer(choice: JsonObject) -> Answer:
     return Answer(
         text=text if isinstance(text, str) else "",
         finish_reason=finish_reason_of(choice),
-        logprobs=tuple(map(_logprob, values)) if isinstance(values, list) else None,
+        logprobs=tuple(map(logprob_of, values)) if isinstance(values, list) else None,
         token_ids=_token_ids(choice.get("token_ids")),
         token_bytes=_encoded(logprobs.get("tokens")),
         margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
@@ -166,7 +166,8 @@ def _margin(alternatives: Any) -> float | None:
         return None
 
 
-def _logprob(value: Any) -> float | None:
+def logprob_of(value: Any) -> float | None:
+    """Return a token's log-probability; None where `value` is none."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not _MISSING_LOGPROB < value <= _ROUNDING:
         return None

@@ -14,6 +14,13 @@ import aiohttp
 import orjson
 
 from hybridserve_llm.engines.connections import Connections
+from hybridserve_llm.engines.rescoring import (
+    needs_rescoring,
+    rescored,
+    rescoring_body,
+    unscorable,
+    written_tokens,
+)
 from hybridserve_llm.engines.sse_lines import SseParser
 from hybridserve_llm.engines.vllm_errors import (
     error_in,
@@ -24,15 +31,22 @@ from hybridserve_llm.engines.vllm_errors import (
 from hybridserve_llm.engines.vllm_wire import (
     chunk_of,
     completion_of,
+    counted_usage,
     decoded_object,
     request_body,
 )
-from hybridserve_llm.errors import DeadlineExceeded, EngineFailed, EngineUnavailable, ServingError
+from hybridserve_llm.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    RequestError,
+    ServingError,
+)
 from hybridserve_llm.interfaces import Clock
 from hybridserve_llm.values.answers import Chunk, Completion
 from hybridserve_llm.values.ends import Ends
 from hybridserve_llm.values.engines import EngineInfo
-from hybridserve_llm.values.requests import EngineRequest
+from hybridserve_llm.values.requests import Endpoint, EngineRequest
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +133,34 @@ class VllmHttpEngine:
             EngineFailed: Any other error status, an answer of the wrong shape, or one that the
                 engine gave up.
         """
-        response = await self._post(request, stream=False)
+        answer = await self._answer(request, await self._post(request, stream=False))
+        completion = completion_of(answer, request.request.endpoint, engine=self.name)
+        if not needs_rescoring(request, completion):
+            return completion
+        return await self._rescored(request, completion)
+
+    async def _rescored(self, request: EngineRequest, completion: Completion) -> Completion:
+        """Return the completion with log-probabilities that no constraint has touched.
+
+        An engine that cannot give them makes the answer one without a score.
+        """
+        written = written_tokens(request, completion)
+        if written is None:
+            return unscorable(completion)
+        top_logprobs = request.top_logprobs or 0
+        body = rescoring_body(written, model=self.model, top_logprobs=top_logprobs)
+        try:
+            response = await self._send(request, Endpoint.COMPLETIONS, body)
+            scores = await self._answer(request, response)
+        except (RequestError, EngineFailed) as exc:
+            log.debug("engine %s cannot score without a constraint: %s", self.name, exc)
+            return unscorable(completion)
+        return rescored(completion, scores, counted_usage(scores))
+
+    async def _answer(
+        self, request: EngineRequest, response: aiohttp.ClientResponse
+    ) -> dict[str, Any]:
+        """Return the JSON of a whole answer."""
         try:
             content = await self._read(request, response.read)
         finally:
@@ -127,7 +168,7 @@ class VllmHttpEngine:
             response.close()
         if response.status != 200:
             raise http_error(self.name, response.status, content, response.headers)
-        return completion_of(self._answer_in(content), request.request.endpoint, engine=self.name)
+        return self._answer_in(content)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
         """Yield the answer's chunks as they come; closing the generator closes the connection.
@@ -264,8 +305,13 @@ class VllmHttpEngine:
 
     async def _post(self, request: EngineRequest, *, stream: bool) -> aiohttp.ClientResponse:
         """Return the response's head, which the caller closes. Cancelling closes the connection."""
-        url = self._url + request.request.endpoint
         body = request_body(request, model=self.model, stream=stream)
+        return await self._send(request, request.request.endpoint, body)
+
+    async def _send(
+        self, request: EngineRequest, endpoint: Endpoint, body: bytes
+    ) -> aiohttp.ClientResponse:
+        url = self._url + endpoint
         headers = {"x-request-id": request.request.request_id, **(request.request.trace or {})}
         self._open()
         return await self._read(

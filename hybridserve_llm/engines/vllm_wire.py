@@ -12,7 +12,7 @@ from hybridserve_llm.engines.choice_reading import choice_answer, finish_reason_
 from hybridserve_llm.errors import EngineFailed, InvalidRequest
 from hybridserve_llm.values.answers import Chunk, Completion, Usage
 from hybridserve_llm.values.ends import Ends
-from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, JsonObject, Rescoring
 
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
 
@@ -34,7 +34,8 @@ def request_body(request: EngineRequest, *, model: str, stream: bool) -> bytes:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         else:
             body["logprobs"] = request.top_logprobs
-    if request.needs_token_ids or request.request.wants_token_ids:
+    needs_ids = request.needs_token_ids or request.rescoring is not Rescoring.NEVER
+    if needs_ids or request.request.wants_token_ids:
         body["return_token_ids"] = True
     try:
         return orjson.dumps(body)
@@ -69,7 +70,7 @@ def completion_of(body: JsonObject, endpoint: Endpoint, *, engine: str) -> Compl
     ends.close()
     return Completion(
         answers=tuple(choice_answer(choice, endpoint) for choice in choices),
-        usage=_usage(body.get("usage")),
+        usage=counted_usage(body),
         body=body,
     )
 
@@ -113,6 +114,11 @@ def _has_tokens(choice: JsonObject) -> bool:
     if not isinstance(delta, dict):
         return bool(choice.get("text"))
     return any(value for key, value in delta.items() if key != "role")
+
+
+def counted_usage(body: JsonObject) -> Usage:
+    """Return the tokens that an engine counted for an answer; None where it counted none."""
+    return _usage(body.get("usage"))
 
 
 def _usage(usage: Any) -> Usage:

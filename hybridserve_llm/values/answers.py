@@ -44,6 +44,8 @@ class Answer:
         margins: Probability of the likeliest token minus that of the next, among the alternatives
             that the engine returned, shape [n_tokens]; an entry is None where it returned fewer
             than two, and the whole is None where that is so for all.
+        unscorable: Why its log-probabilities say nothing of the model's confidence; None where they
+            are the model's own.
         unreadable: What of the text or the tool calls is not in the API's shape; None where all is.
     """
 
@@ -54,6 +56,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     token_bytes: tuple[bytes, ...] | None = None
     margins: tuple[float | None, ...] | None = None
+    unscorable: str | None = None
     unreadable: str | None = None
 
 

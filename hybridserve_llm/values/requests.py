@@ -69,12 +69,25 @@ class GenerateRequest:
     wants_token_ids: bool = False
 
 
+class Rescoring(StrEnum):
+    """Say which answers get the log-probabilities that they would have without a constraint.
+
+    A grammar, a list of choices or a forced tool makes an engine renormalise over what is allowed,
+    so that even a wrong answer looks certain. OF_CALLS: a constraint holds inside tool calls alone.
+    """
+
+    NEVER = "never"
+    OF_CALLS = "of_calls"
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
     """Hold a client request for one engine, with the number of log-probabilities to send back.
 
     Attributes:
         top_logprobs: None for none, 0 for the sampled token's alone.
+        rescoring: The answers that are scored anew without the request's constraint.
         drops_output_limit: Whether the client's limit of output tokens is left out, so that the
             engine's own room is the limit.
         attempt_deadline_s: Reading of the monotonic clock after which this engine's answer is not
@@ -84,6 +97,7 @@ class EngineRequest:
     request: GenerateRequest
     top_logprobs: int | None
     needs_token_ids: bool = False
+    rescoring: Rescoring = Rescoring.NEVER
     drops_output_limit: bool = False
     attempt_deadline_s: float | None = None
 

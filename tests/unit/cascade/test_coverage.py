@@ -11,11 +11,12 @@ from hybridserve_llm.cascade.coverage import (
     SAMPLING_FIELDS,
     Coverage,
     demands_of,
+    rescoring_of,
     sampling_of,
     unknown_fields,
 )
 from hybridserve_llm.values.ledger import Gap
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Rescoring
 
 GREEDY = Coverage(endpoints=frozenset({Endpoint.CHAT}), sampling={"temperature": 0})
 
@@ -129,6 +130,28 @@ def test_demands_are_covered_in_the_combinations_of_the_calibration() -> None:
     assert gap_of(calibrated, request({})) is Gap.DEMAND
     assert gap_of(calibrated, request({**choice, "tools": TOOLS})) is Gap.DEMAND
     assert gap_of(GREEDY, request({"temperature": 0, **choice})) is Gap.DEMAND
+
+
+RESCORED: list[tuple[dict[str, Any], Rescoring]] = [
+    ({}, Rescoring.NEVER),
+    ({"messages": IMAGE}, Rescoring.NEVER),
+    ({"response_format": {"type": "text"}}, Rescoring.NEVER),
+    ({"response_format": {"type": "json_object"}}, Rescoring.ALWAYS),
+    ({"structured_outputs": {"regex": "a"}}, Rescoring.ALWAYS),
+    ({"of_next_year": 1}, Rescoring.ALWAYS),
+    ({"tools": TOOLS}, Rescoring.OF_CALLS),
+    ({"tools": TOOLS, "parallel_tool_calls": False}, Rescoring.OF_CALLS),
+    ({"tools": TOOLS, "tool_choice": "none"}, Rescoring.NEVER),
+    ({"tools": TOOLS, "tool_choice": "required"}, Rescoring.ALWAYS),
+    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, Rescoring.ALWAYS),
+]
+
+
+@pytest.mark.parametrize(("payload", "rescoring"), RESCORED)
+def test_answers_that_a_constraint_may_have_narrowed_are_scored_anew(
+    payload: dict[str, Any], rescoring: Rescoring
+) -> None:
+    assert rescoring_of(payload) is rescoring
 
 
 def test_no_field_is_of_two_kinds_apart_from_n() -> None:

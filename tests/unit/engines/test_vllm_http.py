@@ -20,7 +20,7 @@ from hybridserve_llm.errors import (
 )
 from hybridserve_llm.testing import FakeClock, FakeVllm, chat_body, create_fake_vllm_app, serving
 from hybridserve_llm.values.engines import EngineInfo
-from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest
+from hybridserve_llm.values.requests import Endpoint, EngineRequest, GenerateRequest, Rescoring
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -333,6 +333,98 @@ async def test_a_deadline_that_passes_closes_the_connection():
         with pytest.raises(DeadlineExceeded, match="no answer before the deadline"):
             await engine.complete(chat(deadline_s=FakeClock().monotonic_s() + 0.02))
         await asyncio.wait_for(hanging.is_left.wait(), 5)
+
+
+def constrained(**parts: Any) -> EngineRequest:
+    asked = chat(**parts)
+    return replace(asked, rescoring=Rescoring.ALWAYS, top_logprobs=1)
+
+
+def written(**parts: Any) -> bytes:
+    body = chat_body("42", logprobs=[0.0, 0.0], token_ids=[7, 8], **parts)
+    return orjson.dumps({**body, "prompt_token_ids": [1, 2, 3]})
+
+
+def scoring(scores: Any, *, status: int = 200, asked: list[Any] | None = None) -> Any:
+    async def handler(request: web.Request) -> web.Response:
+        if asked is not None:
+            asked.append(await request.json())
+        return web.Response(body=orjson.dumps(scores), status=status)
+
+    return Endpoint.COMPLETIONS, handler
+
+
+def logprob(token_id: int, value: float, other: float) -> dict[str, Any]:
+    return {str(token_id): {"logprob": value, "rank": 1}, "99": {"logprob": other, "rank": 2}}
+
+
+SCORES = {
+    "choices": [
+        {
+            "index": 0,
+            "prompt_logprobs": [None, {}, {}, logprob(7, -3.0, -0.1), logprob(8, -0.5, -2.0)],
+        }
+    ],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 1},
+}
+
+
+async def test_an_answer_under_a_constraint_is_scored_as_it_would_have_been_written_freely():
+    asked: list[Any] = []
+    async with engine_over(answering(written()), scoring(SCORES, asked=asked)) as engine:
+        completion = await engine.complete(constrained())
+    (answer,) = completion.answers
+    assert answer.logprobs == (-3.0, -0.5)
+    # exp(-0.1) - exp(-3) = 0.9048 - 0.0498; exp(-0.5) - exp(-2) = 0.6065 - 0.1353
+    assert answer.margins == pytest.approx((0.8550, 0.4712), abs=1e-4)
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (15, 3)
+    assert asked == [
+        {
+            "model": "m",
+            "prompt": [[1, 2, 3, 7, 8]],
+            "max_tokens": 1,
+            "temperature": 0,
+            "prompt_logprobs": 1,
+        }
+    ]
+
+
+async def test_calls_alone_are_scored_anew_where_a_constraint_holds_inside_calls_alone():
+    asked = replace(chat(), rescoring=Rescoring.OF_CALLS)
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    async with engine_over(answering(written()), scoring(SCORES)) as engine:
+        assert (await engine.complete(asked)).answers[0].logprobs == (0.0, 0.0)
+    async with engine_over(answering(written(tool_calls=[call])), scoring(SCORES)) as engine:
+        assert (await engine.complete(asked)).answers[0].logprobs == (-3.0, -0.5)
+
+
+UNSCORED = {
+    "the engine refuses": (written(), {"error": {"message": "no"}}, 400),
+    "the engine fails": (written(), {"error": {"message": "no"}}, 500),
+    "no prompt ids": (orjson.dumps(chat_body("42", token_ids=[7, 8])), SCORES, 200),
+    "no answer ids": (orjson.dumps({**chat_body("42"), "prompt_token_ids": [1]}), SCORES, 200),
+    "no scores": (written(), {"choices": [{"index": 0}]}, 200),
+    "no choices": (written(), {"choices": None}, 200),
+    "too few": (written(), {"choices": [{"prompt_logprobs": [None, {}]}]}, 200),
+}
+
+
+@pytest.mark.parametrize(("answer", "scores", "status"), UNSCORED.values(), ids=UNSCORED)
+async def test_without_an_honest_score_an_answer_has_none(answer, scores, status):
+    async with engine_over(answering(answer), scoring(scores, status=status)) as engine:
+        (found,) = (await engine.complete(constrained())).answers
+    assert found.logprobs is None
+    assert (
+        found.unscorable == "what the model would have written without the constraint is not known"
+    )
+
+
+async def test_a_prompt_that_is_more_than_text_cannot_be_scored_anew():
+    image = [{"role": "user", "content": [{"type": "image_url"}]}]
+    request = replace(constrained().request, payload={"messages": image})
+    async with engine_over(answering(written()), scoring(SCORES)) as engine:
+        completion = await engine.complete(replace(constrained(), request=request))
+    assert completion.answers[0].unscorable is not None
 
 
 async def test_the_deadline_of_the_attempt_counts_where_it_is_the_earlier_one():
