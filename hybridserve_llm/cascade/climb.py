@@ -18,7 +18,8 @@ _NO_USAGE = Usage()
 class Tier:
     """Hold one tier as the cascade sees it; `model` is the checkpoint's name in ledgers.
 
-    `timeout_s` bounds an attempt; None leaves that to the `pace` of its answers.
+    `timeout_s` bounds an attempt; None leaves that to the `pace` of its answers. `max_model_len` is
+    what its engines hold, prompt and output together; None where they do not say.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Tier:
     scorer: Scorer
     needs_token_ids: bool = False
     timeout_s: float | None = None
+    max_model_len: int | None = None
     pace: Pace = field(default_factory=Pace)
 
 

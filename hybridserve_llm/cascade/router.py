@@ -193,7 +193,7 @@ class CascadeRouter:
         except ContextLengthExceeded:
             # The client's limit may be more than the tier has room for, and no demand for so much.
             # An answer that is cut at the tier's own limit escalates.
-            if at >= climb.bounds.final_tier or not _has_droppable_limit(climb.request):
+            if not self._may_drop_limit(climb, at):
                 raise
             return await tier.engine.complete(replace(asked, drops_output_limit=True))
 
@@ -217,6 +217,17 @@ class CascadeRouter:
         deadline_s = climb.request.deadline_s
         is_late = deadline_s is not None and self._clock.monotonic_s() >= deadline_s
         return at < climb.bounds.final_tier and not is_late
+
+    def _may_drop_limit(self, climb: Climb, at: int) -> bool:
+        """Return whether the limit is one that the final tier has room for, and tier `at` has not.
+
+        Without a limit a completion has one of 16, so only a chat's is left out.
+        """
+        final, limit = climb.bounds.final_tier, climb.request.max_output_tokens
+        room = self._tiers[final].max_model_len
+        if limit is None or room is None or climb.request.endpoint is not Endpoint.CHAT:
+            return False
+        return at < final and limit < room
 
     def _is_scored(self, climb: Climb, at: int) -> bool:
         """Return whether tier `at` is scored: not where its answer is always taken."""
@@ -248,11 +259,6 @@ class CascadeRouter:
                 climb.request, self._tiers[at].name, completion, assessment
             )
         return Outcome(completion=completion, ledger=climb.close())
-
-
-def _has_droppable_limit(request: GenerateRequest) -> bool:
-    """Return whether leaving the limit out leaves an engine's room; a completion's is 16 then."""
-    return request.endpoint is Endpoint.CHAT and request.max_output_tokens is not None
 
 
 def _unfit(completion: Completion) -> str | None:

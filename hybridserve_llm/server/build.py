@@ -384,7 +384,16 @@ async def _tier(
         scorer=DayZeroScorer(is_reasoning=is_reasoning, reasoning_end_id=end_id, reads=reads),
         needs_token_ids=is_reasoning,
         timeout_s=config.timeout_s,
+        max_model_len=await _max_model_len(engines),
     )
+
+
+async def _max_model_len(engines: Sequence[VllmHttpEngine]) -> int | None:
+    """Return what the first replica that answers holds; None where none says."""
+    for engine in engines:
+        with contextlib.suppress(ServingError):
+            return (await engine.describe()).max_model_len
+    return None
 
 
 async def _reasoning_end_id(config: TierConfig, engines: Sequence[VllmHttpEngine]) -> int | None:

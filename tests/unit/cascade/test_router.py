@@ -55,7 +55,13 @@ class Cascade:
     def __post_init__(self) -> None:
         rule = TierRule(accept_at=-0.5, skips=(SkipRule(score_below=-3.0, to_tier=2),))
         tiers = [
-            Tier(name=name, model=f"m-{name}", engine=engine, scorer=DayZeroScorer())
+            Tier(
+                name=name,
+                model=f"m-{name}",
+                engine=engine,
+                scorer=DayZeroScorer(),
+                max_model_len=40_000,
+            )
             for name, engine in zip(("small", "medium", "giant"), self.engines, strict=True)
         ]
         by_score = ScorePolicy(rules=(rule,) * 3)
@@ -149,6 +155,14 @@ async def test_a_limit_above_a_lower_tiers_room_is_left_out_there() -> None:
     cascade = Cascade([FakeEngine(of_room), engine("medium"), engine("giant")])
     assert await answered(cascade, max_output_tokens=32_000) == ("small", [Verdict.ACCEPT])
     assert cascade.asked == [2, 0, 0]
+
+
+async def test_a_limit_above_the_final_tiers_room_is_the_clients_error() -> None:
+    too_large = FakeEngine(ContextLengthExceeded("max_tokens is too large: 100000"))
+    cascade = Cascade([too_large, too_large, too_large])
+    with pytest.raises(ContextLengthExceeded):
+        await cascade.router.answer(chat_request(max_output_tokens=100_000))
+    assert len(too_large.requests) == 3
 
 
 async def test_an_answer_that_the_tiers_own_room_cut_escalates() -> None:
