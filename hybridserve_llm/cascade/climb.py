@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from hybridserve_llm.cascade.pace import Pace
 from hybridserve_llm.cascade.policy import Bounds, Decision, Policy
-from hybridserve_llm.errors import HybridServeError, RequestError
+from hybridserve_llm.errors import DeadlineExceeded, HybridServeError, RequestError
 from hybridserve_llm.interfaces import Clock, Engine, RequestJournal, Scorer
 from hybridserve_llm.values.answers import Assessment, Seen, Usage
 from hybridserve_llm.values.ledger import Attempt, Gap, Ledger, RequestEnd, Uncovered, Verdict
@@ -102,13 +102,14 @@ class Climb:
         self, decision: Decision, usage: Usage, assessment: Assessment | None = None
     ) -> None:
         """Record that the tier answered, and what was decided on its answer."""
-        if self._tier is not None:
-            self._tier.pace.answered(self._since(self._begun_s))
+        self._note_pace()
         self._record(decision.verdict, decision.reason, usage, assessment=assessment)
 
     def failed(self, error: HybridServeError, usage: Usage = _NO_USAGE) -> None:
         """Record that the attempt ended with `error`."""
         self.failure = error
+        if isinstance(error, DeadlineExceeded):
+            self._note_pace()
         self._record(Verdict.FAIL, str(error), usage, error=type(error).__name__)
 
     def aborted(self, usage: Usage = _NO_USAGE) -> None:
@@ -145,6 +146,10 @@ class Climb:
         )
         self.journal.request_finished(self.ledger, latency_s)
         return self.ledger
+
+    def _note_pace(self) -> None:
+        if self._tier is not None:
+            self._tier.pace.took(self._since(self._begun_s))
 
     def _record(
         self,

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridserve_llm.values.ledger import Gap, Uncovered
-from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Rescoring
+from hybridserve_llm.values.requests import Endpoint, GenerateRequest, Rescoring, other_content
 
 Demands = frozenset[str]
-"""What a request demands of the form of its answer, e.g. `{"structured_outputs.choice"}`."""
+"""Name every demand that a request makes on the form of its answer: `structured_outputs.choice`."""
 
 HARMLESS_FIELDS = frozenset(
     {"messages", "prompt", "n", "seed", "max_tokens", "max_completion_tokens"}
     | {"user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"}
     | {"prompt_cache_retention", "prediction", "request_id", "session_id", "priority"}
     | {"cache_salt", "include_reasoning", "return_tokens_as_token_ids", "stream_interval"}
-    | {"return_prompt_text", "prompt_logprobs", "echo"}
+    | {"return_prompt_text", "return_token_offsets", "prompt_logprobs", "echo"}
 )
 """Body fields that change nothing in what a model writes to a prompt.
 
@@ -107,9 +107,16 @@ temperature, top_k, top_p, min_p and the penalties, so no value of those is list
 _STRUCTURED_KINDS = frozenset(
     {"choice", "grammar", "json", "json_object", "regex", "structural_tag"}
 )
-_FREE_DEMANDS = ("tools", "tool_choice.none", "parallel_tool_calls.", "messages.")
-"""Beginnings of demands that leave the model free to write any text."""
-_UNKNOWN = "unknown"
+_FORMAT_KINDS = frozenset({"json_object", "json_schema", "structural_tag"})
+_TOOL_KINDS = frozenset({"custom", "function"})
+_CHOICE_KINDS = frozenset({"allowed_tools", "custom", "function", "none", "required"})
+_PART_KINDS = frozenset({"audio_url", "file", "image_url", "input_audio", "refusal", "video_url"})
+_FREE_DEMANDS = frozenset(
+    {"tools", "tool_choice.none", "parallel_tool_calls.false"}
+    | {f"messages.{kind}" for kind in (*_PART_KINDS, "unknown")}
+)
+"""Demands that leave the model free to write any text, outside of calls."""
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +132,12 @@ class Coverage:
         payload = request.payload
         unknown = unknown_fields(payload)
         if unknown:
-            reason = f"the field {unknown[0]!r} is not known to leave the answer as it is"
+            name = repr(unknown[0])[:_SHOWN_CHARACTERS]
+            reason = f"the field {name} is not known to leave the answer as it is"
             return Uncovered(gap=Gap.UNKNOWN_FIELD, reason=reason)
         demands = demands_of(payload)
-        if demands not in self.demands:
+        is_known = not any(demand.endswith(".unknown") for demand in demands)
+        if demands not in self.demands or not is_known:
             asked = " with ".join(sorted(demands)) or "an answer in free form"
             reason = f"no question of the calibration asked for {asked}"
             return Uncovered(gap=Gap.DEMAND, reason=reason)
@@ -141,7 +150,9 @@ class Coverage:
         for name in sorted(sampling.keys() | self.sampling.keys()):
             asked, calibrated = sampling.get(name), self.sampling.get(name)
             if asked != calibrated:
-                reason = f"{name} is {_shown(asked)}, and the calibration had {_shown(calibrated)}"
+                reason = (
+                    f"{name} is {_shown(asked)}; in the calibration it was {_shown(calibrated)}"
+                )
                 return Uncovered(gap=Gap.SETTING, reason=reason)
         return None
 
@@ -173,8 +184,7 @@ def rescoring_of(payload: Mapping[str, Any]) -> Rescoring:
     model's format (`tool_parsers/structural_tag_registry.py`).
     """
     demands = demands_of(payload)
-    is_free = all(demand.startswith(_FREE_DEMANDS) for demand in demands)
-    if unknown_fields(payload) or not is_free:
+    if unknown_fields(payload) or not demands <= _FREE_DEMANDS:
         return Rescoring.ALWAYS
     has_calls = "tools" in demands and "tool_choice.none" not in demands
     return Rescoring.OF_CALLS if has_calls else Rescoring.NEVER
@@ -184,41 +194,42 @@ def _demands(payload: Mapping[str, Any]) -> Iterator[str]:
     wanted = payload.get("response_format")
     kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
     if kind not in (None, "text"):
-        yield f"response_format.{kind}"
+        yield f"response_format.{_known(kind, _FORMAT_KINDS)}"
     structured = payload.get("structured_outputs")
     if isinstance(structured, Mapping):
-        for key, value in structured.items():
-            if value not in (None, False):
-                yield f"structured_outputs.{key if key in _STRUCTURED_KINDS else _UNKNOWN}"
+        given = (
+            key for key, value in structured.items() if value is not None and value is not False
+        )
+        yield from (f"structured_outputs.{_known(key, _STRUCTURED_KINDS)}" for key in given)
     elif structured is not None:
-        yield f"structured_outputs.{_UNKNOWN}"
+        yield "structured_outputs.unknown"
     if payload.get("tools"):
-        yield from _tool_demands(payload)
-    yield from sorted({f"messages.{kind}" for kind in _other_parts(payload.get("messages"))})
+        yield from _tool_demands(payload, payload["tools"])
+    for part in other_content(payload.get("messages")):
+        yield f"messages.{_known(part, _PART_KINDS)}"
 
 
-def _tool_demands(payload: Mapping[str, Any]) -> Iterator[str]:
+def _tool_demands(payload: Mapping[str, Any], tools: Any) -> Iterator[str]:
     yield "tools"
-    tools = payload["tools"]
-    kinds = {tool.get("type") if isinstance(tool, Mapping) else _UNKNOWN for tool in tools}
-    yield from (f"tools.{kind}" for kind in sorted(map(str, kinds - {"function"})))
+    for tool in tools if isinstance(tools, list) else [None]:
+        kind = _known(tool.get("type") if isinstance(tool, Mapping) else None, _TOOL_KINDS)
+        if kind != "function":
+            yield f"tools.{kind}"
     choice = payload.get("tool_choice")
-    kind = choice.get("type", _UNKNOWN) if isinstance(choice, Mapping) else choice
-    if kind not in (None, "auto"):
-        yield f"tool_choice.{kind}"
+    if choice not in (None, "auto"):
+        form = choice.get("type") if isinstance(choice, Mapping) else choice
+        yield f"tool_choice.{_known(form, _CHOICE_KINDS)}"
     if payload.get("parallel_tool_calls") is False:
         yield "parallel_tool_calls.false"
 
 
-def _other_parts(messages: Any) -> Iterator[str]:
-    """Yield the kinds of content in the messages that are no text."""
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, Mapping) else _UNKNOWN
-            if kind != "text":
-                yield str(kind)
+def _known(kind: Any, kinds: frozenset[str]) -> str:
+    """Return `kind` if it is listed, so that no text of a client gets into ledgers."""
+    return kind if isinstance(kind, str) and kind in kinds else "unknown"
 
 
 def _shown(value: Any) -> str:
-    return "no value" if value is None else repr(value)[:80]
+    """Return a setting for a ledger; only a number, as other values may hold text of a prompt."""
+    if value is None:
+        return "not set"
+    return str(value) if isinstance(value, bool | int | float) else "another value"

@@ -65,6 +65,7 @@ class LiveAnswer:
             await self.rest.aclose()
 
     def _refuse_unfit(self, chunk: Chunk) -> None:
+        """Raise EngineFailed where the chunk ends a choice that is not known to be whole."""
         for finish_reason in chunk.finish_reasons.values():
             fault = None if finish_reason is None else unfit_end(finish_reason)
             if fault is not None:
@@ -78,15 +79,21 @@ class LiveAnswer:
             self.climb.close()
 
 
-async def go_live(climb: Climb, tier: Tier) -> LiveAnswer:
+async def go_live(climb: Climb, tier: Tier, attempt_deadline_s: float | None) -> LiveAnswer:
     """Open the stream of the final tier, and return once its first chunk has come.
+
+    After `attempt_deadline_s` (monotonic) nothing more is waited for.
 
     Raises:
         EngineFailed: The stream ended without a chunk.
         HybridServeError: Every other error that the engine raises before its first chunk.
     """
     rest = tier.engine.stream(
-        EngineRequest(request=climb.request, top_logprobs=climb.request.client_top_logprobs)
+        EngineRequest(
+            request=climb.request,
+            top_logprobs=climb.request.client_top_logprobs,
+            attempt_deadline_s=attempt_deadline_s,
+        )
     )
     first = await anext(rest, None)
     if first is None:

@@ -11,7 +11,7 @@ from hybridserve_llm.values.ledger import Gap, Uncovered
 from hybridserve_llm.values.requests import GenerateRequest
 
 _TO_LAST = frozenset({Gap.UNKNOWN_FIELD, Gap.DEMAND})
-"""Gaps at which a score may say nothing: unless told otherwise, the last tier answers."""
+"""List the gaps at which the last tier answers unless the configuration says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,8 +60,7 @@ class CascadeRouter:
 
         A tier that is down, fails, takes too long, rejects the request or cannot hold the prompt is
         passed over, and the ledger says so. Cancelling closes the engine's connection, which aborts
-        its work.
-        The attempt is then recorded as aborted.
+        its work. The attempt is then recorded as aborted.
 
         Raises:
             InvalidRequest: An override cannot be met, or the final tier rejected the request.
@@ -82,7 +81,7 @@ class CascadeRouter:
 
     def _start(self, request: GenerateRequest) -> Climb:
         gap = self._policies.gap(request)
-        # A request to one tier is answered by that tier, whatever it asks for.
+        # A request that names one tier goes to that tier, also where no certificate covers it.
         policy = self._policies.pick(request, gap if request.only_tier is None else None)
         if request.overrides.min_confidence is not None and not policy.has_confidence:
             raise InvalidRequest(
@@ -142,7 +141,7 @@ class CascadeRouter:
             climb.begin(tier)
             try:
                 if climb.request.stream and at == climb.bounds.final_tier:
-                    return await go_live(climb, tier)
+                    return await go_live(climb, tier, self._attempt_deadline_s(climb, at))
                 completion = await self._ask(climb, at)
             except (RequestError, EngineUnavailable, EngineFailed) as exc:
                 # What one engine rejects (an image, a tool, a role) the next may take.

@@ -58,6 +58,9 @@ class DayZeroScorer:
         """Return the score, or the reason for none, and what `reads` names of a single answer."""
         if not completion.answers:
             return Assessment(score=None, reason="the engine sent no answer")
+        missing = _missing_logprobs(completion)
+        if missing is not None:
+            return Assessment(score=None, reason=missing)
         reads = ALL if request.assess else self.reads
         key = agreement_key(completion) if reads.agreement else None
         spans: list[ScoredSpan] = []
@@ -84,6 +87,18 @@ class DayZeroScorer:
             features=dict(zip(FEATURE_NAMES, found.values, strict=True)),
             output_type=found.output_type,
         )
+
+
+def _missing_logprobs(completion: Completion) -> str | None:
+    """Return how many tokens lack a log-probability; None where all have one, or none has.
+
+    Some engines count the token that ends an answer and send nothing for it.
+    """
+    n_tokens = completion.usage.completion_tokens or 0
+    n_known = sum(len(answer.logprobs or ()) for answer in completion.answers)
+    if n_known == 0 or n_known >= n_tokens - len(completion.answers):
+        return None
+    return f"the engine sent log-probabilities of {n_known} of {n_tokens} tokens"
 
 
 def span_score(span: ScoredSpan) -> float:

@@ -21,7 +21,9 @@ from hybridserve_llm.values.requests import GenerateRequest
 _MARKUP = re.compile(
     # <tool_call>, </function_calls>, <function=add>, <|tool_call|>, <x:tool_call>. DeepSeek writes
     # a wide bar (U+FF5C) and a low block (U+2581) for the bar and the underscore.
-    r"<[/|\uff5c]?[\w:\u2581.|-]*(?:tool|function)[\w:\u2581.-]*(?:[= ][^<>\n]{0,200})?[|\uff5c]?>"
+    # Every repeat is bounded, so that hostile text costs its length and not its square.
+    r"<[/|\uff5c]?[\w:\u2581.|-]{0,40}(?:tool|function)[\w:\u2581.-]{0,40}"
+    r"(?:[= ][^<>\n]{0,200})?[|\uff5c]?>"
     r"|\[/?(?:TOOL_|END_TOOL_|AVAILABLE_TOOLS)"
     r"|<\|(?:python_tag|plugin|action_(?:start|end)|(?:START|END)_ACTION|channel)\|>"
     r"|<invoke\b|\bfunctools\[|\bto=functions\.",
@@ -60,11 +62,9 @@ def _is_raw_call(request: GenerateRequest, text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     first = parsed[0] if isinstance(parsed, list) and parsed else parsed
-    return (
-        isinstance(first, dict)
-        and first.get("name") in request.tool_names
-        and not first.keys().isdisjoint({"arguments", "parameters"})
-    )
+    if not isinstance(first, dict) or first.keys().isdisjoint({"arguments", "parameters"}):
+        return False
+    return isinstance(first.get("name"), str) and first["name"] in request.tool_names
 
 
 def _disobeyed_choice(request: GenerateRequest, calls: tuple[ToolCall, ...]) -> str | None:
@@ -79,12 +79,12 @@ def _disobeyed_choice(request: GenerateRequest, calls: tuple[ToolCall, ...]) -> 
     kind = choice.get("type") if isinstance(choice, Mapping) else None
     if kind == "function":
         name = _function_name(choice)
-        if {call.name for call in calls} != {name}:
-            return f"the answer does not call the tool that the client named: {name!r}"
-        return None
+        is_obeyed = bool(calls) and all(call.name == name for call in calls)
+        reason = f"the answer does not call the tool that the client named: {name!r}"
+        return None if is_obeyed else reason
     if kind == "allowed_tools":
         return _disobeyed_list(choice, calls)
-    return f"tool_choice {choice!r} cannot be checked"
+    return "the answer cannot be checked: tool_choice has an unknown form"
 
 
 def _disobeyed_list(choice: Mapping[str, Any], calls: tuple[ToolCall, ...]) -> str | None:
@@ -93,7 +93,7 @@ def _disobeyed_list(choice: Mapping[str, Any], calls: tuple[ToolCall, ...]) -> s
     nested = choice.get("allowed_tools")
     allowed = nested if isinstance(nested, Mapping) else choice
     tools = allowed.get("tools")
-    names = {_function_name(tool) for tool in tools} if isinstance(tools, list) else set()
+    names = [_function_name(tool) for tool in tools] if isinstance(tools, list) else []
     for call in calls:
         if call.name not in names:
             return f"the answer calls a tool that the client did not allow: {call.name!r}"
@@ -102,12 +102,13 @@ def _disobeyed_list(choice: Mapping[str, Any], calls: tuple[ToolCall, ...]) -> s
     return None
 
 
-def _function_name(named: Any) -> Any:
+def _function_name(named: Any) -> str | None:
     """Return the name of a function, which is nested in chat completions only."""
     if not isinstance(named, Mapping):
         return None
     function = named.get("function")
-    return (function if isinstance(function, Mapping) else named).get("name")
+    name = (function if isinstance(function, Mapping) else named).get("name")
+    return name if isinstance(name, str) else None
 
 
 def _failed_call(request: GenerateRequest, call: ToolCall) -> str | None:

@@ -76,7 +76,7 @@ class TierConfig(_Settings):
         None,
         gt=0,
         description="seconds after which an answer of this tier is not waited for any more; by "
-        "default five times the longest of its recent answers, at least 10, and at most half of "
+        "default five times the longest of its recent attempts, at least 10, and at most half of "
         "the time that the request has left; the last tier may take all of it",
     )
     engine: EngineSettings = Field(default_factory=EngineSettings)

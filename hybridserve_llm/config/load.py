@@ -91,11 +91,11 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
     if isinstance(tiers, list):
         resolved["tiers"] = [_tier_with_absolute_paths(tier, folder) for tier in tiers]
     if isinstance(values.get("certificate"), str):
-        resolved["certificate"] = {"file": values["certificate"]}
+        resolved["certificate"] = {"file": str((folder / values["certificate"]).resolve())}
     for section, key in _PATHS:
         part = resolved.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
-            resolved[section] = {**part, key: str((folder / part[key]).resolve())}
+            resolved[section] = {**part, key: str(folder / part[key])}
     return resolved
 
 

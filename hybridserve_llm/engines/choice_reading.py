@@ -59,7 +59,7 @@ def _chat_answer(choice: JsonObject) -> Answer:
         logprobs=None
         if entries is None
         else tuple(logprob_of(entry.get("logprob")) for entry in entries),
-        token_ids=_token_ids(choice.get("token_ids")),
+        token_ids=token_ids_of(choice.get("token_ids")),
         tool_calls=calls,
         token_bytes=None if entries is None else _token_bytes(entries),
         margins=None
@@ -78,7 +78,7 @@ def _text_answer(choice: JsonObject) -> Answer:
         text=text if isinstance(text, str) else "",
         finish_reason=finish_reason_of(choice),
         logprobs=tuple(map(logprob_of, values)) if isinstance(values, list) else None,
-        token_ids=_token_ids(choice.get("token_ids")),
+        token_ids=token_ids_of(choice.get("token_ids")),
         token_bytes=_encoded(logprobs.get("tokens")),
         margins=_margins(map(_listed, top)) if isinstance(top, list) else None,
         unreadable=None if is_readable else f"text is {type(text).__name__}, expected str",
@@ -174,7 +174,8 @@ def logprob_of(value: Any) -> float | None:
     return min(float(value), 0.0)
 
 
-def _token_ids(value: Any) -> tuple[int, ...] | None:
+def token_ids_of(value: Any) -> tuple[int, ...] | None:
+    """Return the ids of tokens; None where `value` is no list of numbers."""
     if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
         return None
     return tuple(value)

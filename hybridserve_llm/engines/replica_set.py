@@ -65,7 +65,7 @@ class _Member:
 
     @property
     def hangs(self) -> bool:
-        """Return True where its requests time out, whatever its probes say."""
+        """Return True if its requests time out, even if its health probes succeed."""
         return self.n_timeouts >= _TIMEOUTS_TO_HANG
 
 
@@ -287,7 +287,7 @@ class ReplicaSet:
         return work
 
     def _timed_out(self, member: _Member, work: Work) -> None:
-        """Learn from a request that ran out of time; a replica that answered others is slow."""
+        """Count a request that ran out of time, unless the replica answered others meanwhile."""
         now_s = self._clock.monotonic_s()
         is_slow = member.answered_at_s >= work.start_s or work.first_token_s is not None
         if is_slow or now_s - work.start_s < _SHORTEST_HANG_S:

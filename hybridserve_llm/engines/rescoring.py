@@ -14,19 +14,26 @@ from typing import Any
 
 import orjson
 
-from hybridserve_llm.engines.choice_reading import logprob_of
+from hybridserve_llm.engines.choice_reading import logprob_of, token_ids_of
 from hybridserve_llm.values.answers import Answer, Completion, Usage
-from hybridserve_llm.values.requests import EngineRequest, JsonObject, Rescoring
+from hybridserve_llm.values.requests import (
+    EngineRequest,
+    JsonObject,
+    Rescoring,
+    other_content,
+)
 
 UNSCORABLE = "what the model would have written without the constraint is not known"
+_PASSED_ON = ("cache_salt", "priority")
+"""Fields of the client's body that hold for the prefill too: it shares the cache and the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenTokens:
-    """Hold the ids of the prompt's tokens, and those of every answer to it."""
+class Written:
+    """Hold the token ids of one answer, and of the prompt that it answers."""
 
     prompt: tuple[int, ...]
-    answers: tuple[tuple[int, ...], ...]
+    answer: tuple[int, ...]
 
 
 def needs_rescoring(request: EngineRequest, completion: Completion) -> bool:
@@ -36,62 +43,84 @@ def needs_rescoring(request: EngineRequest, completion: Completion) -> bool:
     return request.rescoring is Rescoring.ALWAYS
 
 
-def written_tokens(request: EngineRequest, completion: Completion) -> WrittenTokens | None:
-    """Return the tokens to score; None where ids are missing, or stand for more than text."""
-    body = completion.body
-    choices = body.get("choices") or [{}]
-    prompt = body.get("prompt_token_ids") or choices[0].get("prompt_token_ids")
-    answers = tuple(answer.token_ids for answer in completion.answers)
-    is_known = isinstance(prompt, list) and all(isinstance(one, int) for one in prompt)
-    if not is_known or _has_other_parts(request.request.payload.get("messages")):
+def written_tokens(request: EngineRequest, completion: Completion) -> tuple[Written, ...] | None:
+    """Return the tokens of every answer; None where ids are missing, or stand for more than text.
+
+    A chat has the ids of its prompt next to the choices. A completion has them inside each choice,
+    since it may have several prompts.
+    """
+    if any(other_content(request.request.payload.get("messages"))):
         return None
-    known = tuple(ids for ids in answers if ids)
-    return (
-        WrittenTokens(prompt=tuple(prompt), answers=known) if len(known) == len(answers) else None
-    )
+    written = []
+    for answer, choice in zip(completion.answers, completion.body["choices"], strict=True):
+        prompt = token_ids_of(
+            choice.get("prompt_token_ids") or completion.body.get("prompt_token_ids")
+        )
+        if not prompt or not answer.token_ids:
+            return None
+        written.append(Written(prompt=prompt, answer=answer.token_ids))
+    return tuple(written)
 
 
-def rescoring_body(written: WrittenTokens, *, model: str, top_logprobs: int) -> bytes:
+def rescoring_body(request: EngineRequest, written: Sequence[Written], *, model: str) -> bytes:
     """Return the body of the request to `/v1/completions` that scores what was written."""
-    return orjson.dumps(
-        {
-            "model": model,
-            "prompt": [[*written.prompt, *answer] for answer in written.answers],
-            "max_tokens": 1,
-            "temperature": 0,
-            "prompt_logprobs": top_logprobs,
-        }
+    asked = request.request.payload
+    body = {
+        "model": model,
+        "prompt": [[*one.prompt, *one.answer] for one in written],
+        "max_tokens": 1,
+        "temperature": 0,
+        "prompt_logprobs": request.top_logprobs or 0,
+    }
+    return orjson.dumps({**{name: asked[name] for name in _PASSED_ON if name in asked}, **body})
+
+
+def rescored(
+    completion: Completion, written: Sequence[Written], scores: JsonObject, usage: Usage
+) -> Completion:
+    """Return the completion with the log-probabilities in `scores`, and the prompt tokens of both.
+
+    The one token that the engine writes after each prompt is nobody's answer and is not counted.
+    """
+    by_index = _choices_by_index(scores.get("choices"))
+    answers = (
+        _with_scores(answer, one, by_index.get(i, {}).get("prompt_logprobs"))
+        for i, (answer, one) in enumerate(zip(completion.answers, written, strict=True))
     )
-
-
-def rescored(completion: Completion, scores: JsonObject, usage: Usage) -> Completion:
-    """Return the completion with the log-probabilities in `scores`, and the tokens of both."""
-    choices = scores.get("choices")
-    given = choices if isinstance(choices, list) else []
-    by_index = {one.get("index", i): one for i, one in enumerate(given) if isinstance(one, dict)}
-    answers = (_answer(one, by_index.get(i, {})) for i, one in enumerate(completion.answers))
-    return replace(completion, answers=tuple(answers), usage=_sum(completion.usage, usage))
+    return replace(completion, answers=tuple(answers), usage=_with_prefill(completion.usage, usage))
 
 
 def unscorable(completion: Completion) -> Completion:
     """Return the completion without log-probabilities, and with the reason."""
-    answers = (replace(one, logprobs=None, unscorable=UNSCORABLE) for one in completion.answers)
-    return replace(completion, answers=tuple(answers))
+    return replace(completion, answers=tuple(map(_unscorable, completion.answers)))
 
 
-def _answer(answer: Answer, choice: Mapping[str, Any]) -> Answer:
-    ids, entries = answer.token_ids or (), choice.get("prompt_logprobs")
-    own = entries[-len(ids) :] if isinstance(entries, list) and len(entries) > len(ids) else []
-    if not ids or not all(isinstance(entry, dict) for entry in own) or len(own) != len(ids):
-        return replace(answer, logprobs=None, margins=None, unscorable=UNSCORABLE)
+def _choices_by_index(choices: Any) -> dict[int, Mapping[str, Any]]:
+    given = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+    return {one["index"]: one for one in given if isinstance(one.get("index"), int)}
+
+
+def _with_scores(answer: Answer, written: Written, entries: Any) -> Answer:
+    """Return the answer scored by the entries of its own tokens, which end the list."""
+    n_tokens = len(written.prompt) + len(written.answer)
+    if not isinstance(entries, list) or len(entries) != n_tokens:
+        return _unscorable(answer)
+    own = entries[len(written.prompt) :]
+    if not all(isinstance(entry, dict) for entry in own):
+        return _unscorable(answer)
     margins = tuple(map(_margin, own))
     return replace(
         answer,
         logprobs=tuple(
-            _logprob(entry.get(str(token_id))) for entry, token_id in zip(own, ids, strict=True)
+            _logprob(entry.get(str(token_id)))
+            for entry, token_id in zip(own, written.answer, strict=True)
         ),
         margins=None if margins.count(None) == len(margins) else margins,
     )
+
+
+def _unscorable(answer: Answer) -> Answer:
+    return replace(answer, logprobs=None, margins=None, unscorable=UNSCORABLE)
 
 
 def _logprob(entry: Any) -> float | None:
@@ -104,21 +133,12 @@ def _margin(entry: Mapping[str, Any]) -> float | None:
     return math.exp(known[-1]) - math.exp(known[-2]) if len(known) > 1 else None
 
 
-def _has_other_parts(messages: Any) -> bool:
-    """Return True where a message holds more than text: its tokens then say too little."""
-    contents = [one.get("content") for one in messages or () if isinstance(one, Mapping)]
-    parts: Sequence[Any] = [part for one in contents if isinstance(one, list) for part in one]
-    return any(not isinstance(part, Mapping) or part.get("type") != "text" for part in parts)
-
-
-def _sum(first: Usage, second: Usage) -> Usage:
-    """Return the tokens of both requests; unknown where one of them is."""
-
-    def total(one: int | None, other: int | None) -> int | None:
-        return None if one is None or other is None else one + other
-
+def _with_prefill(usage: Usage, prefill: Usage) -> Usage:
+    """Return the usage with the prefill's prompt tokens; unknown where either is."""
+    if usage.prompt_tokens is None or prefill.prompt_tokens is None:
+        return Usage(cached_tokens=usage.cached_tokens, completion_tokens=usage.completion_tokens)
     return Usage(
-        prompt_tokens=total(first.prompt_tokens, second.prompt_tokens),
-        cached_tokens=first.cached_tokens,
-        completion_tokens=total(first.completion_tokens, second.completion_tokens),
+        prompt_tokens=usage.prompt_tokens + prefill.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
     )

@@ -147,15 +147,14 @@ class VllmHttpEngine:
         written = written_tokens(request, completion)
         if written is None:
             return unscorable(completion)
-        top_logprobs = request.top_logprobs or 0
-        body = rescoring_body(written, model=self.model, top_logprobs=top_logprobs)
+        body = rescoring_body(request, written, model=self.model)
         try:
             response = await self._send(request, Endpoint.COMPLETIONS, body)
             scores = await self._answer(request, response)
         except (RequestError, EngineFailed) as exc:
             log.debug("engine %s cannot score without a constraint: %s", self.name, exc)
             return unscorable(completion)
-        return rescored(completion, scores, counted_usage(scores))
+        return rescored(completion, written, scores, counted_usage(scores))
 
     async def _answer(
         self, request: EngineRequest, response: aiohttp.ClientResponse

@@ -65,7 +65,7 @@ def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, 
     message = dict(choice.get("message") or {})
     calls = message.pop("tool_calls", None) or []
     role = message.pop("role", "assistant")
-    content = message.pop("content", None)
+    content = _joined(message.pop("content", None))
     # Everything else in the engine's message (reasoning, refusal, …) comes before content.
     extras = {key: value for key, value in message.items() if value is not None and value != []}
     deltas: list[dict[str, Any]] = [{"role": role, "content": "", **extras}]
@@ -79,6 +79,13 @@ def _split_choice(choice: JsonObject, endpoint: Endpoint) -> Iterator[dict[str, 
     if choice.get("stop_reason") is not None:
         last["stop_reason"] = choice["stop_reason"]
     yield last
+
+
+def _joined(content: Any) -> Any:
+    """Return the text of content parts as one: clients join the content of deltas as text."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content)
 
 
 def _passed_on(body: JsonObject, answer: LiveAnswer, request: GenerateRequest) -> dict[str, Any]:

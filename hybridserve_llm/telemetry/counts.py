@@ -7,7 +7,7 @@ counted there, and `/metrics` is answered there.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -215,64 +215,65 @@ class ResponseCounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the one counter."""
-        responses = CounterMetricFamily(
+        yield counter_of(
             "hybridserve_responses",
             "Responses of the two endpoints that generate, by HTTP status",
-            labels=["status"],
+            ("status",),
+            (((str(status),), n) for status, n in self._by_status.items()),
         )
-        for status, n in self._by_status.items():
-            responses.add_metric([str(status)], n)
-        yield responses
+
+
+def counter_of(
+    name: str, meaning: str, labels: Sequence[str], counts: Iterable[tuple[Sequence[str], int]]
+) -> CounterMetricFamily:
+    """Return the counter `name`, given without `_total`, with a sample for each of `counts`."""
+    family = CounterMetricFamily(name, meaning, labels=labels)
+    for values, count in counts:
+        family.add_metric(values, count)
+    return family
 
 
 def _ends(kinds: Mapping[RequestKind, KindCounts]) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
+    yield counter_of(
         "hybridserve_requests",
         "Requests that ended, by the tier that answered (none: no tier did)",
-        labels=["kind", "tier", "end"],
+        ("kind", "tier", "end"),
+        (((kind, *of), n) for kind, one in kinds.items() for of, n in one.requests.items()),
     )
-    attempts = CounterMetricFamily(
+    yield counter_of(
         "hybridserve_attempts",
         "Attempts of requests that ended, by tier and decision",
-        labels=["kind", "tier", "decision"],
+        ("kind", "tier", "decision"),
+        (((kind, *of), n) for kind, one in kinds.items() for of, n in one.attempts.items()),
     )
-    failures = CounterMetricFamily(
+    yield counter_of(
         "hybridserve_failed_attempts",
         "Attempts that gave no answer, so that a tier was passed over, by the class of the error",
-        labels=["kind", "tier", "error"],
+        ("kind", "tier", "error"),
+        (((kind, *of), n) for kind, one in kinds.items() for of, n in one.failures.items()),
     )
-    uncovered = CounterMetricFamily(
+    yield counter_of(
         "hybridserve_uncovered_answers",
         "Answers that no certificate covers, by the reason",
-        labels=["kind", "gap"],
+        ("kind", "gap"),
+        (((kind, gap), n) for kind, one in kinds.items() for gap, n in one.uncovered.items()),
     )
-    for kind, counts in kinds.items():
-        for (tier, error), n in counts.failures.items():
-            failures.add_metric([kind, tier, error], n)
-        for gap, n in counts.uncovered.items():
-            uncovered.add_metric([kind, gap], n)
-        for (tier, end), n in counts.requests.items():
-            requests.add_metric([kind, tier, end], n)
-        for (tier, decision), n in counts.attempts.items():
-            attempts.add_metric([kind, tier, decision], n)
-    yield from (requests, attempts, failures, uncovered)
 
 
 def _tokens(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
-    prompt = CounterMetricFamily(
-        "hybridserve_prompt_tokens", "Prompt tokens that engines reported", labels=["tier"]
+    known = {tier: (one.prompt_tokens, one.completion_tokens) for tier, one in tiers.items()}
+    yield counter_of(
+        "hybridserve_prompt_tokens",
+        "Prompt tokens that engines reported",
+        ("tier",),
+        (((tier,), n) for tier, (n, _) in known.items() if n is not None),
     )
-    completion = CounterMetricFamily(
+    yield counter_of(
         "hybridserve_completion_tokens",
         "Output tokens that engines reported, of rejected answers too",
-        labels=["tier"],
+        ("tier",),
+        (((tier,), n) for tier, (_, n) in known.items() if n is not None),
     )
-    for tier, counts in tiers.items():
-        if counts.prompt_tokens is not None:
-            prompt.add_metric([tier], counts.prompt_tokens)
-        if counts.completion_tokens is not None:
-            completion.add_metric([tier], counts.completion_tokens)
-    yield from (prompt, completion)
 
 
 def _histograms(

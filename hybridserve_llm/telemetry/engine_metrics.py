@@ -6,8 +6,10 @@ The starter of engines passes its view of them on as `EngineReport`s; nothing he
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from hybridserve_llm.telemetry.counts import counter_of
 
 ENGINE_STATES = ("starting", "healthy", "restarting", "failed")
 
@@ -46,14 +48,14 @@ class EngineCollector(Collector):
             "1 for the state that the launcher reports of an engine",
             labels=["tier", "replica", "state"],
         )
-        restarts = CounterMetricFamily(
-            "hybridserve_engine_restarts",
-            "Times that the launcher started a failed engine again",
-            labels=["tier", "replica"],
-        )
-        for engine in self._engines():
+        engines = self._engines()
+        for engine in engines:
             for name in ENGINE_STATES:
                 state.add_metric([engine.tier, engine.replica, name], float(engine.state == name))
-            restarts.add_metric([engine.tier, engine.replica], engine.restarts)
         yield state
-        yield restarts
+        yield counter_of(
+            "hybridserve_engine_restarts",
+            "Times that the launcher started a failed engine again",
+            ("tier", "replica"),
+            (((engine.tier, engine.replica), engine.restarts) for engine in engines),
+        )

@@ -1,6 +1,6 @@
 """Hold what a client asks, free of HTTP, and what one engine is asked for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -106,3 +106,15 @@ class EngineRequest:
         """Return the earlier of the two deadlines; None where there is none."""
         known = [s for s in (self.attempt_deadline_s, self.request.deadline_s) if s is not None]
         return min(known, default=None)
+
+
+def other_content(messages: Any) -> Iterator[str]:
+    """Yield the kind of every part of the messages that is no text; `unknown` without a kind."""
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if content is not None and not isinstance(content, str | list):
+            yield "unknown"
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind != "text":
+                yield kind if isinstance(kind, str) else "unknown"

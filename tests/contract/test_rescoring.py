@@ -1,4 +1,4 @@
-"""What a real vLLM says of an answer that was written under a constraint."""
+"""A real vLLM scores an answer under a constraint, and the same answer without it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

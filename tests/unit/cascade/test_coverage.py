@@ -65,7 +65,15 @@ def test_a_request_is_covered_with_the_certificates_settings_and_no_others(
 def test_another_setting_is_named_with_both_values() -> None:
     found = GREEDY.gap(request({"temperature": 0.7}))
     assert found is not None
-    assert found.reason == "temperature is 0.7, and the calibration had 0"
+    assert found.reason == "temperature is 0.7; in the calibration it was 0"
+
+
+@pytest.mark.parametrize("name", ["documents", "stop", "chat_template", "a secret " * 50])
+def test_no_text_of_a_client_gets_into_the_reason(name: str) -> None:
+    found = GREEDY.gap(request({"temperature": 0, name: "a secret of the prompt"}))
+    assert found is not None
+    assert "of the prompt" not in found.reason
+    assert len(found.reason) < 150
 
 
 def test_a_certificate_without_settings_covers_requests_without_settings() -> None:
@@ -96,7 +104,10 @@ DEMANDS: list[tuple[dict[str, Any], set[str]]] = [
     ({}, set()),
     ({"response_format": {"type": "text"}}, set()),
     ({"response_format": {"type": "json_schema"}}, {"response_format.json_schema"}),
-    ({"response_format": {"type": "new"}}, {"response_format.new"}),
+    ({"response_format": {"type": "new"}}, {"response_format.unknown"}),
+    ({"response_format": {"type": ["json_object"]}}, {"response_format.unknown"}),
+    ({"response_format": 3}, {"response_format.unknown"}),
+    ({"structured_outputs": {"json": 0}}, {"structured_outputs.json"}),
     ({"structured_outputs": {"choice": ["a"]}}, {"structured_outputs.choice"}),
     ({"structured_outputs": {"choice": None}}, set()),
     ({"structured_outputs": {"new": "a"}}, {"structured_outputs.unknown"}),
@@ -108,7 +119,13 @@ DEMANDS: list[tuple[dict[str, Any], set[str]]] = [
     ({"tools": TOOLS, "tool_choice": {"type": "function"}}, {"tools", "tool_choice.function"}),
     ({"tools": TOOLS, "parallel_tool_calls": False}, {"tools", "parallel_tool_calls.false"}),
     ({"tools": [{"type": "custom"}, *TOOLS]}, {"tools", "tools.custom"}),
+    ({"tools": [{"type": ["function"]}]}, {"tools", "tools.unknown"}),
+    ({"tools": "x"}, {"tools", "tools.unknown"}),
+    ({"tools": TOOLS, "tool_choice": {"type": {}}}, {"tools", "tool_choice.unknown"}),
+    ({"tools": TOOLS, "tool_choice": 3}, {"tools", "tool_choice.unknown"}),
     ({"messages": IMAGE}, {"messages.image_url"}),
+    ({"messages": [{"role": "user", "content": {"type": "image_url"}}]}, {"messages.unknown"}),
+    ({"messages": [{"role": "user", "content": [3]}]}, {"messages.unknown"}),
 ]
 
 
@@ -141,6 +158,7 @@ RESCORED: list[tuple[dict[str, Any], Rescoring]] = [
     ({"of_next_year": 1}, Rescoring.ALWAYS),
     ({"tools": TOOLS}, Rescoring.OF_CALLS),
     ({"tools": TOOLS, "parallel_tool_calls": False}, Rescoring.OF_CALLS),
+    ({"tools": [{"type": "custom"}]}, Rescoring.ALWAYS),
     ({"tools": TOOLS, "tool_choice": "none"}, Rescoring.NEVER),
     ({"tools": TOOLS, "tool_choice": "required"}, Rescoring.ALWAYS),
     ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, Rescoring.ALWAYS),
@@ -152,6 +170,14 @@ def test_answers_that_a_constraint_may_have_narrowed_are_scored_anew(
     payload: dict[str, Any], rescoring: Rescoring
 ) -> None:
     assert rescoring_of(payload) is rescoring
+
+
+def test_a_demand_that_nobody_knows_is_not_covered_even_if_the_calibration_had_one() -> None:
+    asked = {"response_format": {"type": "new"}}
+    calibrated = Coverage(
+        endpoints=frozenset(Endpoint), sampling={}, demands=frozenset({demands_of(asked)})
+    )
+    assert gap_of(calibrated, request(asked)) is Gap.DEMAND
 
 
 def test_no_field_is_of_two_kinds_apart_from_n() -> None:

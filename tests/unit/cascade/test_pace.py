@@ -8,7 +8,7 @@ from hybridserve_llm.cascade.pace import Pace
 def pace_of(*latencies_s: float) -> Pace:
     pace = Pace()
     for latency_s in latencies_s:
-        pace.answered(latency_s)
+        pace.took(latency_s)
     return pace
 
 

@@ -234,6 +234,16 @@ async def test_a_tier_that_hangs_leaves_half_of_the_time_to_those_above() -> Non
     assert (small.deadlines_s, medium.deadlines_s) == ([start_s + 4.0], [start_s + 6.0])
 
 
+async def test_a_tier_that_became_slow_is_waited_for_longer() -> None:
+    clock = FakeClock()
+    slow = Slow(clock)
+    cascade = Cascade([slow, engine("medium"), engine("giant")], clock=clock)
+    for _ in range(21):
+        await cascade.router.answer(chat_request(deadline_s=clock.monotonic_s() + 60.0))
+        start_s = clock.monotonic_s()
+    assert slow.deadlines_s[-1] == start_s  # 30 s, half of the request's time, and not 10 s
+
+
 async def test_a_last_tier_that_hangs_ends_the_request() -> None:
     clock = FakeClock()
     slow = Slow(clock)

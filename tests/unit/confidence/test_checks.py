@@ -292,6 +292,8 @@ def test_a_call_that_no_parser_found_is_no_text(text: str) -> None:
         '{"name": "Ada", "age": 36}',
         "<b>bold</b> and <div class='x'>",
         "[1, 2, 3]",
+        '{"name": ["now"], "arguments": {}}',
+        "<" + "tool" * 50_000,
     ],
 )
 def test_text_that_only_looks_like_markup_passes_where_tools_are_offered(text: str) -> None:
@@ -311,6 +313,7 @@ def test_a_tool_without_parameters_has_no_schema() -> None:
     assert tool_schema(OFFERED, "add") == PERSON
 
 
+UNKNOWN_FORM = "the answer cannot be checked: tool_choice has an unknown form"
 NAMED = {"type": "function", "function": {"name": "now"}}
 
 
@@ -347,9 +350,15 @@ CHOICES: list[tuple[Any, tuple[tuple[str, str], ...], str | None]] = [
         (("now", "{}"),),
         "the answer calls a tool that the client did not allow: 'now'",
     ),
-    ({"type": "custom"}, (), "tool_choice {'type': 'custom'} cannot be checked"),
-    ("any", (), "tool_choice 'any' cannot be checked"),
-    (3, (), "tool_choice 3 cannot be checked"),
+    ({"type": "custom"}, (), UNKNOWN_FORM),
+    ({"type": ["function"]}, (), UNKNOWN_FORM),
+    ("any", (), UNKNOWN_FORM),
+    (3, (), UNKNOWN_FORM),
+    (
+        {"type": "function", "function": {"name": ["now"]}},
+        (("now", "{}"),),
+        "the answer does not call the tool that the client named: None",
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What is left of a schema still checks, and never rejects what the whole schema accepts."""
+"""A schema without its uncompilable parts never rejects an instance that the whole accepts."""
 
 from typing import Any
 

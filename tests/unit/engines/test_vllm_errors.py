@@ -122,7 +122,7 @@ def test_the_time_to_wait_is_read_as_seconds_or_as_a_date(header, wait_s):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "said"),
     [
         (b"<h1>Bad gateway</h1>", "<h1>Bad gateway</h1>"),
         (b'{"detail": "Not Found"}', "Not Found"),
@@ -133,12 +133,12 @@ def test_the_time_to_wait_is_read_as_seconds_or_as_a_date(header, wait_s):
         (b"\xff\xfe", "\ufffd\ufffd"),
     ],
 )
-def test_understands_errors_that_are_not_openais(content, told):
+def test_understands_errors_that_are_not_openais(content, said):
     error = http_error("e", 500, content)
     assert isinstance(error, EngineFailed)
-    assert told in str(error.detail)
+    assert said in str(error.detail)
     assert str(error) == "engine e answered with status 500"
-    assert told in error.with_detail
+    assert said in error.with_detail
 
 
 def test_shows_a_very_long_message_in_part():

@@ -377,7 +377,7 @@ async def test_an_answer_under_a_constraint_is_scored_as_it_would_have_been_writ
     assert answer.logprobs == (-3.0, -0.5)
     # exp(-0.1) - exp(-3) = 0.9048 - 0.0498; exp(-0.5) - exp(-2) = 0.6065 - 0.1353
     assert answer.margins == pytest.approx((0.8550, 0.4712), abs=1e-4)
-    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (15, 3)
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (15, 2)
     assert asked == [
         {
             "model": "m",
